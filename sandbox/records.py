@@ -1,0 +1,94 @@
+"""What a run in the sandbox leaves behind. Written by the trusted side only."""
+
+from dataclasses import dataclass
+
+from workflow.outcome import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorCall:
+    """One operator call of a workflow run."""
+
+    index: int
+    """Position in the order in which calls arrived."""
+    operator: str
+    arguments: str
+    """The arguments as JSON, cut to a bounded length."""
+    reply: str
+    """The result as JSON, cut to a bounded length; empty where the call failed."""
+    error: str
+    """Why the call failed, as the workflow saw it; empty where it did not."""
+    worker_calls: int
+    """LLM requests that this call made (``test`` on public tests makes none)."""
+    test_runs: int
+    """Times that this call executed tests."""
+    prompt_tokens: int
+    completion_tokens: int
+    cost_dollars: float
+    started_s: float
+    """Seconds since the run's start."""
+    latency_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One run of a workflow against a worker LLM."""
+
+    outcome: Outcome
+    """ANSWERED, CRASHED, TIMED_OUT, BUDGET_EXCEEDED or INFRA_ERROR."""
+    answer: str | None
+    """The text that the workflow returned; None where it returned none."""
+    trace: tuple[OperatorCall, ...]
+    error: str
+    """Last line of the failure, bounded; empty for ANSWERED."""
+    wall_s: float
+    isolation: str
+    """Level of the box that ran it, for example ``namespace``."""
+
+    @property
+    def worker_calls(self) -> int:
+        """LLM requests of the whole run."""
+        return sum(call.worker_calls for call in self.trace)
+
+    @property
+    def test_runs(self) -> int:
+        """Executions of tests of the whole run."""
+        return sum(call.test_runs for call in self.trace)
+
+    @property
+    def cost_dollars(self) -> float:
+        """Price of the worker tokens of the whole run."""
+        return sum(call.cost_dollars for call in self.trace)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the judge says of one answer."""
+
+    outcome: Outcome
+    """PASSED, WRONG_ANSWER or INFRA_ERROR."""
+    passed: tuple[bool, ...]
+    """One entry a test, in order; all False where the candidate does not even load."""
+    failures: tuple[str, ...]
+    """One short message for each failed test, bounded; for public tests it may be shown to a workflow."""
+    wall_s: float
+    isolation: str
+
+    @property
+    def performance(self) -> float:
+        """Share of tests passed, in [0, 1]."""
+        return sum(self.passed) / len(self.passed) if self.passed else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One execution with its verdict: what the pool returns."""
+
+    execution: Execution
+    verdict: Verdict | None
+    """None where there was no answer to judge."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """The verdict's outcome where there is one, else the execution's."""
+        return self.verdict.outcome if self.verdict is not None else self.execution.outcome

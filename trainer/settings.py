@@ -1,0 +1,137 @@
+"""Settings of learning."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from reward.settings import RewardSettings
+from rollout.settings import DistilSettings, ModelSettings, RolloutSettings
+from sandbox.settings import SandboxSettings
+from workflow.settings import Settings, SimulatedWorkerSettings, TaskSettings, WorkerSettings
+
+
+class OptimizerSettings(Settings):
+    """AdamW and its schedule."""
+
+    lr: float = Field(5e-4, gt=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = Field(0.0, ge=0)
+    clip_grad: float = Field(1.0, gt=0)
+    warmup_steps: int = Field(5, ge=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    min_lr_ratio: float = Field(0.1, ge=0, le=1)
+
+
+class LearnerSettings(Settings):
+    """The verl worker group."""
+
+    engine: Literal["fsdp2"] = "fsdp2"
+    ranks: int = Field(1, ge=1)
+    """Learner processes; on GPU one GPU each."""
+    micro_batch_tokens: int = Field(16_384, ge=64)
+    """Tokens of one forward-backward pass on one rank."""
+    gradient_checkpointing: bool = False
+    engine_args: dict[str, Any] = {}
+    """Passed to verl's engine config untouched."""
+
+
+class SFTSettings(Settings):
+    """Stage 2: supervised fine-tuning on the distilled traces."""
+
+    steps: int = Field(200, ge=0)
+    batch_size: int = Field(48, ge=1)
+    optimizer: OptimizerSettings = OptimizerSettings(lr=5e-3, schedule="cosine")
+
+
+class GRPOSettings(Settings):
+    """Stage 3: GRPO with execution feedback."""
+
+    steps: int = Field(80, ge=0)
+    problems_per_step: int = Field(16, ge=1)
+    updates_per_step: int = Field(1, ge=1)
+    """Mini-batches that one step's episodes are cut into."""
+    advantage: str = "reinforce_plus_plus_baseline"
+    """A name in verl's advantage registry. The default subtracts the group mean and whitens over the batch."""
+    policy_loss: str = "vanilla"
+    """A name in verl's policy-loss registry."""
+    clip_low: float = Field(0.2, gt=0)
+    clip_high: float = Field(0.28, gt=0)
+    kl_coef: float = Field(0.02, ge=0)
+    """Weight of the KL to the SFT policy in the loss; 0: no reference policy is kept."""
+    entropy_coef: float = Field(0.0, ge=0)
+    loss_aggregation: str = "token-mean"
+    norm_by_std: bool = False
+    """For estimators that can divide by each group's deviation (plain GRPO: True)."""
+    old_logprobs: Literal["rollout", "recompute"] = "rollout"
+    """Log-probabilities of the behaviour policy: as the engine reported them, or one more forward pass."""
+    optimizer: OptimizerSettings = OptimizerSettings()
+
+
+class EvaluationSettings(Settings):
+    """Held-out evaluation."""
+
+    every_steps: int = Field(20, ge=0)
+    """Greedy validation during GRPO; 0: only at the end."""
+    quick_size: int = Field(96, ge=1)
+    """Validation problems used during training."""
+    runs: int = Field(2, ge=1)
+    """Runs of each workflow per problem in the final table."""
+    sampled_completions: int = Field(4, ge=0)
+    """Completions per problem for the sampled row of the final table; 0 leaves it out."""
+    bootstrap: int = Field(1000, ge=100)
+    """Resamples of problems for confidence intervals."""
+
+
+class CheckpointSettings(Settings):
+    every_steps: int = Field(20, ge=1)
+    keep: int = Field(2, ge=1)
+
+
+class LoggerSettings(Settings):
+    """Sinks beside metrics.jsonl and the console."""
+
+    wandb: Literal["auto", "online", "offline", "off"] = "auto"
+    """``auto``: online with a key, else offline."""
+    wandb_project: str = "flowreasoner"
+    tensorboard: bool = False
+    episodes: bool = True
+    """Write every episode to episodes.jsonl."""
+
+
+class TrainerSettings(Settings):
+    """The run as a whole."""
+
+    run_dir: str = "runs/${now}"
+    """Folder of the run; ``launch`` fills in the time. An existing one is resumed."""
+    stages: tuple[Literal["distil", "sft", "grpo", "evaluate"], ...] = ("distil", "sft", "grpo", "evaluate")
+    seed: int = 0
+    sft: SFTSettings = SFTSettings()
+    grpo: GRPOSettings = GRPOSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
+
+
+class ClusterSettings(Settings):
+    """Where the actors run."""
+
+    address: str | None = None
+    """Ray address; None: start Ray here (or join the job's cluster)."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    object_store_mib: int = Field(512, ge=80)
+
+
+class RunSettings(Settings):
+    """Every setting of a run: what ``conf/`` composes and ``config.yaml`` of a run folder holds."""
+
+    model: ModelSettings = ModelSettings()
+    worker: WorkerSettings = WorkerSettings()
+    simulated: SimulatedWorkerSettings = SimulatedWorkerSettings()
+    tasks: TaskSettings = TaskSettings()
+    sandbox: SandboxSettings = SandboxSettings()
+    reward: RewardSettings = RewardSettings()
+    rollout: RolloutSettings = RolloutSettings()
+    distil: DistilSettings = DistilSettings()
+    learner: LearnerSettings = LearnerSettings()
+    trainer: TrainerSettings = TrainerSettings()
+    logger: LoggerSettings = LoggerSettings()
+    cluster: ClusterSettings = ClusterSettings()

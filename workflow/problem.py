@@ -1,0 +1,36 @@
+"""The query with its tests: what a task set is made of."""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One query. Tests are Python snippets that ``assert`` on ``candidate`` (also bound to ``entry_point``)."""
+
+    id: str
+    """Unique in its task set and stable across runs, for example ``nano/train/17`` or ``HumanEval/3``."""
+    query: str
+    """The text that the meta-agent and the workers read."""
+    entry_point: str
+    """Name of the function that a solution defines."""
+    public_tests: tuple[str, ...]
+    """Tests that a workflow may run and whose feedback it may read; possibly none."""
+    hidden_tests: tuple[str, ...]
+    """Tests that only the judge sees. They run in order in one namespace; each counts once."""
+    test_setup: str = ""
+    """Trusted code that the judge runs before the tests (imports, helpers); counts as no test."""
+    reference: str | None = None
+    """A right solution, for the audit and the simulated worker; never shown to policy or workflow."""
+    level: int | None = None
+    """Difficulty where the task set knows it (nano: 1 to 6)."""
+    source: str = ""
+    """Name of the task set, for example ``nano`` or ``humaneval``."""
+
+    @property
+    def has_examples(self) -> bool:
+        """True where a workflow has public tests to run."""
+        return bool(self.public_tests)
+
+    def public_view(self) -> "Problem":
+        """The same problem without anything that the policy, a workflow or a worker may not see."""
+        return replace(self, hidden_tests=(), reference=None)

@@ -1,0 +1,37 @@
+"""The Workflow record: a checked program that the policy wrote."""
+
+from dataclasses import dataclass
+
+from workflow.outcome import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """A statically checked workflow. Made by ``workflow.parse.parse_workflow`` only."""
+
+    source: str
+    """Python text of ``class Workflow`` as the policy wrote it."""
+    fingerprint: str
+    """Hash of the normalised AST (names of locals, layout, docstrings removed): equal topology, equal fingerprint."""
+    operators: tuple[str, ...]
+    """Names of the operators at each call site, in source order."""
+    branches: int
+    """``if``/ternary/boolean decisions."""
+    loops: int
+    """``for``/``while`` loops and comprehensions."""
+    depth: int
+    """Deepest nesting of branches and loops; 0 for straight-line code."""
+    units: int
+    """Size in AST units; the single call ``return await self.generate(problem)`` has 3."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a completion yields no runnable workflow."""
+
+    outcome: Outcome
+    """NO_WORKFLOW, SYNTAX_ERROR or FORBIDDEN."""
+    message: str
+    """One sentence that names the construct."""
+    line: int | None = None
+    """Line within the workflow's source, where there is one."""

@@ -1,0 +1,51 @@
+"""What operators need of a worker LLM: the Protocol and its records. The real client is ``workflow.worker_client``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypedDict
+
+
+class Message(TypedDict):
+    """One chat message, as the OpenAI API has it."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer of the worker LLM with its bill."""
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+    cost_dollars: float
+    latency_s: float
+    """Seconds from request to reply; a cached reply keeps the latency of the original."""
+    cached: bool = False
+    """True where the reply came from the client's cache; it is billed like the original."""
+
+
+class WorkerError(Exception):
+    """The endpoint failed after all retries: an infrastructure error, never the workflow's fault."""
+
+
+class Worker(Protocol):
+    """Answers chat requests."""
+
+    async def complete(
+        self, messages: Sequence[Message], *, seed: int, ordinal: int = 0, temperature: float | None = None, max_tokens: int | None = None
+    ) -> Reply:
+        """One completion.
+
+        Args:
+            messages: the chat so far.
+            seed: seed of the run; with ``ordinal`` it determines the sample, so a rerun repeats.
+            ordinal: how many identical requests this run made before, so that an ensemble of
+                identical prompts still gets distinct samples.
+            temperature, max_tokens: override the settings for this call.
+
+        Raises:
+            WorkerError: the endpoint failed after all retries.
+        """
+        ...
