@@ -1,0 +1,79 @@
+"""Joining or starting Ray, before any library does it in its own way."""
+
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import ray
+
+from trainer.settings import RunSettings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def device_of(settings: RunSettings) -> str:
+    """``cuda`` where asked for or, with ``auto``, where a GPU is visible; else ``cpu``.
+
+    Raises:
+        ValueError: ``cuda`` asked for and none is there.
+    """
+    import torch
+
+    wanted = settings.cluster.device
+    on_cluster = settings.cluster.address is not None or "RAY_ADDRESS" in os.environ
+    has_gpu = torch.cuda.is_available() or (on_cluster and ray.is_initialized() and ray.cluster_resources().get("GPU", 0) > 0)
+    if wanted == "cuda" and not has_gpu:
+        raise ValueError("cluster.device=cuda, but neither this machine nor the cluster has a GPU: use cluster.device=cpu or auto.")
+    return "cuda" if has_gpu and wanted != "cpu" else "cpu"
+
+
+def actor_cpus(settings: RunSettings) -> float:
+    """Logical CPUs that all actors of a run ask for together, driver excluded."""
+    return settings.learner.ranks + settings.rollout.engines + settings.sandbox.actors + 1
+
+
+def start_ray(settings: RunSettings) -> Path | None:
+    """Joins ``cluster.address`` (or the job's cluster), else starts Ray on this machine.
+
+    A machine with fewer cores than actors gets that many logical CPUs: actors then share the cores instead of
+    waiting for ever for a core of their own. Modules reach the workers by ``PYTHONPATH`` on one machine and by
+    Ray's ``working_dir`` on a cluster; a submitted job's own runtime environment is left as it is.
+
+    Returns:
+        the temporary folder of a Ray started here, to be removed by ``stop_ray``; None on a cluster.
+
+    Raises:
+        ValueError: the address does not answer.
+    """
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        ray.init(address="auto", log_to_driver=False)
+        return None
+    address = settings.cluster.address or os.environ.get("RAY_ADDRESS")
+    if address:
+        try:
+            ray.init(address=address, log_to_driver=False, runtime_env={"working_dir": str(ROOT), "excludes": [".git", ".venv", "runs"]})
+        except (ConnectionError, RuntimeError) as failure:
+            raise ValueError(f"No Ray cluster answers at cluster.address={address!r} ({failure}); leave it out to start one here.") from None
+        return None
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DISABLE_MEMORY_MONITOR", "1")
+    temp = Path(tempfile.mkdtemp(prefix="fr-"))  # short: Ray's socket paths have a limit of 107 bytes
+    ray.init(
+        num_cpus=max(os.cpu_count() or 1, int(actor_cpus(settings)) + 1),
+        object_store_memory=settings.cluster.object_store_mib * 2**20,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _temp_dir=str(temp),
+        runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}},
+    )
+    return temp
+
+
+def stop_ray(temp: Path | None) -> None:
+    """Leaves the cluster, or stops the Ray started here and removes its folder."""
+    ray.shutdown()
+    if temp is not None:
+        shutil.rmtree(temp, ignore_errors=True)

@@ -1,0 +1,79 @@
+"""The final table: policies, reference workflows, the best fixed one and the oracle on the same held-out problems."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import ray
+from safetensors.torch import load_file
+
+from trainer.evaluation import Trial, best_fixed, evaluate_policy, evaluate_workflow, oracle, result_row
+from trainer.settings import RunSettings
+from trainer.system import System
+from workflow.reference import load_reference_workflows
+
+Row = dict[str, object]
+
+
+async def final_table(system: System, settings: RunSettings, policies: Mapping[str, Path], *, say: Callable[[str], None]) -> list[Row]:
+    """Rows of ``results.json`` in the order of the table: policies, reference workflows, best fixed, oracle.
+
+    All rows meet the same worker seeds, so differences between rows are not differences in luck. The best fixed
+    workflow and the oracle's table are chosen on validation problems and reported on test problems.
+    """
+    evaluation = settings.trainer.evaluation
+    rows: list[Row] = []
+    for name, folder in policies.items():
+        for label, trials in (await policy_trials(system, settings, folder)).items():
+            rows.append(result_row(f"{name}{label}", "policy", trials, evaluation))
+            say(f"  {rows[-1]['name']}: reward {rows[-1].get('reward')}, pass rate {rows[-1].get('pass_rate')}, calls {rows[-1].get('calls')}")
+    validation, test = await workflow_trials(system, settings, say)
+    rows += [result_row(name, "workflow", trials, evaluation) for name, trials in test.items()]
+    best = best_fixed(validation)
+    rows.append(result_row("best fixed workflow", "workflow", test[best], evaluation) | {"of": best})
+    choice, trials = oracle(validation, test)
+    named = {f"level {level}, {'with' if examples else 'without'} examples": name for (level, examples), name in sorted(choice.items(), key=repr)}
+    rows.append(result_row("oracle", "oracle", trials, evaluation) | {"of": named})
+    return rows
+
+
+async def policy_trials(system: System, settings: RunSettings, folder: Path) -> dict[str, list[Trial]]:
+    """Greedy and (where asked for) sampled trials of the policy in ``folder`` on the test problems, keyed by label suffix."""
+    evaluation = settings.trainer.evaluation
+    fleet, collector = await system.fleet(), await system.collector()
+    await fleet.publish(fleet.version + 1, ray.put(await asyncio.to_thread(read_weights, folder)))
+    test = system.tasks.test
+    trials = {"": await evaluate_policy(collector, test, tag="test", runs=evaluation.runs)}
+    if evaluation.sampled_completions:
+        trials[" (sampled)"] = await evaluate_policy(
+            collector,
+            test,
+            tag="test",
+            runs=evaluation.runs,
+            completions=evaluation.sampled_completions,
+            temperature=settings.rollout.temperature,
+        )
+    return trials
+
+
+def read_weights(folder: Path) -> list[tuple[str, object]]:
+    """All tensors of a Hugging Face folder, in the form that engines take."""
+    return [item for file in sorted(folder.glob("*.safetensors")) for item in load_file(file).items()]
+
+
+async def workflow_trials(
+    system: System, settings: RunSettings, say: Callable[[str], None]
+) -> tuple[dict[str, list[Trial]], dict[str, list[Trial]]]:
+    """Every reference workflow on validation and on test problems."""
+    sandbox = await system.sandbox()
+    evaluation, reward, seed = settings.trainer.evaluation, settings.reward, settings.trainer.seed
+    validation: dict[str, list[Trial]] = {}
+    test: dict[str, list[Trial]] = {}
+    for name, workflow in load_reference_workflows().items():
+        validation[name], test[name] = await asyncio.gather(
+            evaluate_workflow(workflow, sandbox, system.tasks.validation, reward, tag="choose", runs=evaluation.runs, seed=seed),
+            evaluate_workflow(workflow, sandbox, system.tasks.test, reward, tag="test", runs=evaluation.runs, seed=seed),
+        )
+        rewards = [trial.reward for trial in test[name]]
+        say(f"  {name}: reward {sum(rewards) / max(1, len(rewards)):.3f}")
+    return validation, test

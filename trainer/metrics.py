@@ -1,0 +1,72 @@
+"""One flat metrics dict a step, from the groups and from evaluations."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import fields
+
+import numpy as np
+
+from reward.score import Score
+from rollout.records import Group
+from trainer.evaluation import Trial
+from workflow.outcome import Outcome
+
+TERMS = [field.name for field in fields(Score) if field.name not in ("total", "floored")]
+
+
+def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
+    """Reward and its parts, outcomes, shapes of workflows and calls by level, over all episodes of a step.
+
+    ``reward/*`` are means over scored episodes, ``outcome/*`` shares of all episodes, ``infra/masked`` the
+    number of episodes that infrastructure failures kept out of the loss.
+    """
+    episodes = [episode for group in groups for episode in group.episodes]
+    scores = [episode.score for episode in episodes if episode.score is not None]
+    workflows = [episode.workflow for episode in episodes if episode.workflow is not None]
+    outcomes = Counter(episode.outcome for episode in episodes)
+    metrics: dict[str, float] = {"infra/masked": float(len(episodes) - len(scores))}
+    metrics |= {f"outcome/{outcome}": outcomes[outcome] / len(episodes) for outcome in Outcome if outcome is not Outcome.ANSWERED}
+    if scores:
+        metrics["reward/mean"] = float(np.mean([score.total for score in scores]))
+        metrics["reward/std"] = float(np.std([score.total for score in scores]))
+        metrics |= {f"reward/{term}": float(np.mean([getattr(score, term) for score in scores])) for term in TERMS}
+        metrics["reward/floored"] = float(np.mean([score.floored for score in scores]))
+    metrics["reward/zero_variance_groups"] = float(np.mean([_is_flat(group) for group in groups]))
+    metrics["workflow/valid"] = len(workflows) / len(episodes)
+    if workflows:
+        metrics["workflow/operators"] = float(np.mean([len(workflow.operators) for workflow in workflows]))
+        metrics["workflow/units"] = float(np.mean([workflow.units for workflow in workflows]))
+        metrics["workflow/distinct"] = float(len({workflow.fingerprint for workflow in workflows})) / len(workflows)
+    metrics["completion/tokens"] = float(np.mean([len(episode.completion.token_ids) for episode in episodes]))
+    metrics["completion/truncated"] = float(np.mean([episode.completion.finish_reason == "length" for episode in episodes]))
+    return metrics | _calls(groups)
+
+
+def _is_flat(group: Group) -> bool:
+    totals = {round(episode.score.total, 9) for episode in group.episodes if episode.score is not None}
+    return len(totals) < 2
+
+
+def _calls(groups: Sequence[Group]) -> dict[str, float]:
+    """Mean worker calls of the workflows that ran: over all, and by level."""
+    by_level: dict[str, list[int]] = {}
+    spent: dict[int, float] = {}
+    for group in groups:
+        for episode in group.episodes:
+            for run in episode.runs:
+                by_level.setdefault("mean", []).append(run.execution.worker_calls)
+                spent[id(run)] = run.execution.cost_dollars  # siblings may share one run: it was paid once
+                if group.problem.level is not None:
+                    by_level.setdefault(f"level_{group.problem.level}", []).append(run.execution.worker_calls)
+    return {f"calls/{name}": float(np.mean(values)) for name, values in by_level.items()} | {"spend/dollars": sum(spent.values())}
+
+
+def evaluation_metrics(trials: Sequence[Trial]) -> dict[str, float]:
+    """Greedy validation during training."""
+    if not trials:
+        return {}
+    return {
+        "eval/reward": float(np.mean([trial.reward for trial in trials])),
+        "eval/pass_rate": float(np.mean([trial.pass_rate for trial in trials])),
+        "eval/calls": float(np.mean([trial.calls for trial in trials])),
+    }

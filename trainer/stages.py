@@ -1,0 +1,156 @@
+"""The stages of a run: distil, SFT, GRPO, evaluate. Each picks up what the run folder already has."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from rollout.distil import Trace, distil_traces
+from rollout.nano_policy import make_nano_policy
+from rollout.prompt import MetaPrompt
+from trainer.batch import sft_batch, sft_rows
+from trainer.final_table import final_table
+from trainer.loop import train_grpo
+from trainer.run_folder import RunFolder
+from trainer.settings import RunSettings
+from trainer.system import System, quiet_libraries
+from workflow.outcome import Outcome
+from workflow.simulated.teacher import corpus
+from workflow.tasks import load_tasks
+
+
+async def train(settings: RunSettings, run: RunFolder) -> None:
+    """Runs the stages of ``trainer.stages`` that the run folder has not finished yet.
+
+    Raises:
+        ValueError: a setting does not fit; the message names it and the remedy.
+    """
+    quiet_libraries()
+    todo = [stage for stage in settings.trainer.stages if not run.is_done(stage)]
+    if not todo:
+        run.say(f"All stages of {run.path} are done: nothing to train.")
+        return
+    base = await prepare_policy(settings, run)
+    started = run.sft_policy if run.is_done("sft") else base
+    learns = {"sft", "grpo"} & set(todo)
+    asks = {"grpo", "evaluate"} & set(todo)
+    async with System(settings, policy=started if asks else None, learner_start=started if learns else None, log_dir=run.path) as system:
+        run.say(describe(settings, system))
+        if "distil" in todo:
+            await distil(system, settings, run)
+        if "sft" in todo:
+            await sft(system, settings, run)
+        if "grpo" in todo:
+            await grpo(system, settings, run)
+        if "evaluate" in todo:
+            await evaluate(system, settings, run)
+
+
+def describe(settings: RunSettings, system: System) -> str:
+    """What is real and what is small or simulated in this run, in one line."""
+    worker = "simulated worker" if settings.worker.base_url is None else f"worker {settings.worker.model}"
+    policy = "nano policy (0.9 M parameters, made on the spot)" if settings.model.path == "nano" else f"policy {settings.model.path}"
+    return f"{policy} | {worker} at {system.worker_url} | tasks {settings.tasks.name}: {system.tasks.describe()}"
+
+
+async def prepare_policy(settings: RunSettings, run: RunFolder) -> Path:
+    """The folder or hub id that the policy starts from; ``nano`` is made in the run folder.
+
+    Raises:
+        ValueError: a local path that does not exist.
+    """
+    if settings.model.path != "nano":
+        return Path(settings.model.path)
+    if not (run.base_policy / "config.json").exists():
+        texts = corpus() + [problem.query for problem in load_tasks(settings.tasks).train[:2000]]
+        make_nano_policy(run.base_policy, texts, settings.trainer.seed)
+    return run.base_policy
+
+
+async def distil(system: System, settings: RunSettings, run: RunFolder) -> None:
+    """Stage 1: asks the teacher until enough traces passed; appends each to ``traces.jsonl`` as it comes."""
+    run.stage("distil", f"asking the teacher for {settings.distil.traces} traces whose workflow passes")
+    known = run.read_traces()
+    passed = sum(trace.outcome is Outcome.PASSED for trace in known)
+    teacher = system.teacher()
+    try:
+        async for trace in distil_traces(
+            system.tasks.train,
+            teacher,
+            await system.sandbox(),
+            settings.distil,
+            seed=settings.trainer.seed,
+            first=known[-1].index + 1 if known else 0,
+            passed=passed,
+        ):
+            run.append_trace(trace)
+            passed += trace.outcome is Outcome.PASSED
+            run.progress("distil", passed, settings.distil.traces, f"{trace.index + 1} asked")
+    finally:
+        await teacher.aclose()
+    if not passed:
+        raise ValueError("No trace of the teacher passed, so there is nothing to fine-tune on: see traces.jsonl for what came back.")
+    run.mark_done("distil", passed=passed)
+
+
+async def sft(system: System, settings: RunSettings, run: RunFolder) -> None:
+    """Stage 2: supervised fine-tuning on the passed traces; writes the SFT policy as a Hugging Face folder."""
+    from transformers import AutoTokenizer
+
+    sft_settings = settings.trainer.sft
+    traces: list[Trace] = [trace for trace in run.read_traces() if trace.outcome is Outcome.PASSED]
+    if not traces:
+        raise ValueError(f"{run.path} has no distilled traces: run the stage distil first, or leave sft out of trainer.stages.")
+    run.stage("sft", f"{sft_settings.steps} steps of {sft_settings.batch_size} on {len(traces)} traces")
+    learner = await system.learner()
+    tokenizer = AutoTokenizer.from_pretrained(system.learner_start)
+    prompt = MetaPrompt(tokenizer, settings.model)
+    by_id = {problem.id: problem for problem in system.tasks.train}
+    rows = sft_rows([(prompt.render(by_id[trace.problem_id]), trace.text) for trace in traces], tokenizer, settings.model)
+    await learner.configure_optimizer(sft_settings.optimizer, sft_settings.steps)
+    rng = np.random.default_rng([settings.trainer.seed, 1])
+    order = np.concatenate([rng.permutation(len(rows)) for _ in range(sft_settings.steps * sft_settings.batch_size // len(rows) + 1)])
+    for step in range(sft_settings.steps):
+        chosen = order[step * sft_settings.batch_size : (step + 1) * sft_settings.batch_size]
+        start = time.monotonic()
+        metrics = await learner.sft(sft_batch([rows[i] for i in chosen]))
+        run.log("sft", step, metrics | {"time/sft_step_s": time.monotonic() - start}, total=sft_settings.steps)
+    await learner.export(run.sft_policy)
+    run.mark_done("sft", steps=sft_settings.steps, traces=len(traces))
+
+
+async def grpo(system: System, settings: RunSettings, run: RunFolder) -> None:
+    """Stage 3: GRPO from the SFT policy (or from the latest checkpoint); writes the trained policy."""
+    grpo_settings = settings.trainer.grpo
+    learner = await system.learner()
+    if grpo_settings.kl_coef > 0:
+        await learner.set_reference()
+    await learner.configure_optimizer(grpo_settings.optimizer, grpo_settings.steps * grpo_settings.updates_per_step)
+    first_step = await run.restore_checkpoint(learner)
+    collector = await system.collector()
+    run.stage(
+        "grpo",
+        f"steps {first_step + 1} to {grpo_settings.steps}: {grpo_settings.problems_per_step} problems x "
+        f"{settings.rollout.group_size} completions x {settings.rollout.runs_per_workflow} runs",
+    )
+    await train_grpo(
+        collector,
+        await system.fleet(),
+        learner,
+        run,
+        settings.trainer,
+        train=system.tasks.train,
+        validation=system.tasks.validation,
+        first_step=first_step,
+    )
+    await learner.export(run.policy)
+    run.mark_done("grpo", steps=grpo_settings.steps)
+
+
+async def evaluate(system: System, settings: RunSettings, run: RunFolder) -> None:
+    """Stage 4: every policy and every reference workflow on the held-out problems; writes ``results.json``."""
+    run.stage("evaluate", f"{len(system.tasks.test)} held-out problems x {settings.trainer.evaluation.runs} runs")
+    policies = {name: folder for name, folder in (("SFT policy", run.sft_policy), ("GRPO policy", run.policy)) if folder.exists()}
+    rows = await final_table(system, settings, policies, say=run.say)
+    run.write_results(rows)
+    run.mark_done("evaluate")

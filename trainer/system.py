@@ -1,0 +1,141 @@
+"""The actors of a run, started side by side and closed together.
+
+Nothing here decides what is trained; it only brings the parts up and down. Engines, learner and sandboxes take
+tens of seconds to start, so all that the remaining stages need start at once and each is awaited where it is used.
+"""
+
+import asyncio
+import os
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rollout.collect import Collector
+from rollout.fleet import Fleet
+from rollout.prompt import MetaPrompt
+from sandbox.pool import SandboxPool
+from trainer.cluster import device_of, start_ray, stop_ray
+from trainer.learner import Learner
+from trainer.settings import RunSettings
+from workflow.settings import WorkerSettings
+from workflow.simulated.process import start_simulated_worker
+from workflow.tasks import TaskSet, load_tasks
+from workflow.worker_client import WorkerClient
+
+T = TypeVar("T")
+
+
+class System:
+    """Ray, the worker endpoint, sandboxes, engines and learner of one run; an async context manager."""
+
+    def __init__(self, settings: RunSettings, *, policy: Path | None, learner_start: Path | None, log_dir: Path) -> None:
+        """
+        Args:
+            policy: Hugging Face folder that the engines load; None starts no engine.
+            learner_start: Hugging Face folder that the learner loads; None starts no learner.
+            log_dir: where the simulated worker writes its log.
+        """
+        self.settings = settings
+        self.policy = policy
+        self.learner_start = learner_start
+        self.log_dir = log_dir
+        self.tasks: TaskSet = load_tasks(settings.tasks)
+        self.worker_url = ""
+        self.teacher_url = ""
+        self._stack = AsyncExitStack()
+        self._starting: dict[str, asyncio.Task[Any]] = {}
+
+    async def __aenter__(self) -> "System":
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        for task in self._starting.values():
+            task.cancel()
+        await asyncio.gather(*self._starting.values(), return_exceptions=True)
+        await self._stack.aclose()
+
+    async def _start(self) -> None:
+        settings = self.settings
+        if settings.worker.base_url is None or settings.distil.base_url is None:
+            simulated = await asyncio.to_thread(start_simulated_worker, settings.simulated, settings.tasks, self.log_dir)
+            self._stack.callback(simulated.close)
+            self.worker_url = self.teacher_url = simulated.base_url
+        self.worker_url = settings.worker.base_url or self.worker_url
+        self.teacher_url = settings.distil.base_url or self.teacher_url
+        await self._check_worker()
+        temp = await asyncio.to_thread(start_ray, settings)
+        self._stack.callback(stop_ray, temp)
+        device = device_of(settings)
+        pool = SandboxPool(settings.sandbox, settings.worker, self.worker_url)
+        self._begin("sandbox", pool, pool.start())
+        if self.policy is not None:
+            fleet = Fleet(settings.model, settings.rollout, self.policy, device=device)
+            self._begin("fleet", fleet, fleet.start())
+        if self.learner_start is not None:
+            learner = Learner(self.learner_start, settings.learner, device=device, seed=settings.trainer.seed)
+            self._begin("learner", learner, learner.start())
+
+    def _begin(self, name: str, part: Any, start: Coroutine[Any, Any, Any]) -> None:
+        async def started() -> Any:
+            await start
+            return part
+
+        self._stack.push_async_callback(part.close)
+        self._starting[name] = asyncio.ensure_future(started())
+
+    async def _check_worker(self) -> None:
+        """Raises ValueError at once where the worker endpoint cannot be reached or lacks the model."""
+        if self.settings.worker.base_url is None:
+            return
+        client = WorkerClient(self.settings.worker, self.worker_url)
+        try:
+            await client.check()
+        finally:
+            await client.aclose()
+
+    async def sandbox(self) -> SandboxPool:
+        """The sandbox pool, once it is up."""
+        return await self._starting["sandbox"]
+
+    async def fleet(self) -> Fleet:
+        """The rollout engines, once they are up."""
+        return await self._starting["fleet"]
+
+    async def learner(self) -> Learner:
+        """The learner, once it is up."""
+        return await self._starting["learner"]
+
+    async def collector(self) -> Collector:
+        """Collects groups with this run's engines, sandboxes, meta-prompt and reward."""
+        from transformers import AutoTokenizer
+
+        assert self.policy is not None
+        settings = self.settings
+        prompt = MetaPrompt(AutoTokenizer.from_pretrained(self.policy), settings.model)
+        return Collector(await self.fleet(), await self.sandbox(), prompt, settings.rollout, settings.reward, settings.trainer.seed)
+
+    def teacher(self) -> WorkerClient:
+        """A client of the teacher endpoint; the caller closes it."""
+        distil = self.settings.distil
+        worker = WorkerSettings(
+            model=distil.model, api_key_env=distil.api_key_env, max_concurrency=distil.concurrency, cache_entries=0, base_url=self.teacher_url
+        )
+        return WorkerClient(worker, self.teacher_url)
+
+
+def quiet_libraries() -> None:
+    """Keeps progress bars and start-up chatter of libraries off the console; call before they are imported."""
+    for name, value in {
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TOKENIZERS_PARALLELISM": "false",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "RAY_DEDUP_LOGS": "0",
+    }.items():
+        os.environ.setdefault(name, value)
