@@ -64,6 +64,11 @@ def stable_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big") >> 1
 
 
+def run_seed(seed: int, tag: str, problem: Problem, repeat: object) -> int:
+    """Worker seed of one execution; equal for all workflows that meet ``problem`` under ``tag``."""
+    return stable_seed(seed, tag, problem.id, "run", repeat)
+
+
 class Collector:
     """Turns problems into groups."""
 
@@ -77,16 +82,27 @@ class Collector:
         self.reward = reward
         self.seed = seed
 
-    async def collect(self, problems: Sequence[Problem], *, tag: str) -> Collected:
-        """One group of ``group_size`` episodes per problem.
+    async def collect(
+        self, problems: Sequence[Problem], *, tag: str, n: int | None = None, temperature: float | None = None, runs: int | None = None
+    ) -> Collected:
+        """One group of episodes per problem.
 
         Args:
             problems: the step's queries.
             tag: names the step; part of every episode id and of every seed, so that a rerun repeats.
+            n, temperature, runs: completions a problem, sampling temperature and runs a workflow, where they
+                differ from the settings (evaluation: 1 greedy completion).
         """
+        ask = self.rollout.model_copy(
+            update={
+                "group_size": n or self.rollout.group_size,
+                "temperature": self.rollout.temperature if temperature is None else temperature,
+                "runs_per_workflow": runs or self.rollout.runs_per_workflow,
+            }
+        )
         start = time.monotonic()
         sampled_at: list[float] = []
-        groups = await asyncio.gather(*(self._group(problem, tag, sampled_at) for problem in problems))
+        groups = await asyncio.gather(*(self._group(problem, tag, ask, sampled_at) for problem in problems))
         total_s = time.monotonic() - start
         sample_s = max(sampled_at, default=start) - start
         runs = [run for group in groups for episode in group.episodes for run in episode.runs]
@@ -96,14 +112,13 @@ class Collector:
         tail_s = total_s - sample_s
         return Collected(tuple(groups), sample_s, tail_s * (1 - judge_share), tail_s * judge_share)
 
-    async def _group(self, problem: Problem, tag: str, sampled_at: list[float]) -> Group:
+    async def _group(self, problem: Problem, tag: str, ask: RolloutSettings, sampled_at: list[float]) -> Group:
         prompt_ids = self.renderer.render(problem)
-        completions = await self.sampler.sample(
-            prompt_ids, self.rollout.group_size, temperature=self.rollout.temperature, seed=stable_seed(self.seed, tag, problem.id)
-        )
+        seed = stable_seed(self.seed, tag, problem.id)
+        completions = await self.sampler.sample(prompt_ids, ask.group_size, temperature=ask.temperature, seed=seed)
         sampled_at.append(time.monotonic())
         parsed = [parse_workflow(completion.text) for completion in completions]
-        runs = await self._run_all(problem, parsed, tag)
+        runs = await self._run_all(problem, parsed, tag, ask)
         attempts = [
             Attempt(workflow if isinstance(workflow, Workflow) else None, own) for workflow, own in zip(parsed, runs, strict=True)
         ]
@@ -121,7 +136,9 @@ class Collector:
         )
         return Group(problem, prompt_ids, episodes)
 
-    async def _run_all(self, problem: Problem, parsed: Sequence[Workflow | Refusal], tag: str) -> list[tuple[Run, ...]]:
+    async def _run_all(
+        self, problem: Problem, parsed: Sequence[Workflow | Refusal], tag: str, ask: RolloutSettings
+    ) -> list[tuple[Run, ...]]:
         """Runs every workflow ``runs_per_workflow`` times.
 
         Siblings meet the same worker seeds (common random numbers), so that a group's rewards differ by what
@@ -130,15 +147,14 @@ class Collector:
         tasks: dict[tuple[str, int], asyncio.Task[Run]] = {}
         keys: list[list[tuple[str, int]]] = []
         for index, workflow in enumerate(parsed):
-            own: list[tuple[str, int]] = []
-            for repeat in range(self.rollout.runs_per_workflow if isinstance(workflow, Workflow) else 0):
-                assert isinstance(workflow, Workflow)
-                shared = self.rollout.share_runs
-                key = (workflow.fingerprint if shared else str(index), repeat)
+            keys.append([])
+            if isinstance(workflow, Refusal):
+                continue
+            for repeat in range(ask.runs_per_workflow):
+                key = (workflow.fingerprint if ask.share_runs else str(index), repeat)
                 if key not in tasks:
-                    seed = stable_seed(self.seed, tag, problem.id, repeat) if shared else stable_seed(self.seed, tag, problem.id, repeat, index)
+                    seed = run_seed(self.seed, tag, problem, repeat if ask.share_runs else (repeat, index))
                     tasks[key] = asyncio.ensure_future(self.runner.run(workflow, problem, seed))
-                own.append(key)
-            keys.append(own)
+                keys[-1].append(key)
         results = dict(zip(tasks, await asyncio.gather(*tasks.values()), strict=True))
         return [tuple(results[key] for key in own) for own in keys]

@@ -10,13 +10,19 @@ from safetensors.torch import load_file
 from trainer.evaluation import Trial, best_fixed, evaluate_policy, evaluate_workflow, oracle, result_row
 from trainer.settings import RunSettings
 from trainer.system import System
-from workflow.reference import load_reference_workflows
+from workflow.program import Workflow
 
 Row = dict[str, object]
 
 
-async def final_table(system: System, settings: RunSettings, policies: Mapping[str, Path], *, say: Callable[[str], None]) -> list[Row]:
-    """Rows of ``results.json`` in the order of the table: policies, reference workflows, best fixed, oracle.
+async def final_table(
+    system: System, settings: RunSettings, policies: Mapping[str, Path], workflows: Mapping[str, Workflow], *, say: Callable[[str], None]
+) -> list[Row]:
+    """Rows of ``results.json`` in the order of the table: policies, fixed workflows, best fixed, oracle.
+
+    Args:
+        policies: Hugging Face folders by row name. workflows: fixed workflows by row name; with fewer than two
+            of them there is no best fixed workflow and no oracle.
 
     All rows meet the same worker seeds, so differences between rows are not differences in luck. The best fixed
     workflow and the oracle's table are chosen on validation problems and reported on test problems.
@@ -27,8 +33,10 @@ async def final_table(system: System, settings: RunSettings, policies: Mapping[s
         for label, trials in (await policy_trials(system, settings, folder)).items():
             rows.append(result_row(f"{name}{label}", "policy", trials, evaluation))
             say(f"  {rows[-1]['name']}: reward {rows[-1].get('reward')}, pass rate {rows[-1].get('pass_rate')}, calls {rows[-1].get('calls')}")
-    validation, test = await workflow_trials(system, settings, say)
+    validation, test = await workflow_trials(system, settings, workflows, say)
     rows += [result_row(name, "workflow", trials, evaluation) for name, trials in test.items()]
+    if len(test) < 2:
+        return rows
     best = best_fixed(validation)
     rows.append(result_row("best fixed workflow", "workflow", test[best], evaluation) | {"of": best})
     choice, trials = oracle(validation, test)
@@ -62,14 +70,14 @@ def read_weights(folder: Path) -> list[tuple[str, object]]:
 
 
 async def workflow_trials(
-    system: System, settings: RunSettings, say: Callable[[str], None]
+    system: System, settings: RunSettings, workflows: Mapping[str, Workflow], say: Callable[[str], None]
 ) -> tuple[dict[str, list[Trial]], dict[str, list[Trial]]]:
-    """Every reference workflow on validation and on test problems."""
+    """Every fixed workflow on validation and on test problems."""
     sandbox = await system.sandbox()
     evaluation, reward, seed = settings.trainer.evaluation, settings.reward, settings.trainer.seed
     validation: dict[str, list[Trial]] = {}
     test: dict[str, list[Trial]] = {}
-    for name, workflow in load_reference_workflows().items():
+    for name, workflow in workflows.items():
         validation[name], test[name] = await asyncio.gather(
             evaluate_workflow(workflow, sandbox, system.tasks.validation, reward, tag="choose", runs=evaluation.runs, seed=seed),
             evaluate_workflow(workflow, sandbox, system.tasks.test, reward, tag="test", runs=evaluation.runs, seed=seed),

@@ -15,6 +15,7 @@ from trainer.run_folder import RunFolder
 from trainer.settings import RunSettings
 from trainer.system import System, quiet_libraries
 from workflow.outcome import Outcome
+from workflow.reference import load_reference_workflows
 from workflow.simulated.teacher import corpus
 from workflow.tasks import load_tasks
 
@@ -151,6 +152,6 @@ async def evaluate(system: System, settings: RunSettings, run: RunFolder) -> Non
     """Stage 4: every policy and every reference workflow on the held-out problems; writes ``results.json``."""
     run.stage("evaluate", f"{len(system.tasks.test)} held-out problems x {settings.trainer.evaluation.runs} runs")
     policies = {name: folder for name, folder in (("SFT policy", run.sft_policy), ("GRPO policy", run.policy)) if folder.exists()}
-    rows = await final_table(system, settings, policies, say=run.say)
+    rows = await final_table(system, settings, policies, load_reference_workflows(), say=run.say)
     run.write_results(rows)
     run.mark_done("evaluate")
