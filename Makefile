@@ -1,0 +1,57 @@
+# FlowReasoner. `make train` and `make test` make their environment themselves and reuse it the second time.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VARIANT ?= cpu
+VENV ?= .venv
+ARGS ?=
+PYTHON := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed-$(VARIANT)
+
+.PHONY: help env train test test-fast lint format types lock clean
+
+help: ## Show the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+	@echo
+	@echo '  ARGS="..."   settings or options passed on, for example: make train ARGS="trainer.seed=1"'
+	@echo '  VARIANT=gpu  environment with the CUDA builds (default: cpu)'
+
+$(INSTALLED): requirements/$(VARIANT).txt requirements/install.sh requirements/uv.sh
+	@rm -f $(VENV)/.installed-*
+	@requirements/install.sh $(VARIANT) $(VENV)
+	@touch $@
+
+env: $(INSTALLED) ## Make or refresh the virtual environment in .venv
+
+train: $(INSTALLED) ## Distil, SFT, GRPO, evaluate, report (the embedded default: nano policy, simulated worker)
+	@$(PYTHON) -m launch.train $(ARGS)
+
+test: $(INSTALLED) ## All tests: the fast ones, then those that start Ray, vLLM or verl
+	@echo '[test] fast tests (no Ray, no vLLM, no verl)'
+	@$(PYTHON) -m pytest -q -m 'not slow and not gpu' $(ARGS)
+	@echo '[test] slow tests (they start Ray, vLLM and verl; several minutes on two cores)'
+	@$(PYTHON) -m pytest -v -m 'slow or gpu' $(ARGS)
+
+test-fast: $(INSTALLED) ## The fast tests alone (under a minute)
+	@$(PYTHON) -m pytest -q -m 'not slow and not gpu' $(ARGS)
+
+lint: $(INSTALLED) ## ruff: rules and format
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+
+format: $(INSTALLED) ## Let ruff repair what it can
+	@$(PYTHON) -m ruff check --fix .
+	@$(PYTHON) -m ruff format .
+
+types: $(INSTALLED) ## pyright over all packages
+	@$(PYTHON) -m pyright
+
+lock: ## Pin the dependencies of setup.py in requirements/*.txt (UPGRADE=1: newer versions)
+	@requirements/lock.sh cpu
+	@requirements/lock.sh gpu
+
+clean: ## Remove the environment and caches; runs/ stays
+	rm -rf $(VENV) .uv .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
