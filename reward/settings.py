@@ -25,10 +25,10 @@ class RewardSettings(Settings):
     weights: RewardWeights = RewardWeights()
     floor: float = -0.2
     """Score of a completion without a workflow that runs to an answer."""
-    test_run_calls: float = Field(0.3, ge=0)
+    test_run_calls: float = Field(default=0.3, ge=0)
     """What one execution of tests counts in worker calls."""
-    complexity_free_units: int = Field(3, ge=0)
+    complexity_free_units: int = Field(default=3, ge=0)
     """AST units that cost nothing (a single call)."""
-    complexity_scale_units: float = Field(15.0, gt=0)
+    complexity_scale_units: float = Field(default=15.0, gt=0)
     """AST units beyond the free ones that make complexity 1."""
-    complexity_max: float = Field(1.5, gt=0)
+    complexity_max: float = Field(default=1.5, gt=0)

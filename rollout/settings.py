@@ -13,8 +13,8 @@ class ModelSettings(Settings):
     path: str = "nano"
     """``nano`` (made on the spot), a local folder, or a Hugging Face id."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    max_prompt_tokens: int = Field(192, ge=8)
-    max_response_tokens: int = Field(96, ge=8)
+    max_prompt_tokens: int = Field(default=192, ge=8)
+    max_response_tokens: int = Field(default=96, ge=8)
     meta_prompt: Literal["brief", "full"] = "brief"
     """``brief``: the query alone (nano); ``full``: instructions, operator catalogue and query."""
 
@@ -22,19 +22,19 @@ class ModelSettings(Settings):
 class RolloutSettings(Settings):
     """Sampling groups and running them."""
 
-    engines: int = Field(1, ge=1)
+    engines: int = Field(default=1, ge=1)
     """vLLM actors."""
-    tensor_parallel: int = Field(1, ge=1)
+    tensor_parallel: int = Field(default=1, ge=1)
     """GPUs of one engine."""
-    group_size: int = Field(12, ge=2)
+    group_size: int = Field(default=12, ge=2)
     """Completions per problem; group-relative advantages need at least 2."""
-    runs_per_workflow: int = Field(2, ge=1)
+    runs_per_workflow: int = Field(default=2, ge=1)
     """Executions of each workflow, with different worker seeds; the score is their mean."""
     share_runs: bool = True
     """Siblings with the same AST share their executions (they would see the same worker samples anyway)."""
-    temperature: float = Field(1.0, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    request_timeout_s: float = Field(300.0, gt=0)
+    temperature: float = Field(default=1.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    request_timeout_s: float = Field(default=300.0, gt=0)
     """Deadline of one group's sampling."""
     engine_args: dict[str, Any] = {}
     """Passed to vLLM's AsyncEngineArgs untouched."""
@@ -43,14 +43,14 @@ class RolloutSettings(Settings):
 class DistilSettings(Settings):
     """Asking the teacher for traces."""
 
-    traces: int = Field(4000, ge=1)
+    traces: int = Field(default=4000, ge=1)
     """SFT rows to collect: (query, reasoning, workflow) whose workflow passed."""
-    max_requests: int = Field(12_000, ge=1)
+    max_requests: int = Field(default=12_000, ge=1)
     """Teacher calls after which distillation stops with what it has."""
-    concurrency: int = Field(64, ge=1)
+    concurrency: int = Field(default=64, ge=1)
     base_url: str | None = None
     """Teacher endpoint; None: the simulated worker plays the teacher."""
     model: str = "simulated-teacher"
     api_key_env: str = "OPENAI_API_KEY"
-    temperature: float = Field(1.0, ge=0, le=2.0)
-    max_tokens: int = Field(4096, ge=1)
+    temperature: float = Field(default=1.0, ge=0, le=2.0)
+    max_tokens: int = Field(default=4096, ge=1)

@@ -10,24 +10,24 @@ from workflow.settings import Settings
 class LimitSettings(Settings):
     """Limits of one process in the box."""
 
-    wall_s: float = Field(10.0, gt=0)
+    wall_s: float = Field(default=10.0, gt=0)
     """Deadline of one judgement (all tests of one answer)."""
-    workflow_wall_s: float = Field(120.0, gt=0)
+    workflow_wall_s: float = Field(default=120.0, gt=0)
     """Deadline of one workflow run, worker latency included."""
-    cpu_s: int = Field(10, ge=1)
-    memory_mib: int = Field(1024, ge=64)
-    open_files: int = Field(64, ge=16)
-    output_kib: int = Field(64, ge=1)
+    cpu_s: int = Field(default=10, ge=1)
+    memory_mib: int = Field(default=1024, ge=64)
+    open_files: int = Field(default=64, ge=16)
+    output_kib: int = Field(default=64, ge=1)
     """Bytes of stdout and stderr kept."""
 
 
 class BudgetSettings(Settings):
     """What one workflow run may spend; reserved before a call is sent."""
 
-    calls: int = Field(40, ge=1)
+    calls: int = Field(default=40, ge=1)
     """Operator calls."""
-    concurrent_calls: int = Field(8, ge=1)
-    tokens: int = Field(200_000, ge=1)
+    concurrent_calls: int = Field(default=8, ge=1)
+    tokens: int = Field(default=200_000, ge=1)
     """Prompt and completion tokens of the worker together."""
 
 
@@ -36,13 +36,13 @@ class SandboxSettings(Settings):
 
     min_level: Literal["process", "namespace"] = "process"
     """Isolation below which the sandbox refuses to start."""
-    actors: int = Field(2, ge=1)
+    actors: int = Field(default=2, ge=1)
     """Ray actors, each with its own zygote."""
-    slots_per_actor: int = Field(16, ge=1)
+    slots_per_actor: int = Field(default=16, ge=1)
     """Workflow runs in flight in one actor; further ones wait."""
-    retries: int = Field(2, ge=0)
+    retries: int = Field(default=2, ge=0)
     """Tries elsewhere after an infrastructure error."""
-    verdict_cache_entries: int = Field(100_000, ge=0)
+    verdict_cache_entries: int = Field(default=100_000, ge=0)
     """Verdicts kept by one actor, keyed by tests and answer; 0: judge every answer anew."""
     limits: LimitSettings = LimitSettings()
     budget: BudgetSettings = BudgetSettings()

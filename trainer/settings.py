@@ -13,22 +13,22 @@ from workflow.settings import Settings, SimulatedWorkerSettings, TaskSettings, W
 class OptimizerSettings(Settings):
     """AdamW and its schedule."""
 
-    lr: float = Field(5e-4, gt=0)
+    lr: float = Field(default=5e-4, gt=0)
     betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = Field(0.0, ge=0)
-    clip_grad: float = Field(1.0, gt=0)
-    warmup_steps: int = Field(5, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip_grad: float = Field(default=1.0, gt=0)
+    warmup_steps: int = Field(default=5, ge=0)
     schedule: Literal["constant", "cosine"] = "constant"
-    min_lr_ratio: float = Field(0.1, ge=0, le=1)
+    min_lr_ratio: float = Field(default=0.1, ge=0, le=1)
 
 
 class LearnerSettings(Settings):
     """The verl worker group."""
 
     engine: Literal["fsdp2"] = "fsdp2"
-    ranks: int = Field(1, ge=1)
+    ranks: int = Field(default=1, ge=1)
     """Learner processes; on GPU one GPU each."""
-    micro_batch_tokens: int = Field(16_384, ge=64)
+    micro_batch_tokens: int = Field(default=16_384, ge=64)
     """Tokens of one forward-backward pass on one rank."""
     gradient_checkpointing: bool = False
     engine_args: dict[str, Any] = {}
@@ -38,27 +38,27 @@ class LearnerSettings(Settings):
 class SFTSettings(Settings):
     """Stage 2: supervised fine-tuning on the distilled traces."""
 
-    steps: int = Field(200, ge=0)
-    batch_size: int = Field(48, ge=1)
+    steps: int = Field(default=200, ge=0)
+    batch_size: int = Field(default=48, ge=1)
     optimizer: OptimizerSettings = OptimizerSettings(lr=5e-3, schedule="cosine")
 
 
 class GRPOSettings(Settings):
     """Stage 3: GRPO with execution feedback."""
 
-    steps: int = Field(80, ge=0)
-    problems_per_step: int = Field(16, ge=1)
-    updates_per_step: int = Field(1, ge=1)
+    steps: int = Field(default=80, ge=0)
+    problems_per_step: int = Field(default=16, ge=1)
+    updates_per_step: int = Field(default=1, ge=1)
     """Mini-batches that one step's episodes are cut into."""
     advantage: str = "reinforce_plus_plus_baseline"
     """A name in verl's advantage registry. The default subtracts the group mean and whitens over the batch."""
     policy_loss: str = "vanilla"
     """A name in verl's policy-loss registry."""
-    clip_low: float = Field(0.2, gt=0)
-    clip_high: float = Field(0.28, gt=0)
-    kl_coef: float = Field(0.02, ge=0)
+    clip_low: float = Field(default=0.2, gt=0)
+    clip_high: float = Field(default=0.28, gt=0)
+    kl_coef: float = Field(default=0.02, ge=0)
     """Weight of the KL to the SFT policy in the loss; 0: no reference policy is kept."""
-    entropy_coef: float = Field(0.0, ge=0)
+    entropy_coef: float = Field(default=0.0, ge=0)
     loss_aggregation: str = "token-mean"
     norm_by_std: bool = False
     """For estimators that can divide by each group's deviation (plain GRPO: True)."""
@@ -70,21 +70,21 @@ class GRPOSettings(Settings):
 class EvaluationSettings(Settings):
     """Held-out evaluation."""
 
-    every_steps: int = Field(20, ge=0)
+    every_steps: int = Field(default=20, ge=0)
     """Greedy validation during GRPO; 0: only at the end."""
-    quick_size: int = Field(96, ge=1)
+    quick_size: int = Field(default=96, ge=1)
     """Validation problems used during training."""
-    runs: int = Field(2, ge=1)
+    runs: int = Field(default=2, ge=1)
     """Runs of each workflow per problem in the final table."""
-    sampled_completions: int = Field(4, ge=0)
+    sampled_completions: int = Field(default=4, ge=0)
     """Completions per problem for the sampled row of the final table; 0 leaves it out."""
-    bootstrap: int = Field(1000, ge=100)
+    bootstrap: int = Field(default=1000, ge=100)
     """Resamples of problems for confidence intervals."""
 
 
 class CheckpointSettings(Settings):
-    every_steps: int = Field(20, ge=1)
-    keep: int = Field(2, ge=1)
+    every_steps: int = Field(default=20, ge=1)
+    keep: int = Field(default=2, ge=1)
 
 
 class LoggerSettings(Settings):
@@ -117,7 +117,7 @@ class ClusterSettings(Settings):
     address: str | None = None
     """Ray address; None: start Ray here (or join the job's cluster)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    object_store_mib: int = Field(512, ge=80)
+    object_store_mib: int = Field(default=512, ge=80)
 
 
 class RunSettings(Settings):

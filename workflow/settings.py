@@ -18,11 +18,11 @@ class TaskSettings(Settings):
     """Task set."""
     path: str | None = None
     """File to read (``humaneval``: the original JSONL, plain or .gz; ``jsonl``: our own schema). None: the public home of the set."""
-    train_size: int = Field(4096, ge=1)
+    train_size: int = Field(default=4096, ge=1)
     """Problems to draw training batches from (nano generates them; file sets are split)."""
-    validation_size: int = Field(240, ge=1)
+    validation_size: int = Field(default=240, ge=1)
     """Held-out problems for choosing the best fixed workflow and the oracle's table."""
-    test_size: int = Field(240, ge=1)
+    test_size: int = Field(default=240, ge=1)
     """Held-out problems for the final table."""
     seed: int = 0
     """Seed of the procedural set and of the split of a file set."""
@@ -37,62 +37,62 @@ class WorkerSettings(Settings):
     """Model name sent with each request."""
     api_key_env: str = "OPENAI_API_KEY"
     """Environment variable that holds the key; read only in the process that talks to the endpoint."""
-    temperature: float = Field(0.7, ge=0.0, le=2.0)
+    temperature: float = Field(default=0.7, ge=0.0, le=2.0)
     """Sampling temperature of operator calls."""
-    max_tokens: int = Field(1024, ge=1)
+    max_tokens: int = Field(default=1024, ge=1)
     """Completion tokens a call may use."""
-    timeout_s: float = Field(60.0, gt=0)
+    timeout_s: float = Field(default=60.0, gt=0)
     """Deadline of one HTTP request."""
-    max_retries: int = Field(5, ge=0)
+    max_retries: int = Field(default=5, ge=0)
     """Further tries after a failed request, with exponential backoff and jitter."""
-    max_concurrency: int = Field(64, ge=1)
+    max_concurrency: int = Field(default=64, ge=1)
     """Requests in flight at once from one process."""
-    prompt_dollars_per_million: float = Field(0.15, ge=0)
+    prompt_dollars_per_million: float = Field(default=0.15, ge=0)
     """Price of prompt tokens."""
-    completion_dollars_per_million: float = Field(0.60, ge=0)
+    completion_dollars_per_million: float = Field(default=0.60, ge=0)
     """Price of completion tokens."""
-    cache_entries: int = Field(200_000, ge=0)
+    cache_entries: int = Field(default=200_000, ge=0)
     """Replies kept in memory by one process, keyed by model, messages, sampling parameters, seed and ordinal; 0: none."""
 
 
 class LatencySettings(Settings):
     """How long the simulated worker takes to answer: lognormal, slept for real."""
 
-    mean_s: float = Field(0.0, ge=0)
+    mean_s: float = Field(default=0.0, ge=0)
     """Mean latency of one call; 0: answers at once."""
-    sigma: float = Field(0.6, ge=0)
+    sigma: float = Field(default=0.6, ge=0)
     """Standard deviation of the logarithm: the heavier the larger."""
 
 
 class FaultSettings(Settings):
     """Share of requests that the simulated worker spoils in each way; all off by default."""
 
-    http_429: float = Field(0.0, ge=0, le=1)
-    http_500: float = Field(0.0, ge=0, le=1)
-    hang: float = Field(0.0, ge=0, le=1)
-    truncated_json: float = Field(0.0, ge=0, le=1)
-    dropped_connection: float = Field(0.0, ge=0, le=1)
+    http_429: float = Field(default=0.0, ge=0, le=1)
+    http_500: float = Field(default=0.0, ge=0, le=1)
+    hang: float = Field(default=0.0, ge=0, le=1)
+    truncated_json: float = Field(default=0.0, ge=0, le=1)
+    dropped_connection: float = Field(default=0.0, ge=0, le=1)
 
 
 class SimulatedWorkerSettings(Settings):
     """Skill of the simulated worker by level 1..6 (DESIGN: embedded default). Higher levels use the last value."""
 
     seed: int = 0
-    port: int = Field(0, ge=0, le=65535)
+    port: int = Field(default=0, ge=0, le=65535)
     """0: any free port."""
     solve: tuple[float, ...] = (0.97, 0.88, 0.66, 0.42, 0.27, 0.16)
-    problem_shift_sigma: float = Field(0.6, ge=0)
+    problem_shift_sigma: float = Field(default=0.6, ge=0)
     """Standard deviation of a per-problem shift in the logit of ``solve``."""
-    favourite_misreading: float = Field(0.3, ge=0, le=1)
+    favourite_misreading: float = Field(default=0.3, ge=0, le=1)
     """Where not solved: chance of the problem's own favourite wrong program (voting cannot remove it; fixing is half as likely)."""
     review_finds: tuple[float, ...] = (0.90, 0.87, 0.84, 0.80, 0.77, 0.74)
-    review_false_alarm: float = Field(0.25, ge=0, le=1)
-    false_alarm_breaks: float = Field(0.5, ge=0, le=1)
+    review_false_alarm: float = Field(default=0.25, ge=0, le=1)
+    false_alarm_breaks: float = Field(default=0.5, ge=0, le=1)
     """Chance that acting on a false alarm breaks right code."""
     revise_with_test: tuple[float, ...] = (0.85, 0.82, 0.76, 0.70, 0.64, 0.58)
     revise_with_review: tuple[float, ...] = (0.82, 0.78, 0.74, 0.70, 0.66, 0.62)
-    revise_blind: float = Field(0.06, ge=0, le=1)
-    teacher_sensible: float = Field(0.15, ge=0, le=1)
+    revise_blind: float = Field(default=0.06, ge=0, le=1)
+    teacher_sensible: float = Field(default=0.15, ge=0, le=1)
     """Share of teacher traces whose workflow fits the problem; the others are random."""
     latency: LatencySettings = LatencySettings()
     faults: FaultSettings = FaultSettings()
