@@ -1,0 +1,68 @@
+"""Task sets: where problems come from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from workflow.problem import Problem
+from workflow.settings import TaskSettings
+from workflow.tasks.files import read_jsonl, split_file_set
+from workflow.tasks.humaneval import load_humaneval
+from workflow.tasks.nano import Split, nano_problem
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSet:
+    """Problems in three parts that share none."""
+
+    name: str
+    """``nano``, ``humaneval`` or ``jsonl``."""
+    train: tuple[Problem, ...]
+    validation: tuple[Problem, ...]
+    test: tuple[Problem, ...]
+
+    def describe(self) -> str:
+        """Sizes in words."""
+        return f"{len(self.train)} train, {len(self.validation)} validation, {len(self.test)} test problems"
+
+
+@lru_cache(maxsize=4)
+def load_tasks(settings: TaskSettings) -> TaskSet:
+    """The task set that the settings name; loaded once per process.
+
+    Raises:
+        ValueError: a path that is missing where one is needed, does not exist, or holds something else.
+    """
+    if settings.name == "nano":
+        if settings.path is not None:
+            raise ValueError(
+                f"tasks.path = {settings.path!r} has no use with tasks.name = 'nano': leave it out, or set tasks.name to 'jsonl'."
+            )
+        return TaskSet(
+            "nano",
+            _nano(settings.seed, "train", settings.train_size),
+            _nano(settings.seed, "validation", settings.validation_size),
+            _nano(settings.seed, "test", settings.test_size),
+        )
+    train, validation, test = split_file_set(
+        load_problems(settings),
+        train_size=settings.train_size,
+        validation_size=settings.validation_size,
+        test_size=settings.test_size,
+        seed=settings.seed,
+    )
+    return TaskSet(settings.name, train, validation, test)
+
+
+def load_problems(settings: TaskSettings) -> Sequence[Problem]:
+    """Every problem of a file set, in file order. Raises ValueError as ``load_tasks`` does."""
+    if settings.name == "humaneval":
+        return load_humaneval(settings.path)
+    if settings.path is None:
+        raise ValueError("tasks.name = 'jsonl' needs tasks.path: the path of a file with one problem a line.")
+    return read_jsonl(Path(settings.path))
+
+
+def _nano(seed: int, split: Split, size: int) -> tuple[Problem, ...]:
+    return tuple(nano_problem(seed, split, index) for index in range(size))
