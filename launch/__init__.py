@@ -1,0 +1,31 @@
+"""Commands. Importing this package checks that our top-level packages are the ones that Python finds."""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("workflow", "sandbox", "reward", "rollout", "trainer", "conf")
+
+
+def intruders(root: Path = ROOT, packages: tuple[str, ...] = PACKAGES) -> list[str]:
+    """One line for each of our generic package names that resolves to something else."""
+    found: list[str] = []
+    for name in packages:
+        spec = find_spec(name)
+        places = [spec.origin] if spec and spec.origin else list(spec.submodule_search_locations or []) if spec else []
+        if not any(place and Path(place).resolve().is_relative_to(root) for place in places):
+            found.append(f"package {name!r} resolves to {places[0] if places else 'nothing'}, not to {root / name}")
+    return found
+
+
+def _check() -> None:
+    wrong = intruders()
+    if wrong:
+        sys.exit(
+            f"{'; '.join(wrong)}: another package of that name comes first on Python's path. "
+            f"Run commands as `python -m launch.X` in {ROOT}, or uninstall the other package."
+        )
+
+
+_check()

@@ -1,0 +1,97 @@
+"""Checks between settings: each problem is one sentence with the values and the remedy."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from trainer.settings import RunSettings
+
+STAGES = ("distil", "sft", "grpo", "evaluate")
+
+
+def problems_between_settings(config: RunSettings) -> list[str]:
+    """Everything that does not fit together, machine and files included where they are asked for by name."""
+    checks = (_model, _tasks, _worker, _batch, _stages, _devices)
+    return [problem for check in checks for problem in check(config)]
+
+
+def _model(config: RunSettings) -> Iterator[str]:
+    path = config.model.path
+    if path == "nano" or (Path(path).expanduser() / "config.json").is_file():
+        return
+    if Path(path).expanduser().is_dir():
+        yield f"model.path={path!r} is a folder without config.json: give a Hugging Face folder (config.json, weights, tokenizer)."
+    elif not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", path):
+        yield f"model.path={path!r} does not exist: give 'nano', an existing Hugging Face folder, or a hub id like owner/name."
+
+
+def _tasks(config: RunSettings) -> Iterator[str]:
+    tasks = config.tasks
+    if tasks.path is not None and not Path(tasks.path).expanduser().is_file():
+        yield f"tasks.path={tasks.path!r} is not a file: give the path of the task file{' or leave it out' if tasks.name == 'humaneval' else ''}."
+    if tasks.name == "jsonl" and tasks.path is None:
+        yield "tasks.name='jsonl' needs the file to read: set tasks.path."
+    if tasks.name == "nano" and tasks.path is not None:
+        yield f"tasks.path={tasks.path!r} has no meaning for tasks.name='nano', which makes its problems: set tasks.name to humaneval or jsonl."
+
+
+def _worker(config: RunSettings) -> Iterator[str]:
+    for section, name in ((config.worker, "worker"), (config.distil, "distil")):
+        url = section.base_url
+        if url is not None and not url.startswith(("http://", "https://")):
+            yield f"{name}.base_url={url!r} is not a URL: it must start with http:// or https://, for example http://localhost:8000/v1."
+        if url is not None and section.model.startswith("simulated-"):
+            yield f"{name}.base_url={url!r} is set, but {name}.model={section.model!r}: set {name}.model to a model that this endpoint serves."
+
+
+def _batch(config: RunSettings) -> Iterator[str]:
+    model, learner, grpo, rollout = config.model, config.learner, config.trainer.grpo, config.rollout
+    longest = model.max_prompt_tokens + model.max_response_tokens
+    if learner.micro_batch_tokens < longest:
+        yield (
+            f"learner.micro_batch_tokens={learner.micro_batch_tokens} cannot hold one sequence of model.max_prompt_tokens + "
+            f"model.max_response_tokens = {longest}: set it to at least {longest}."
+        )
+    episodes = grpo.problems_per_step * rollout.group_size
+    if episodes % (grpo.updates_per_step * learner.ranks):
+        yield (
+            f"trainer.grpo.problems_per_step x rollout.group_size = {episodes} episodes cannot be cut evenly into "
+            f"trainer.grpo.updates_per_step={grpo.updates_per_step} mini-batches for learner.ranks={learner.ranks}: "
+            f"choose numbers whose product divides {episodes}."
+        )
+    if config.trainer.sft.batch_size % learner.ranks:
+        yield f"trainer.sft.batch_size={config.trainer.sft.batch_size} is no multiple of learner.ranks={learner.ranks}: choose one that is."
+    if rollout.temperature == 0 and "grpo" in config.trainer.stages and grpo.steps:
+        yield "rollout.temperature=0 makes all completions of a group equal, so GRPO has nothing to compare: set it above 0, for example 1.0."
+    if config.distil.max_requests < config.distil.traces:
+        yield (
+            f"distil.max_requests={config.distil.max_requests} is below distil.traces={config.distil.traces}: "
+            "raise it, since not every trace passes."
+        )
+
+
+def _stages(config: RunSettings) -> Iterator[str]:
+    stages = config.trainer.stages
+    if not stages:
+        yield f"trainer.stages is empty: name at least one of {', '.join(STAGES)}."
+    if list(stages) != [stage for stage in STAGES if stage in stages]:
+        right = ",".join(stage for stage in STAGES if stage in stages)
+        yield f"trainer.stages=[{','.join(stages)}] is not in the order of the run: write [{right}]."
+    if not config.trainer.run_dir.strip():
+        yield "trainer.run_dir is empty: give the folder of the run, for example runs/first."
+
+
+def _devices(config: RunSettings) -> Iterator[str]:
+    """GPUs are counted only where CUDA is asked for by name on this machine; a cluster's are not known here."""
+    if config.cluster.device != "cuda" or config.cluster.address is not None:
+        return
+    import torch
+
+    present = torch.cuda.device_count()
+    needed = max(config.learner.ranks, config.rollout.engines * config.rollout.tensor_parallel)
+    if needed > present:
+        yield (
+            f"cluster.device='cuda' with learner.ranks={config.learner.ranks} and rollout.engines x rollout.tensor_parallel = "
+            f"{config.rollout.engines * config.rollout.tensor_parallel} needs {needed} GPUs, this machine has {present}: "
+            "lower them, set cluster.address, or use cluster.device=auto."
+        )

@@ -1,0 +1,65 @@
+"""Every setting of a run, checked: unknown and ill-typed ones, and those that do not fit each other.
+
+Settings are declared beside the code that reads them and composed in ``trainer.settings.RunSettings``. This module
+adds what only the whole can say, and turns every problem into one sentence with the name, the value and the remedy.
+It does not know Hydra: it takes the plain mapping that ``launch.compose`` made.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from conf.crosschecks import problems_between_settings
+from conf.sentences import sentence
+from trainer.settings import RunSettings
+
+
+class Config(RunSettings):
+    """A run's settings that have passed every check; made by ``load``."""
+
+
+def load(values: Mapping[str, Any]) -> Config:
+    """The settings from a nested mapping as YAML gives it; what it leaves out keeps its declared default.
+
+    Types are strict: a text is no number, ``true`` is no 1. A whole number may stand for a float.
+
+    Raises:
+        ValueError: one sentence per problem, all problems at once, one a line.
+    """
+    try:
+        text = json.dumps(_texts_as_keys(values), allow_nan=True)
+    except TypeError as error:
+        raise ValueError(f"A setting has a value that YAML cannot hold ({error}).") from None
+    try:
+        config = Config.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        described = {name: description for name, _, description in declared()}
+        raise ValueError("\n".join(sentence(item, described) for item in error.errors())) from None
+    problems = problems_between_settings(config)
+    if problems:
+        raise ValueError("\n".join(problems))
+    return config
+
+
+def _texts_as_keys(values: Any) -> Any:
+    if isinstance(values, Mapping):
+        return {str(key): _texts_as_keys(value) for key, value in values.items()}
+    return values
+
+
+def declared(model: type[BaseModel] = RunSettings, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Every setting as (dotted name, default, description), in the order of declaration."""
+    for name, field in model.model_fields.items():
+        dotted = f"{prefix}{name}"
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield from declared(annotation, f"{dotted}.")
+        else:
+            yield dotted, field.default, field.description or ""
+
+
+def defaults() -> dict[str, Any]:
+    """All declared defaults as plain values, nested."""
+    return RunSettings().model_dump(mode="json")

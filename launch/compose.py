@@ -1,0 +1,132 @@
+"""From the command line to checked settings: Hydra's groups and overrides, then the schema.
+
+The only place besides ``launch.train`` that knows Hydra. Overrides reach Hydra as forced ones (``++name=value``), so
+that a misspelt setting is answered by the schema, with the nearest right name, and not by Hydra's own error.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from conf.schema import Config, defaults, load
+from conf.sentences import nearest
+from launch import ROOT
+
+CONF = ROOT / "conf"
+GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and any(folder.glob("*.yaml")))
+
+
+def register_defaults() -> None:
+    """Makes the declared defaults known to Hydra as the config ``settings``, the first entry of conf/config.yaml."""
+    ConfigStore.instance().store(name="settings", node=defaults())
+
+
+def parse(overrides: Sequence[str]) -> list[Override]:
+    """Overrides in Hydra's grammar.
+
+    Raises:
+        ValueError: not an override, a group that does not exist, or an option that its group lacks.
+    """
+    parsed: list[Override] = []
+    for text in overrides:
+        if "=" not in text and not text.startswith("~"):
+            raise ValueError(f"{text!r} is no setting: write name=value, for example trainer.seed=1.")
+        try:
+            parsed.append(OverridesParser.create().parse_override(text))
+        except HydraException:
+            raise ValueError(f"Cannot read {text!r}: write name=value and put special characters in quotes, for example 'name=\"a, b\"'.") from None
+    for override in parsed:
+        _check_group(override)
+    return parsed
+
+
+def _check_group(override: Override) -> None:
+    key = override.key_or_group.split("@")[0]
+    if is_group(override):
+        options = sorted(file.stem for file in (CONF / key).glob("*.yaml"))
+        value = override.value()
+        chosen = [str(item) for item in (value if isinstance(value, list) else [value])] if not override.is_sweep_override() else []
+        for name in chosen:
+            if name not in options and value is not None:
+                hint = nearest(name, options)
+                remedy = f"did you mean {hint}?" if hint else f"options: {', '.join(options)}."
+                raise ValueError(f"{key}={name}: there is no such option; {remedy}")
+    elif "." not in key and key not in defaults() and (hint := nearest(key, GROUPS)):
+        raise ValueError(f"{override.input_line}: there is no group {key}; did you mean {hint}?")
+
+
+def is_group(override: Override) -> bool:
+    """True where the override chooses a file of a group rather than a value."""
+    return override.key_or_group.split("@")[0] in GROUPS
+
+
+def for_hydra(overrides: Sequence[str]) -> list[str]:
+    """The overrides as Hydra gets them: values forced, groups and Hydra's own settings as they are."""
+    out: list[str] = []
+    for text, override in zip(overrides, parse(overrides), strict=True):
+        is_value = override.type is OverrideType.CHANGE and not is_group(override) and not override.key_or_group.startswith("hydra")
+        out.append(f"++{text}" if is_value else text)
+    return out
+
+
+def checked(config: DictConfig) -> Config:
+    """A composed configuration as checked settings.
+
+    Raises:
+        ValueError: one sentence per problem.
+    """
+    try:
+        values = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None)
+        raise ValueError(f"{key or 'A setting'} cannot be resolved: {str(error).splitlines()[0]}.") from None
+    assert isinstance(values, dict)
+    return load({str(key): value for key, value in values.items()})
+
+
+def composed(overrides: Sequence[str] = ()) -> Config:
+    """Settings as ``launch.train`` with these overrides has them, without running anything.
+
+    Raises:
+        ValueError: one sentence per problem.
+    """
+    register_defaults()
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3", job_name="train"):
+            return checked(compose("config", for_hydra(overrides)))
+    except HydraException as error:
+        raise ValueError(str(error).splitlines()[0]) from None
+
+
+def saved(run_dir: Path, overrides: Sequence[str] = ()) -> Config:
+    """The settings of a run folder with value overrides on top; the folder itself may have moved.
+
+    Raises:
+        ValueError: no such run, or one sentence per problem.
+    """
+    file = run_dir / "config.yaml"
+    if not file.is_file():
+        raise ValueError(f"{run_dir} is not a run folder (it has no config.yaml): give a folder that launch.train made.")
+    config = OmegaConf.create(yaml.safe_load(file.read_text()))
+    for override in parse(overrides):
+        if is_group(override):
+            raise ValueError(f"{override.input_line} chooses a group, but this run's settings are fixed: change single values, like worker.model=...")
+        OmegaConf.update(config, override.key_or_group, _plain(override.value()), force_add=True)
+    OmegaConf.update(config, "trainer.run_dir", str(run_dir))
+    assert isinstance(config, DictConfig)
+    return checked(config)
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value

@@ -1,0 +1,117 @@
+"""``python -m launch.train [name=value ...]``: distil, SFT, GRPO, evaluate, report.
+
+Hydra composes conf/, the schema checks it, ``trainer.stages.train`` runs it. With ``trainer.run_dir`` of an earlier
+run, that run goes on with its own settings; ``-m name=a,b,c`` makes one run per value, each in a process of its own.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from conf.schema import Config
+from launch.compose import CONF, checked, for_hydra, is_group, parse, register_defaults, saved
+from launch.shell import Interrupted, ended_by, one_sentence_errors
+
+FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--info", "-i")
+
+
+def run(settings: Config) -> int:
+    """One training run in its folder; returns the exit code."""
+    from trainer.run_folder import RunFolder
+
+    with RunFolder.open(settings) as folder:
+        try:
+            return _train_and_report(settings, folder)
+        except KeyboardInterrupt:
+            raise Interrupted(f"Go on with: python -m launch.train trainer.run_dir={folder.path}") from None
+        except Exception as error:
+            return ended_by(error, folder.path)
+
+
+def _train_and_report(settings: Config, folder) -> int:
+    from launch.report import write_report
+    from trainer.stages import train
+
+    asyncio.run(train(settings, folder))
+    report = write_report(folder.path)
+    folder.say(f"Report: {report}")
+    return 0
+
+
+def resumed(config: Config, overrides: list[str]) -> Config:
+    """The settings of an existing run folder with this command's values on top; else ``config`` as it is.
+
+    A command that chooses groups (``experiment=...``) states a whole recipe: it is taken as given, and the run folder
+    refuses it where it differs from the run's own.
+    """
+    run_dir = Path(config.trainer.run_dir)
+    if not (run_dir / "config.yaml").is_file() or any(is_group(override) for override in parse(overrides)):
+        return config
+    return saved(run_dir, overrides)
+
+
+def _in_own_process(overrides: list[str], run_dir: str) -> int:
+    """One job of a sweep: this command again, in its folder. Waits for it also when interrupted."""
+    process = subprocess.Popen([sys.executable, "-m", "launch.train", *overrides, f"trainer.run_dir={run_dir}"])
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        raise
+
+
+def split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Hydra's own flags (with their values), and the overrides."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    for argument in arguments:
+        is_value = bool(flags) and flags[-1] in FLAGS_WITH_VALUE
+        (flags if argument.startswith("-") or is_value else overrides).append(argument)
+    return flags, overrides
+
+
+@one_sentence_errors
+def main() -> int:
+    """Entry point."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach our own shell instead of Hydra's printer
+    register_defaults()
+    flags, given = split_arguments(sys.argv[1:])
+    codes: list[int] = []
+    failures: list[Exception] = []
+
+    @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
+    def job(config: DictConfig) -> None:
+        try:
+            if HydraConfig.get().mode is RunMode.MULTIRUN:
+                checked(config)
+                own = [text.removeprefix("++") for text in HydraConfig.get().overrides.task]
+                own = [text for text in own if not text.startswith("trainer.run_dir=")]
+                codes.append(_in_own_process(own, HydraConfig.get().runtime.output_dir))
+            else:
+                codes.append(run(resumed(checked(config), given)))
+        except Exception as error:
+            failures.append(error)  # raised below: Hydra would print its own words about it
+
+    argv = sys.argv
+    sys.argv = [argv[0], *flags, *for_hydra(given)]
+    try:
+        job()
+    except HydraException as error:
+        raise ValueError(str(error).strip().splitlines()[0]) from None
+    finally:
+        sys.argv = argv
+    if failures:
+        raise failures[0]
+    return max(codes, default=0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
