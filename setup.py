@@ -14,6 +14,7 @@ PACKAGES = [
     "trainer",
     "conf",
     "launch",
+    "launch.report",
 ]
 
 CORE = [
@@ -32,6 +33,7 @@ CORE = [
     "numpy",
     "orjson>=3.10",
     "psutil>=7",
+    "pyyaml>=6",
     "rich>=14",
     "safetensors>=0.6",
     "tensorboard>=2.20",
@@ -61,7 +63,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
     packages=PACKAGES,
-    package_data={"conf": ["*.yaml", "*/*.yaml"], "launch": ["report/*"], "workflow.reference": ["*.py"]},
+    package_data={"conf": ["*.yaml", "*/*.yaml"], "launch.report": ["*.jinja", "*.css"]},
     install_requires=CORE,
     extras_require=EXTRAS,
 )

@@ -28,11 +28,11 @@ def _model(config: RunSettings) -> Iterator[str]:
 def _tasks(config: RunSettings) -> Iterator[str]:
     tasks = config.tasks
     if tasks.path is not None and not Path(tasks.path).expanduser().is_file():
-        yield f"tasks.path={tasks.path!r} is not a file: give the path of the task file{' or leave it out' if tasks.name == 'humaneval' else ''}."
+        yield f"tasks.path={tasks.path!r} is not a file: give the path of the task file."
     if tasks.name == "jsonl" and tasks.path is None:
         yield "tasks.name='jsonl' needs the file to read: set tasks.path."
     if tasks.name == "nano" and tasks.path is not None:
-        yield f"tasks.path={tasks.path!r} has no meaning for tasks.name='nano', which makes its problems: set tasks.name to humaneval or jsonl."
+        yield f"tasks.path={tasks.path!r} has no meaning for tasks.name='nano': set tasks.name to humaneval or jsonl."
 
 
 def _worker(config: RunSettings) -> Iterator[str]:
@@ -41,7 +41,7 @@ def _worker(config: RunSettings) -> Iterator[str]:
         if url is not None and not url.startswith(("http://", "https://")):
             yield f"{name}.base_url={url!r} is not a URL: it must start with http:// or https://, for example http://localhost:8000/v1."
         if url is not None and section.model.startswith("simulated-"):
-            yield f"{name}.base_url={url!r} is set, but {name}.model={section.model!r}: set {name}.model to a model that this endpoint serves."
+            yield f"{name}.base_url={url!r} is set, but {name}.model={section.model!r}: set {name}.model to one that it serves."
 
 
 def _batch(config: RunSettings) -> Iterator[str]:
@@ -62,7 +62,7 @@ def _batch(config: RunSettings) -> Iterator[str]:
     if config.trainer.sft.batch_size % learner.ranks:
         yield f"trainer.sft.batch_size={config.trainer.sft.batch_size} is no multiple of learner.ranks={learner.ranks}: choose one that is."
     if rollout.temperature == 0 and "grpo" in config.trainer.stages and grpo.steps:
-        yield "rollout.temperature=0 makes all completions of a group equal, so GRPO has nothing to compare: set it above 0, for example 1.0."
+        yield "rollout.temperature=0 makes all completions of a group equal, so GRPO has nothing to compare: set it to 1.0."
     if config.distil.max_requests < config.distil.traces:
         yield (
             f"distil.max_requests={config.distil.max_requests} is below distil.traces={config.distil.traces}: "

@@ -41,7 +41,9 @@ def sentence(error: Any, described: Mapping[str, str]) -> str:
     if kind.startswith(("greater_than", "less_than")):
         why = f" ({described[name].rstrip('.')})" if described.get(name) else ""
         bound = next(iter(context.values()))
-        words = {"greater_than_equal": "at least", "greater_than": "more than", "less_than_equal": "at most", "less_than": "less than"}[kind]
+        words = {"greater_than_equal": "at least", "greater_than": "more than", "less_than_equal": "at most", "less_than": "less than"}[
+            kind
+        ]
         return f"{given} must be {words} {bound:g}{why}."
     if kind in ("missing", "too_short", "too_long"):
         return f"{name.rpartition('.')[0] or name} has too {'many' if kind == 'too_long' else 'few'} entries (given: {show(value)})."

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -19,6 +20,9 @@ from omegaconf import DictConfig
 from conf.schema import Config
 from launch.compose import CONF, checked, for_hydra, is_group, parse, register_defaults, saved
 from launch.shell import Interrupted, ended_by, one_sentence_errors
+
+if TYPE_CHECKING:
+    from trainer.run_folder import RunFolder
 
 FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--info", "-i")
 
@@ -36,7 +40,7 @@ def run(settings: Config) -> int:
             return ended_by(error, folder.path)
 
 
-def _train_and_report(settings: Config, folder) -> int:
+def _train_and_report(settings: Config, folder: "RunFolder") -> int:
     from launch.report import write_report
     from trainer.stages import train
 

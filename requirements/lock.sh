@@ -12,4 +12,5 @@ if [ -f "requirements/$variant.overrides" ]; then overrides="--overrides require
 say "Resolving requirements/$variant.txt"
 "$UV" pip compile --quiet --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links --no-annotate \
     ${UPGRADE:+--upgrade} $overrides --extra "$variant" --extra dev setup.py -o "requirements/$variant.txt"
+rm -rf flowreasoner.egg-info
 say "$(grep -cE '^[A-Za-z0-9]' "requirements/$variant.txt") packages pinned"

@@ -1,0 +1,122 @@
+"""What a run shows while it goes: a header per stage, a bar or a line every few seconds, one line a GRPO step."""
+
+import time
+from collections import deque
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+LINE_EVERY_S = 5.0
+
+
+class RunConsole:
+    """Progress of one run. On a terminal it moves a bar, elsewhere it prints plain lines; both say the same."""
+
+    def __init__(self, label: str, console: Console | None = None) -> None:
+        """
+        Args:
+            label: what is small or simulated in this run; stands in every line.
+        """
+        self.console = console or Console()
+        self.label = label
+        self._bar: Progress | None = None
+        self._last_line_s = 0.0
+        self._stage_began_s = time.monotonic()
+        self._step_times_s: deque[float] = deque(maxlen=10)
+        self._last_step_s: float | None = None
+
+    def say(self, text: str) -> None:
+        """One line as it is."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def stage(self, name: str, detail: str) -> None:
+        """Header of a stage."""
+        self._end_bar()
+        self._stage_began_s = time.monotonic()
+        self._last_step_s = None
+        self._last_line_s = 0.0
+        self._step_times_s.clear()
+        self.say("")
+        self.console.print(f"== {name}: {detail}", style="bold", markup=False, highlight=False, soft_wrap=True)
+
+    def stage_done(self, name: str, detail: str) -> None:
+        """Footer of a stage with its wall time."""
+        self._end_bar()
+        self.say(f"   {name} done in {minutes(time.monotonic() - self._stage_began_s)}{f': {detail}' if detail else ''}")
+
+    def progress(self, stage: str, done: int, total: int, detail: str = "") -> None:
+        """``done`` of ``total`` units of a stage."""
+        if self.console.is_terminal:
+            self._move_bar(stage, done, total, detail)
+            return
+        now = time.monotonic()
+        if done < total and now - self._last_line_s < LINE_EVERY_S:
+            return
+        self._last_line_s = now
+        elapsed = now - self._stage_began_s
+        left = f"  ETA {minutes(elapsed / done * (total - done))}" if 0 < done < total else ""
+        self.say(f"   [{self.label}] {stage} {done}/{total}{f'  {detail}' if detail else ''}{left}")
+
+    def step(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        """One line for one GRPO step (``step`` counts from 0)."""
+        self._end_bar()
+        now = time.monotonic()
+        if self._last_step_s is not None:
+            self._step_times_s.append(now - self._last_step_s)
+        else:
+            self._step_times_s.append(metrics.get("time/step_s", 0.0))
+        self._last_step_s = now
+        mean_s = sum(self._step_times_s) / len(self._step_times_s)
+        parts = [f"step {step + 1:>{len(str(total))}}/{total}", *step_parts(metrics), f"{mean_s:.1f} s/step"]
+        if step + 1 < total:
+            parts.append(f"ETA {minutes(mean_s * (total - step - 1))}")
+        self.say(f"   [{self.label}] " + "  ".join(parts))
+
+    def close(self) -> None:
+        """Ends a bar that is still there."""
+        self._end_bar()
+
+    def _move_bar(self, stage: str, done: int, total: int, detail: str) -> None:
+        if self._bar is None:
+            columns = (
+                TextColumn("   {task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[detail]}"),
+                TimeRemainingColumn(),
+            )
+            self._bar = Progress(*columns, console=self.console, transient=True)
+            self._bar.start()
+            self._bar.add_task(f"\\[{self.label}] {stage}", total=total, detail=detail)
+        self._bar.update(self._bar.task_ids[0], completed=done, total=total, detail=detail)
+
+    def _end_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def step_parts(metrics: Mapping[str, float]) -> list[str]:
+    """The figures of a step's line, as far as the step has them."""
+    shown = (
+        ("reward", "reward/mean", "{:.3f}"),
+        ("passed", "outcome/passed", "{:.0%}"),
+        ("valid", "workflow/valid", "{:.0%}"),
+        ("calls", "calls/mean", "{:.2f}"),
+        ("kl", "actor/kl", "{:.4f}"),
+        ("validation", "eval/reward", "{:.3f}"),
+        ("masked", "infra/masked", "{:.0f}"),
+    )
+    present = [(label, metrics[name], form) for label, name, form in shown if name in metrics]
+    return [f"{label} {form.format(value)}" for label, value, form in present if label != "masked" or value]
+
+
+def minutes(seconds: float) -> str:
+    """A duration for people: ``42 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

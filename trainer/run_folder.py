@@ -1,0 +1,244 @@
+"""A run is a folder that explains itself.
+
+    config.yaml      every setting           metrics.jsonl   one flat dict a step
+    state.json       finished stages         episodes.jsonl  one row an episode
+    traces.jsonl     the teacher's traces    checkpoints/    step_000020/ ...
+    base/ sft/ policy/  Hugging Face folders  results.json    the final table
+
+Opening an existing folder resumes its run. This module stores; it does not decide what is trained.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import yaml
+
+from rollout.distil import Trace
+from rollout.records import Group
+from trainer.console import RunConsole
+from trainer.episode_rows import episode_rows
+from trainer.jsonl import append_lines, drop_half_line, keep_rows, read_rows, replace_text
+from trainer.run_access import hold, probe
+from trainer.run_state import RunState, changes, may_change
+from trainer.settings import RunSettings
+from trainer.sinks import Metrics, open_sinks
+from workflow.outcome import Outcome
+
+
+class Checkpointed(Protocol):
+    """What can be saved and restored; ``trainer.learner.Learner`` is the real one."""
+
+    async def save(self, folder: Path) -> None:
+        """Writes weights, optimizer and schedule into an existing empty folder."""
+        ...
+
+    async def load(self, folder: Path) -> None:
+        """Restores what ``save`` wrote."""
+        ...
+
+
+class RunFolder:
+    """The folder of one run, held by one process at a time; a context manager."""
+
+    def __init__(self, path: Path, settings: RunSettings, console: RunConsole, lock: int) -> None:
+        """Use ``RunFolder.open``."""
+        self.path = path
+        self.settings = settings
+        self.console = console
+        self._lock = lock
+        self._opened_s = time.monotonic()
+        self.state = RunState.read(path / "state.json")
+        self.base_policy = path / "base"
+        """The policy before training, where it is made on the spot."""
+        self.sft_policy = path / "sft"
+        self.policy = path / "policy"
+        """The trained policy."""
+        self._adopt_settings()
+        for file in (path / "metrics.jsonl", path / "episodes.jsonl", path / "traces.jsonl"):
+            drop_half_line(file)
+        for leftover in (path / "checkpoints").glob("*.tmp"):
+            shutil.rmtree(leftover)
+        self._save_state()
+        self.sinks = open_sinks(
+            path,
+            settings.logger,
+            run_id=self.state.run_id,
+            config=settings.model_dump(mode="json"),
+            labels={"policy": settings.model.path, "worker": settings.worker.model},
+            warn=self.say,
+        )
+
+    @classmethod
+    def open(cls, settings: RunSettings, console: RunConsole | None = None) -> Self:
+        """Makes the folder ``trainer.run_dir`` or resumes the run in it.
+
+        Raises:
+            ValueError: the folder cannot be written, the disk is full, another process holds it, it holds something
+                else, or its run had other settings.
+        """
+        path = Path(settings.trainer.run_dir).expanduser().absolute()
+        probe(path)
+        lock = hold(path)
+        try:
+            return cls(path, settings, console or RunConsole(label(settings)), lock)
+        except BaseException:
+            os.close(lock)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Flushes the sinks and lets go of the folder."""
+        self.console.close()
+        self.sinks.close()
+        try:
+            self._save_state()
+        finally:
+            os.close(self._lock)
+
+    # What the run shows.
+
+    def say(self, text: str) -> None:
+        """One line on the console."""
+        self.console.say(text)
+
+    def stage(self, name: str, detail: str) -> None:
+        """A stage begins. SFT always begins anew: the rows of an interrupted try go."""
+        if name == "sft":
+            keep_rows(self.path / "metrics.jsonl", lambda row: row.get("stage") != "sft")
+        self.console.stage(name, detail)
+
+    def progress(self, stage: str, done: int, total: int, detail: str = "") -> None:
+        """``done`` of ``total`` units of a stage."""
+        self.console.progress(stage, done, total, detail)
+
+    # Metrics and episodes.
+
+    def log(self, stage: str, step: int, metrics: Metrics, *, total: int) -> None:
+        """Metrics of one step (from 0) to every sink and to the console."""
+        self.sinks.write(stage, step, metrics)
+        if stage == "grpo":
+            self.console.step(step, total, metrics)
+        else:
+            loss = metrics.get(f"{stage}/loss")
+            self.console.progress(stage, step + 1, total, f"loss {loss:.3f}" if loss is not None else "")
+
+    def log_groups(self, step: int, groups: Sequence[Group]) -> None:
+        """Appends every episode of a step to episodes.jsonl, where ``logger.episodes`` asks for it."""
+        if self.settings.logger.episodes:
+            append_lines(self.path / "episodes.jsonl", [row for group in groups for row in episode_rows(step, group)])
+
+    # Stages.
+
+    def is_done(self, stage: str) -> bool:
+        """True where an earlier session finished the stage."""
+        return stage in self.state.stages
+
+    def mark_done(self, stage: str, **info: Any) -> None:
+        """Notes that a stage is finished, with what is worth knowing of it."""
+        self.state.stages[stage] = info
+        self._save_state()
+        self.console.stage_done(stage, ", ".join(f"{name} {value}" for name, value in info.items()))
+
+    # Distilled traces.
+
+    def append_trace(self, trace: Trace) -> None:
+        """Appends one answer of the teacher to traces.jsonl."""
+        append_lines(self.path / "traces.jsonl", [{**asdict(trace), "outcome": str(trace.outcome)}])
+
+    def read_traces(self) -> list[Trace]:
+        """All traces so far, in the order of their requests."""
+        return [Trace(**{**row, "outcome": Outcome(row["outcome"])}) for row in read_rows(self.path / "traces.jsonl")]
+
+    # Checkpoints.
+
+    async def save_checkpoint(self, step: int, learner: Checkpointed) -> None:
+        """Saves the state after ``step`` finished GRPO steps and removes checkpoints beyond ``checkpoint.keep``."""
+        folder = self.path / "checkpoints" / f"step_{step:06d}"
+        temporary = folder.with_name(f"{folder.name}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        await learner.save(temporary)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.replace(folder)
+        self._save_state()
+        for old in self.checkpoints()[: -self.settings.trainer.checkpoint.keep]:
+            shutil.rmtree(self.path / "checkpoints" / f"step_{old:06d}")
+
+    def checkpoints(self) -> list[int]:
+        """Steps of the complete checkpoints, oldest first."""
+        return sorted(int(folder.name.removeprefix("step_")) for folder in (self.path / "checkpoints").glob("step_??????"))
+
+    async def restore_checkpoint(self, learner: Checkpointed) -> int:
+        """Loads the newest checkpoint, if any, and drops what was logged after it.
+
+        Returns:
+            the number of finished GRPO steps, which is the step to go on with.
+        """
+        steps = self.checkpoints()
+        step = steps[-1] if steps else 0
+        if step:
+            await learner.load(self.path / "checkpoints" / f"step_{step:06d}")
+            self.say(f"Going on from the checkpoint after step {step}.")
+        keep_rows(self.path / "metrics.jsonl", lambda row: row.get("stage") != "grpo" or row["step"] < step)
+        keep_rows(self.path / "episodes.jsonl", lambda row: row["step"] < step)
+        return step
+
+    # Results.
+
+    def write_results(self, rows: Sequence[dict[str, object]]) -> None:
+        """Writes ``results.json``: the final table, the run's wall seconds and its GRPO steps."""
+        steps = len([row for row in read_rows(self.path / "metrics.jsonl") if row.get("stage") == "grpo"])
+        replace_text(
+            self.path / "results.json", json.dumps({"rows": list(rows), "wall_s": round(self.wall_s, 1), "steps": steps}, indent=1)
+        )
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds of all sessions of this run, the present one included."""
+        return self.state.wall_s + time.monotonic() - self._opened_s
+
+    def _save_state(self) -> None:
+        self.state.wall_s, self._opened_s = self.wall_s, time.monotonic()
+        self.state.write(self.path / "state.json")
+
+    def _adopt_settings(self) -> None:
+        """Writes config.yaml; where the run has begun with other settings, refuses those that change what it computes."""
+        file = self.path / "config.yaml"
+        now = self.settings.model_dump(mode="json")
+        begun = bool(self.state.stages) or any((self.path / name).exists() for name in ("traces.jsonl", "metrics.jsonl"))
+        if begun and file.exists():
+            changed = changes(yaml.safe_load(file.read_text()), now)
+            refused = [f"{name}={new!r} (was {old!r})" for name, (old, new) in changed.items() if not may_change(name)]
+            if refused:
+                raise ValueError(
+                    f"The run in {self.path} was started with other settings: {'; '.join(refused)}. "
+                    "Leave them as they were, or give a new trainer.run_dir."
+                )
+            self._reopen_stages(changed)
+        replace_text(file, yaml.safe_dump(now, sort_keys=False, allow_unicode=True))
+
+    def _reopen_stages(self, changed: dict[str, tuple[Any, Any]]) -> None:
+        """More GRPO steps reopen GRPO and the evaluation; other evaluation settings reopen the evaluation."""
+        old_steps, new_steps = changed.get("trainer.grpo.steps", (0, 0))
+        if new_steps > old_steps:
+            self.state.stages.pop("grpo", None)
+        if new_steps > old_steps or any(name.startswith("trainer.evaluation.") for name in changed):
+            self.state.stages.pop("evaluate", None)
+
+
+def label(settings: RunSettings) -> str:
+    """What is small or simulated in a run, for every line of its log."""
+    policy = "nano policy" if settings.model.path == "nano" else Path(settings.model.path).name
+    worker = "simulated worker" if settings.worker.base_url is None else settings.worker.model
+    return f"{policy}, {worker}"

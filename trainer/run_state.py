@@ -1,0 +1,95 @@
+"""What a run folder remembers between sessions, and which settings a resumed run may change."""
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainer.jsonl import replace_text
+
+MAY_CHANGE = (
+    "trainer.run_dir",
+    "trainer.stages",
+    "trainer.grpo.steps",
+    "trainer.evaluation",
+    "trainer.checkpoint",
+    "logger",
+    "cluster",
+    "sandbox.actors",
+    "sandbox.slots_per_actor",
+    "sandbox.retries",
+    "sandbox.verdict_cache_entries",
+    "rollout.engines",
+    "rollout.tensor_parallel",
+    "rollout.request_timeout_s",
+    "rollout.engine_args",
+    "learner.micro_batch_tokens",
+    "learner.gradient_checkpointing",
+    "worker.base_url",
+    "worker.api_key_env",
+    "worker.timeout_s",
+    "worker.max_retries",
+    "worker.max_concurrency",
+    "worker.cache_entries",
+    "distil.base_url",
+    "distil.api_key_env",
+    "distil.concurrency",
+    "simulated.port",
+    "simulated.latency",
+    "simulated.faults",
+)
+"""Settings that change how a run is done or how long, not what it computes."""
+
+
+@dataclass
+class RunState:
+    """``state.json``; rewritten as a whole, by renaming, so that a crash leaves the old or the new one."""
+
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Finished stages with what they noted."""
+    wall_s: float = 0.0
+    """Seconds of all sessions so far."""
+    run_id: str = field(default_factory=lambda: secrets.token_hex(4))
+    """Names the run in W&B."""
+
+    @classmethod
+    def read(cls, file: Path) -> "RunState":
+        """The state in ``file``; a fresh one where there is none.
+
+        Raises:
+            ValueError: the file is not ours.
+        """
+        if not file.exists():
+            return cls()
+        try:
+            return cls(**json.loads(file.read_text()))
+        except (json.JSONDecodeError, TypeError) as error:
+            raise ValueError(f"{file} is damaged ({error}): remove the run folder or give another trainer.run_dir.") from None
+
+    def write(self, file: Path) -> None:
+        """Replaces ``file``."""
+        replace_text(file, json.dumps(asdict(self), indent=1))
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as dotted names; lists are values."""
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            out |= flat(value, f"{prefix}{name}.")
+        else:
+            out[f"{prefix}{name}"] = value
+    return out
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Dotted names of settings that differ, with both values. A setting that ``before`` lacks is no change."""
+    old, new = flat(before), flat(now)
+    return {name: (old[name], new[name]) for name in old if name in new and old[name] != new[name]}
+
+
+def may_change(name: str) -> bool:
+    """True where a resumed run may have another value of the setting."""
+    return any(name == free or name.startswith(f"{free}.") for free in MAY_CHANGE)

@@ -1,0 +1,189 @@
+"""Where metrics go: metrics.jsonl always, W&B and TensorBoard if asked. The only file that imports wandb.
+
+A sink that cannot open stops the run; one beside metrics.jsonl that fails to write warns once and is left out.
+"""
+
+import importlib
+import math
+import netrc
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from trainer.jsonl import append_lines
+from trainer.settings import LoggerSettings
+
+Metrics = Mapping[str, float]
+
+
+class Sink(Protocol):
+    """One place for metrics."""
+
+    def write(self, stage: str, step: int, metrics: Metrics) -> None:
+        """Takes the flat metrics of one step of one stage."""
+        ...
+
+    def close(self) -> None:
+        """Flushes and lets go."""
+        ...
+
+
+class JsonlSink:
+    """One flat JSON object a line, flushed, so that a crash loses nothing that was written."""
+
+    def __init__(self, file: Path, labels: Mapping[str, str]) -> None:
+        """
+        Args:
+            labels: texts that every row carries, for example which policy and worker made it.
+        """
+        self.file = file
+        self.labels = dict(labels)
+
+    def write(self, stage: str, step: int, metrics: Metrics) -> None:
+        values = {name: value if math.isfinite(value) else None for name, value in _floats(metrics).items()}
+        append_lines(self.file, [{"stage": stage, "step": step, **self.labels, **values}])
+
+    def close(self) -> None:
+        pass
+
+
+class TensorboardSink:
+    """Event files in ``tensorboard/`` of the run folder."""
+
+    def __init__(self, folder: Path) -> None:
+        writer = importlib.import_module("torch.utils.tensorboard").SummaryWriter
+        self.writer = writer(str(folder / "tensorboard"))
+
+    def write(self, stage: str, step: int, metrics: Metrics) -> None:
+        for name, value in _floats(metrics).items():
+            self.writer.add_scalar(name, value, step)
+        self.writer.flush()
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class WandbSink:
+    """A W&B run; offline ones lie in ``wandb/`` of the run folder and wait for ``wandb sync``."""
+
+    def __init__(self, folder: Path, project: str, mode: str, run_id: str, config: Mapping[str, Any]) -> None:
+        import wandb
+
+        self.wandb = wandb
+        self.run = wandb.init(
+            project=project,
+            name=folder.name,
+            id=run_id,
+            resume="allow",
+            dir=str(folder),
+            mode="online" if mode == "online" else "offline",
+            config=dict(config),
+            settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
+        )
+        for stage in ("sft", "grpo"):
+            self.run.define_metric(f"{stage}/step")
+        self.run.define_metric("sft/*", step_metric="sft/step")
+        for family in ("reward", "outcome", "workflow", "completion", "calls", "eval", "actor", "time", "infra", "spend"):
+            self.run.define_metric(f"{family}/*", step_metric="grpo/step")
+
+    def write(self, stage: str, step: int, metrics: Metrics) -> None:
+        self.run.log({**_floats(metrics), f"{stage}/step": step})
+
+    def close(self) -> None:
+        self.run.finish()
+        self.wandb.teardown()
+
+
+class Sinks:
+    """All sinks of a run."""
+
+    def __init__(self, first: Sink, others: Mapping[str, Sink], warn: Callable[[str], None]) -> None:
+        """
+        Args:
+            first: must not fail (metrics.jsonl). others: warned about once, then left out, by name.
+        """
+        self.first = first
+        self.others = dict(others)
+        self.warn = warn
+
+    def write(self, stage: str, step: int, metrics: Metrics) -> None:
+        """Raises OSError where metrics.jsonl cannot be written."""
+        self.first.write(stage, step, metrics)
+        self._each(lambda sink: sink.write(stage, step, metrics))
+
+    def close(self) -> None:
+        """Closes every sink; one that fails to close is only warned about."""
+        self.first.close()
+        self._each(lambda sink: sink.close())
+        self.others.clear()
+
+    def _each(self, act: Callable[[Sink], None]) -> None:
+        for name, sink in list(self.others.items()):
+            try:
+                act(sink)
+            except Exception as error:
+                self.warn(f"{name} takes no more metrics ({type(error).__name__}: {error}); metrics.jsonl still has all of them.")
+                del self.others[name]
+
+
+def open_sinks(
+    folder: Path,
+    settings: LoggerSettings,
+    *,
+    run_id: str,
+    config: Mapping[str, Any],
+    labels: Mapping[str, str],
+    warn: Callable[[str], None],
+) -> Sinks:
+    """The sinks that the settings ask for.
+
+    Raises:
+        ValueError: one that was asked for cannot be opened.
+    """
+    others: dict[str, Sink] = {}
+    mode = wandb_mode(settings.wandb)
+    if mode is not None:
+        others["W&B"] = _opened(
+            "W&B", lambda: WandbSink(folder, settings.wandb_project, mode, run_id, config), "use logger.wandb=offline or logger.wandb=off"
+        )
+    if settings.tensorboard:
+        others["TensorBoard"] = _opened("TensorBoard", lambda: TensorboardSink(folder), "use logger.tensorboard=false")
+    return Sinks(JsonlSink(folder / "metrics.jsonl", labels), others, warn)
+
+
+def _opened(name: str, make: Callable[[], Sink], remedy: str) -> Sink:
+    try:
+        return make()
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{name} cannot be opened ({reason}): {remedy}.") from error
+
+
+def wandb_mode(wanted: str) -> str | None:
+    """``online``, ``offline`` or None (off); ``auto`` is online where a key is configured.
+
+    Raises:
+        ValueError: ``online`` without a key.
+    """
+    if wanted == "off":
+        return None
+    if wanted == "online" and not has_wandb_key():
+        raise ValueError("logger.wandb=online, but there is no W&B key: run `wandb login`, set WANDB_API_KEY, or use logger.wandb=offline.")
+    if wanted == "auto":
+        return "online" if has_wandb_key() else "offline"
+    return wanted
+
+
+def has_wandb_key() -> bool:
+    """True where the environment or ~/.netrc holds a W&B key."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def _floats(metrics: Metrics) -> dict[str, float]:
+    return {name: round(float(value), 9) for name, value in metrics.items()}
