@@ -81,12 +81,10 @@ _FUNCTION = re.compile(r"^def f\(xs\):\n((?:    .*\n?)+)", re.MULTILINE)
 @lru_cache(maxsize=50_000)
 def read_program(text: str) -> Composition | None:
     """The steps of the last function ``f`` in a text; None where any of its lines is not one of ours."""
-    found = None
-    for found in _FUNCTION.finditer(text):
-        pass
-    if found is None:
+    bodies = _FUNCTION.findall(text)
+    if not bodies:
         return None
-    lines = [text.strip() for text in found.group(1).splitlines() if text.strip()]
+    lines = [text.strip() for text in bodies[-1].splitlines() if text.strip()]
     if lines[-1] == "return xs":
         lines.pop()
     steps = tuple(_STEP_OF_LINE[text] for text in lines if text in _STEP_OF_LINE)

@@ -6,7 +6,7 @@ that the doctests show and those that test nothing; statements between them stay
 
 import ast
 import doctest
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,11 @@ def load_humaneval(path: str | None) -> list[Problem]:
     return problems
 
 
-def _hub_rows() -> Iterable[Mapping[str, Any]]:
+def _hub_rows() -> list[dict[str, Any]]:
     try:
         from datasets import load_dataset
 
-        return load_dataset(HUB_ID, split="test")
+        return [dict(row) for row in load_dataset(HUB_ID, split="test")]
     except Exception as error:  # the library raises many kinds: offline, proxies, hub errors, missing package
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
         raise ValueError(

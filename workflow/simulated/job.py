@@ -1,0 +1,54 @@
+"""Reads a chat request of an operator: which operator asks, about which problem, with which programs and feedback."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from workflow.worker import Message
+
+_TAGS = {tag: re.compile(rf"<{tag}(?: [^>]*)?>\n?(.*?)\n?</{tag}>", re.DOTALL) for tag in ("problem", "solution", "feedback", "candidate", "input", "instruction")}
+_FENCED = re.compile(r"```(?:python|py)?[^\S\n]*\n(.*?)```", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What an operator wants done."""
+
+    operator: str
+    """Name of the operator; ``custom`` where the system message is none of the operators'."""
+    problem: str
+    """Text that holds the query."""
+    programs: tuple[str, ...]
+    """Programs in the request, code only: the solution, the candidates, or what a custom prompt quotes."""
+    feedback: str
+    instruction: str
+
+
+def code_of(text: str) -> str:
+    """The last fenced block of a text, or the text where there is none."""
+    blocks = _FENCED.findall(text)
+    return blocks[-1] if blocks else text
+
+
+def read_job(messages: Sequence[Message], systems: Mapping[str, str]) -> Job:
+    """The job in a request.
+
+    Args:
+        systems: the operators' system messages -> the operator's name.
+    """
+    system = messages[0]["content"] if messages[0]["role"] == "system" else ""
+    operator = systems.get(system, "custom")
+    text = "\n".join(message["content"] for message in messages if message["role"] != "system")
+    parts = {tag: pattern.findall(text) for tag, pattern in _TAGS.items()}
+    if operator == "custom":
+        programs = [code_of(part) for part in parts["solution"] + parts["candidate"]] or _FENCED.findall(text) or _functions(text)
+        instruction = "\n".join(parts["instruction"]) or text
+        return Job(operator, text, tuple(programs), text, instruction)
+    programs = [code_of(part) for part in (parts["candidate"] if operator == "ensemble" else parts["solution"][:1])]
+    problem = parts["problem"][0] if parts["problem"] else text
+    return Job(operator, problem, tuple(programs), "\n".join(parts["feedback"]), "\n".join(parts["instruction"]))
+
+
+def _functions(text: str) -> list[str]:
+    """Bare function definitions in running text."""
+    return re.findall(r"^def \w+\(.*\n(?:(?:[ \t].*)?\n)+", text, re.MULTILINE)

@@ -1,0 +1,90 @@
+"""Plays the two models: from chat messages to the reply's text. No I/O, no state beyond caches.
+
+The operators' requests are told apart by their system messages. A ``custom`` prompt is understood by its words and by
+what it quotes: several programs are voted on, one program is reviewed or revised, no program means a list of
+steps or a first draft. Its instruction never makes an answer better than ``generate``'s.
+"""
+
+import re
+from collections.abc import Sequence
+
+from workflow.operators import OPERATORS
+from workflow.settings import SimulatedWorkerSettings
+from workflow.simulated.book import Book, Known
+from workflow.simulated.job import Job, read_job
+from workflow.simulated.puzzle import Puzzle
+from workflow.simulated.skill import Skill, stream
+from workflow.simulated.teacher import teach
+from workflow.worker import Message
+
+WORKER_MODEL = "simulated-worker"
+TEACHER_MODEL = "simulated-teacher"
+MODELS = (WORKER_MODEL, TEACHER_MODEL)
+
+UNKNOWN_PROBLEM = "I am a simulated worker and know only the problems of the task set that I serve; this is none of them."
+
+_ASKS_OUTLINE = re.compile(r"\b(outline|plan|list|steps|idea|approach)\b", re.IGNORECASE)
+_ASKS_CODE = re.compile(r"\b(code|function|program|implement|solve|solution|write)\b", re.IGNORECASE)
+_ASKS_REVIEW = re.compile(r"\b(review|criti\w*|argue|weak\w*|judge|find (the )?(bugs|mistakes|errors))\b", re.IGNORECASE)
+
+
+class Player:
+    """Answers as the simulated worker or the simulated teacher."""
+
+    def __init__(self, settings: SimulatedWorkerSettings, book: Book) -> None:
+        self.settings = settings
+        self.book = book
+        self.skill = Skill(settings)
+        self._systems = {operator.system: name for name, operator in OPERATORS.items()}
+
+    def answer(self, model: str, messages: Sequence[Message], sample: object) -> str:
+        """The reply to a chat; equal arguments give equal replies.
+
+        Args:
+            model: one of ``MODELS``.
+            sample: tells repeated requests apart, such as (seed, index).
+        """
+        rng = stream(self.settings.seed, model, *(part for message in messages for part in message.values()), sample)
+        if model == TEACHER_MODEL:
+            known = self.book.find(messages[-1]["content"])
+            return UNKNOWN_PROBLEM if known is None else teach(known, self.settings.teacher_sensible, rng)
+        job = read_job(messages, self._systems)
+        known = self.book.find(job.problem)
+        return UNKNOWN_PROBLEM if known is None else self._work(job, known, rng)
+
+    def _work(self, job: Job, known: Known, rng) -> str:
+        skill, puzzle = self.skill, known.puzzle
+        program = job.programs[0] if job.programs else ""
+        match job.operator:
+            case "review":
+                review = skill.review(puzzle, program, rng)
+                return "APPROVED" if review.approved else f"REJECTED\n{review.notes}"
+            case "revise":
+                return _fenced(skill.revise(puzzle, program, job.feedback, rng))
+            case "test":
+                return _fenced(skill.write_test(puzzle, rng))
+            case "ensemble":
+                return self._vote(puzzle, job)
+            case "custom":
+                return self._custom(job, puzzle, rng)
+        return _fenced(skill.generate(puzzle, rng))
+
+    def _vote(self, puzzle: Puzzle, job: Job) -> str:
+        return str(self.skill.vote(puzzle, job.programs) + 1)
+
+    def _custom(self, job: Job, puzzle: Puzzle, rng) -> str:
+        asked = job.instruction
+        if len(job.programs) > 1:
+            return _fenced(job.programs[self.skill.vote(puzzle, job.programs)])
+        if job.programs and _ASKS_REVIEW.search(asked):
+            review = self.skill.review(puzzle, job.programs[0], rng)
+            return "I find no mistake." if review.approved else review.notes
+        if job.programs:
+            return _fenced(self.skill.revise(puzzle, job.programs[0], job.feedback, rng))
+        if _ASKS_OUTLINE.search(asked) and not _ASKS_CODE.search(asked):
+            return "\n".join(f"{site + 1}. {puzzle.describe(site)}" for site in range(puzzle.sites))
+        return _fenced(self.skill.generate(puzzle, rng))
+
+
+def _fenced(code: str) -> str:
+    return f"```python\n{code.rstrip()}\n```"
