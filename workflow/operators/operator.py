@@ -1,0 +1,115 @@
+"""What every operator is: a name, a prompt, a typed call, a cost class."""
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from functools import cache
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints, is_typeddict
+
+from workflow.operators.context import OperatorContext
+from workflow.worker import Message
+
+
+class CostClass(StrEnum):
+    """What one call of an operator costs, in the words of the catalogue."""
+
+    WORKER_CALL = "one worker call"
+    TEST_RUN = "one test run; one worker call more where the problem has no public tests"
+
+
+class Operator(ABC):
+    """One kind of step in a workflow, executed on the trusted side.
+
+    A subclass sets the class attributes, writes a docstring (its first paragraph goes to the catalogue) and types
+    ``__call__``: parameters are ``str`` or ``list[str]``, the result is a ``str`` or a TypedDict, which a workflow
+    sees as an object with attributes.
+    """
+
+    name: ClassVar[str]
+    """Name on ``self`` in a workflow."""
+    system: ClassVar[str]
+    """The exact system message; no two operators share one."""
+    prompt: ClassVar[str]
+    """Template of the user message; sections are XML tags."""
+    cost: ClassVar[CostClass] = CostClass.WORKER_CALL
+
+    def __init__(self, context: OperatorContext) -> None:
+        self.context = context
+
+    @abstractmethod
+    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the operator. Raises BudgetExceeded or WorkerError, as the context does."""
+
+    @classmethod
+    def bind(cls, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The call's arguments by name, defaults filled in.
+
+        Raises:
+            TypeError: an argument is missing, unknown or of the wrong type; the message is a sentence for the workflow's author.
+        """
+        signature, types = _typed_signature(cls)
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{cls.signature()}: {error}.") from None
+        bound.apply_defaults()
+        for name, value in bound.arguments.items():
+            _check(cls, name, value, types[name])
+        return dict(bound.arguments)
+
+    @classmethod
+    def signature(cls) -> str:
+        """The call as the catalogue shows it, for example ``self.test(problem: str, solution: str)``."""
+        return f"self.{cls.name}{_typed_signature(cls)[0].replace(return_annotation=inspect.Signature.empty)}"
+
+    @classmethod
+    def returns(cls) -> str:
+        """The result as the catalogue shows it: ``str``, or the attributes of a report."""
+        result = _typed_signature(cls)[1]["return"]
+        if is_typeddict(result):
+            return "report with " + ", ".join(f".{name}: {kind.__name__}" for name, kind in get_type_hints(result).items())
+        return result.__name__
+
+    @classmethod
+    def describe(cls) -> str:
+        """The operator's entry in the catalogue."""
+        summary = " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split())
+        return f"- await {cls.signature()} -> {cls.returns()}\n    {summary} Costs {cls.cost}."
+
+    async def _ask(self, **sections: str) -> str:
+        """One worker call with this operator's system message and its template filled in."""
+        messages: list[Message] = [
+            {"role": "system", "content": self.system},
+            {"role": "user", "content": self.prompt.format(**sections).strip()},
+        ]
+        return await self.context.ask(messages)
+
+
+def section(tag: str, text: str) -> str:
+    """``text`` between XML tags and followed by a newline; nothing where it is blank."""
+    return f"<{tag}>\n{text}\n</{tag}>\n" if text.strip() else ""
+
+
+@cache
+def _typed_signature(cls: type[Operator]) -> tuple[inspect.Signature, dict[str, Any]]:
+    signature = inspect.signature(cls.__call__)
+    parameters = [parameter for name, parameter in signature.parameters.items() if name != "self"]
+    return signature.replace(parameters=parameters), get_type_hints(cls.__call__)
+
+
+def _check(cls: type[Operator], name: str, value: Any, wanted: Any) -> None:
+    if get_origin(wanted) is not list:
+        if not isinstance(value, wanted):
+            raise TypeError(f"{cls.signature()}: {name} must be a {_word(wanted)}, not a {_word(type(value))}.")
+        return
+    (item,) = get_args(wanted)
+    if not isinstance(value, list):
+        raise TypeError(f"{cls.signature()}: {name} must be a list of {_word(item)}s, not a {_word(type(value))}.")
+    for index, entry in enumerate(value):
+        if not isinstance(entry, item):
+            raise TypeError(f"{cls.signature()}: {name}[{index}] must be a {_word(item)}, not a {_word(type(entry))}.")
+
+
+def _word(kind: type) -> str:
+    return {str: "string", dict: "report or dict", type(None): "None"}.get(kind, kind.__name__)
