@@ -30,7 +30,14 @@ _ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.Pow: ast.Mult,
 }
 _NAMES = {"min": "max", "max": "min", "any": "all", "all": "any", "sorted": "list", "sum": "len", "len": "sum"}
-_METHODS = {"lower": "upper", "upper": "lower", "append": "remove", "startswith": "endswith", "endswith": "startswith", "isupper": "islower"}
+_METHODS = {
+    "lower": "upper",
+    "upper": "lower",
+    "append": "remove",
+    "startswith": "endswith",
+    "endswith": "startswith",
+    "isupper": "islower",
+}
 
 Kind = Literal["relation", "arithmetic", "connective", "constant", "condition", "name", "method", "statement", "result"]
 
@@ -58,7 +65,9 @@ def find_sites(tree: ast.Module) -> tuple[Site, ...]:
     """Every mutation of the module's functions, in a fixed order; where there is none, results that become None."""
     nodes = list(ast.walk(tree))
     numbers = {id(node): number for number, node in enumerate(nodes)}
-    body = [node for function in nodes if isinstance(function, ast.FunctionDef) for statement in function.body for node in ast.walk(statement)]
+    body = [
+        node for function in nodes if isinstance(function, ast.FunctionDef) for statement in function.body for node in ast.walk(statement)
+    ]
     spared = {id(node) for loop in body if isinstance(loop, ast.While) for node in ast.walk(loop)}
     spared |= {id(node) for text in body if isinstance(text, ast.JoinedStr) for node in ast.walk(text)}
     seen: set[int] = set()

@@ -27,7 +27,9 @@ class Book:
         given = list(problems)
         with_reference = [problem for problem in given if problem.reference is not None]
         if given and not with_reference:
-            raise ValueError("No problem of the task set has a reference solution, so the simulated worker cannot play: set worker.base_url.")
+            raise ValueError(
+                "No problem of the task set has a reference solution, so the simulated worker cannot play: set worker.base_url."
+            )
         self._problems = {problem.query.strip(): problem for problem in with_reference}
         self._puzzles: dict[str, ReferencePuzzle] = {}
         self.find = lru_cache(maxsize=20_000)(self._find)

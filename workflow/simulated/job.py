@@ -4,9 +4,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from workflow.code import extract_code
 from workflow.worker import Message
 
-_TAGS = {tag: re.compile(rf"<{tag}(?: [^>]*)?>\n?(.*?)\n?</{tag}>", re.DOTALL) for tag in ("problem", "solution", "feedback", "candidate", "input", "instruction")}
+_TAGS = {
+    tag: re.compile(rf"<{tag}(?: [^>]*)?>\n?(.*?)\n?</{tag}>", re.DOTALL)
+    for tag in ("problem", "solution", "feedback", "candidate", "input", "instruction")
+}
 _FENCED = re.compile(r"```(?:python|py)?[^\S\n]*\n(.*?)```", re.DOTALL)
 
 
@@ -24,12 +28,6 @@ class Job:
     instruction: str
 
 
-def code_of(text: str) -> str:
-    """The last fenced block of a text, or the text where there is none."""
-    blocks = _FENCED.findall(text)
-    return blocks[-1] if blocks else text
-
-
 def read_job(messages: Sequence[Message], systems: Mapping[str, str]) -> Job:
     """The job in a request.
 
@@ -41,10 +39,10 @@ def read_job(messages: Sequence[Message], systems: Mapping[str, str]) -> Job:
     text = "\n".join(message["content"] for message in messages if message["role"] != "system")
     parts = {tag: pattern.findall(text) for tag, pattern in _TAGS.items()}
     if operator == "custom":
-        programs = [code_of(part) for part in parts["solution"] + parts["candidate"]] or _FENCED.findall(text) or _functions(text)
+        programs = [extract_code(part) for part in parts["solution"] + parts["candidate"]] or _FENCED.findall(text) or _functions(text)
         instruction = "\n".join(parts["instruction"]) or text
         return Job(operator, text, tuple(programs), text, instruction)
-    programs = [code_of(part) for part in (parts["candidate"] if operator == "ensemble" else parts["solution"][:1])]
+    programs = [extract_code(part) for part in (parts["candidate"] if operator == "ensemble" else parts["solution"][:1])]
     problem = parts["problem"][0] if parts["problem"] else text
     return Job(operator, problem, tuple(programs), "\n".join(parts["feedback"]), "\n".join(parts["instruction"]))
 

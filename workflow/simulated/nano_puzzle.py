@@ -7,7 +7,18 @@ from collections.abc import Hashable, Iterable
 from functools import lru_cache
 
 from workflow.simulated.puzzle import Bug
-from workflow.tasks.composition import Composition, align, apply, behaviour, changed, disagreement, random_input, read_program, single_changes, write_program
+from workflow.tasks.composition import (
+    Composition,
+    align,
+    apply,
+    behaviour,
+    changed,
+    disagreement,
+    random_input,
+    read_program,
+    single_changes,
+    write_program,
+)
 from workflow.tasks.steps import VERBS, Step, weight
 
 TELLING = 0.7

@@ -5,10 +5,12 @@ what it quotes: several programs are voted on, one program is reviewed or revise
 steps or a first draft. Its instruction never makes an answer better than ``generate``'s.
 """
 
+import random
 import re
 from collections.abc import Sequence
 
 from workflow.operators import OPERATORS
+from workflow.operators.ensemble import LETTERS
 from workflow.settings import SimulatedWorkerSettings
 from workflow.simulated.book import Book, Known
 from workflow.simulated.job import Job, read_job
@@ -52,27 +54,24 @@ class Player:
         known = self.book.find(job.problem)
         return UNKNOWN_PROBLEM if known is None else self._work(job, known, rng)
 
-    def _work(self, job: Job, known: Known, rng) -> str:
+    def _work(self, job: Job, known: Known, rng: random.Random) -> str:
         skill, puzzle = self.skill, known.puzzle
         program = job.programs[0] if job.programs else ""
         match job.operator:
             case "review":
                 review = skill.review(puzzle, program, rng)
-                return "APPROVED" if review.approved else f"REJECTED\n{review.notes}"
+                return "Verdict: approved" if review.approved else f"Verdict: rejected\n{review.notes}"
             case "revise":
                 return _fenced(skill.revise(puzzle, program, job.feedback, rng))
             case "test":
                 return _fenced(skill.write_test(puzzle, rng))
             case "ensemble":
-                return self._vote(puzzle, job)
+                return LETTERS[skill.vote(puzzle, job.programs)]
             case "custom":
                 return self._custom(job, puzzle, rng)
         return _fenced(skill.generate(puzzle, rng))
 
-    def _vote(self, puzzle: Puzzle, job: Job) -> str:
-        return str(self.skill.vote(puzzle, job.programs) + 1)
-
-    def _custom(self, job: Job, puzzle: Puzzle, rng) -> str:
+    def _custom(self, job: Job, puzzle: Puzzle, rng: random.Random) -> str:
         asked = job.instruction
         if len(job.programs) > 1:
             return _fenced(job.programs[self.skill.vote(puzzle, job.programs)])

@@ -47,7 +47,9 @@ def create_app(settings: SimulatedWorkerSettings, problems: Iterable[Problem] = 
     """
     app = FastAPI(title="FlowReasoner simulated worker", docs_url=None, redoc_url=None, openapi_url=None)
     chat = _Chat(settings, Player(settings, Book(problems)))
-    models = _json({"object": "list", "data": [{"id": name, "object": "model", "created": 0, "owned_by": "flowreasoner"} for name in MODELS]})
+    models = _json(
+        {"object": "list", "data": [{"id": name, "object": "model", "created": 0, "owned_by": "flowreasoner"} for name in MODELS]}
+    )
 
     async def list_models(request: Request) -> Response:
         return Response(models, media_type="application/json")
@@ -155,7 +157,8 @@ def _read(body: bytes) -> dict[str, Any]:
         raise BadRequest(f"The model {call.get('model')!r} does not exist here: use one of {', '.join(MODELS)}.", 404)
     messages = call.get("messages")
     well_formed = isinstance(messages, list) and all(
-        isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str) for message in messages
+        isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
+        for message in messages
     )
     if not messages or not well_formed:
         raise BadRequest("'messages' must be a list of at least one {role, content} object, both texts.")
@@ -221,7 +224,9 @@ def serve(
     try:
         listener = socket.create_server((host, settings.port), backlog=2048)
     except OSError as error:
-        raise ValueError(f"Port {settings.port} of {host} cannot be opened ({error.strerror}): set simulated.port to a free port, or to 0.") from None
+        raise ValueError(
+            f"Port {settings.port} of {host} cannot be opened ({error.strerror}): set simulated.port to a free port, or to 0."
+        ) from None
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, timeout_keep_alive=300, lifespan="off")
     with listener:
         ready(f"http://{host}:{listener.getsockname()[1]}/v1")

@@ -2,8 +2,8 @@
 
 Pure functions of (puzzle, texts, random stream). What follows from no setting is said here: an unsolved problem that is
 not the favourite misreading gets one wrong step, and with probability ``FURTHER_MISTAKE`` each, more; a review
-looks for every bug by itself; a worker-written test is right as often as the worker solves the problem one level
-easier; instructions such as "think step by step" change nothing.
+names the first bug that it finds; a worker-written test is right as often as the worker solves the problem;
+instructions such as "think step by step" change nothing.
 """
 
 import math
@@ -44,16 +44,15 @@ class Skill:
     def __init__(self, settings: SimulatedWorkerSettings) -> None:
         self.settings = settings
         self._favourites: dict[str, tuple[Bug, ...]] = {}
-        self._solve: dict[tuple[str, int], float] = {}
+        self._solve: dict[str, float] = {}
 
-    def solve_probability(self, puzzle: Puzzle, level: int | None = None) -> float:
-        """Chance of a right program at the first try; with ``level``, as if the problem had that level."""
-        level = level or puzzle.level
-        found = self._solve.get((puzzle.key, level))
+    def solve_probability(self, puzzle: Puzzle) -> float:
+        """Chance of a right program at the first try."""
+        found = self._solve.get(puzzle.key)
         if found is None:
-            base = min(max(_at(self.settings.solve, level), 1e-6), 1 - 1e-6)
+            base = min(max(_at(self.settings.solve, puzzle.level), 1e-6), 1 - 1e-6)
             shift = stream(self.settings.seed, "shift", puzzle.key).gauss(0, self.settings.problem_shift_sigma)
-            found = self._solve[puzzle.key, level] = 1 / (1 + math.exp(-math.log(base / (1 - base)) - shift))
+            found = self._solve[puzzle.key] = 1 / (1 + math.exp(-math.log(base / (1 - base)) - shift))
         return found
 
     def favourite(self, puzzle: Puzzle) -> tuple[Bug, ...]:
@@ -78,7 +77,8 @@ class Skill:
         bugs = puzzle.bugs(candidate)
         if bugs is None:
             return Review(False, "This is not a complete program for the problem.")
-        found = [bug.site for bug in bugs if rng.random() < _at(self.settings.review_finds, puzzle.level)][:1]
+        finds = _at(self.settings.review_finds, puzzle.level)
+        found = [bug.site for bug in bugs if rng.random() < finds][:1]
         if not found and rng.random() < self.settings.review_false_alarm:
             wrong = {bug.site for bug in bugs}
             sound = [site for site in range(puzzle.sites) if site not in wrong]
@@ -118,9 +118,8 @@ class Skill:
         return ways.index(max(counts, key=lambda way: counts[way])) if counts else 0
 
     def write_test(self, puzzle: Puzzle, rng: random.Random) -> str:
-        """An assert for the problem, right about as often as the worker solves it one level easier."""
-        right = rng.random() < self.solve_probability(puzzle, puzzle.level)
-        return puzzle.write_test(rng, right)
+        """An assert for the problem, right as often as the worker solves it."""
+        return puzzle.write_test(rng, right=rng.random() < self.solve_probability(puzzle))
 
 
 def _at(table: Sequence[float], level: int) -> float:

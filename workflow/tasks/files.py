@@ -56,7 +56,9 @@ def read_jsonl(path: Path) -> list[Problem]:
         if unknown := sorted(row.keys() - _FIELDS):
             raise ValueError(f"{place}: unknown field {unknown[0]!r}; a problem has {', '.join(sorted(_FIELDS))}.")
         try:
-            problem = _VALIDATOR.validate_python({"source": path.name.removesuffix(".gz").removesuffix(".jsonl"), **row})
+            problem = _VALIDATOR.validate_python(
+                {"public_tests": (), "source": path.name.removesuffix(".gz").removesuffix(".jsonl"), **row}
+            )
         except ValidationError as error:
             first = error.errors()[0]
             raise ValueError(f"{place}: field {'.'.join(map(str, first['loc']))!r}: {first['msg']}.") from None
