@@ -1,0 +1,5 @@
+"""A run folder as one self-contained ``report.html``: ``python -m launch.report RUN_DIR``."""
+
+from launch.report.page import write_report
+
+__all__ = ["write_report"]

@@ -1,0 +1,127 @@
+"""The report's page: headline, figures, final table, example workflows, settings."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from launch.report import result_figures, training_figures
+from launch.report.examples import example_workflows
+from launch.report.run_data import Row, RunData, read_run
+from launch.report.tables import final_rows, heat_tables
+from trainer.console import minutes
+
+
+@dataclass(frozen=True)
+class Card:
+    """One headline number."""
+
+    value: str
+    label: str
+    note: str = ""
+
+
+def write_report(run_dir: Path, out: Path | None = None) -> Path:
+    """Writes the report of a run folder and returns its path.
+
+    Raises:
+        ValueError: no run folder.
+    """
+    file = out or run_dir / "report.html"
+    file.write_text(render(read_run(run_dir)), encoding="utf-8")
+    return file
+
+
+def render(run: RunData) -> str:
+    """The page as HTML without any outside asset."""
+    environment = Environment(
+        loader=PackageLoader("launch", "report"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    loader = environment.loader
+    assert loader is not None
+    css, _, _ = loader.get_source(environment, "report.css")
+    return environment.get_template("report.html.jinja").render(
+        css=Markup(css),
+        title=run.path.resolve().name,
+        about=about(run),
+        stopped=not run.rows,
+        cards=cards(run),
+        figures={name: Markup(svg) for name, svg in _figures(run).items() if svg},
+        table=final_rows(run.rows),
+        heats=heat_tables(run.rows),
+        oracle=(run.row("oracle") or {}).get("of", {}),
+        examples=example_workflows(run),
+        traces=run.traces.most_common(),
+        config=yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True),
+        first_late_step=run.first_late_step + 1,
+        test_size=_problems(run),
+    )
+
+
+def _figures(run: RunData) -> dict[str, str]:
+    training, results = training_figures, result_figures
+    return {
+        "reward": training.reward(run),
+        "parts": training.reward_parts(run),
+        "outcomes": training.outcomes(run),
+        "calls_over_steps": training.calls_over_steps(run),
+        "time": training.time_per_step(run),
+        "learning": training.learning(run),
+        "calls_by_level": results.calls_by_level(run),
+        "against_calls": results.reward_against_calls(run),
+    }
+
+
+def _problems(run: RunData) -> int:
+    return max((int(row.get("problems", 0)) for row in run.rows), default=0)
+
+
+def about(run: RunData) -> list[str]:
+    """What was trained with what, and what of it is small or simulated."""
+    policy = run.setting("model.path", "?")
+    worker = run.setting("worker.model", "?")
+    simulated = run.setting("worker.base_url") is None
+    lines = [
+        "Policy: nano, a Qwen2-architecture model of 0.9 M parameters made on the spot" if policy == "nano" else f"Policy: {policy}",
+        "Worker LLM: simulated (an OpenAI-compatible server with set skill)" if simulated else f"Worker LLM: {worker}",
+        f"Tasks: {run.setting('tasks.name', '?')}",
+        f"Seed: {run.setting('trainer.seed', '?')}",
+    ]
+    return lines
+
+
+def cards(run: RunData) -> list[Card]:
+    """The headline numbers that the run has."""
+    out: list[Card] = []
+    grpo, sft, best, oracle = (run.row(name) for name in ("GRPO policy", "SFT policy", "best fixed workflow", "oracle"))
+    if grpo:
+        out.append(Card(f"{grpo['reward']:.3f}", "reward of the GRPO policy", f"95 % interval {interval(grpo, 'reward_ci')}"))
+        if best:
+            difference = grpo["reward"] - best["reward"]
+            out.append(
+                Card(f"{difference:+.3f}", "against the best fixed workflow", f"{best.get('of', 'best fixed')}: {best['reward']:.3f}")
+            )
+        if oracle and oracle["reward"] > 0:
+            out.append(Card(f"{grpo['reward'] / oracle['reward']:.0%}", "of the oracle's reward", f"oracle: {oracle['reward']:.3f}"))
+        if sft:
+            out.append(Card(f"{grpo['reward'] - sft['reward']:+.3f}", "gained by GRPO", f"SFT policy: {sft['reward']:.3f}"))
+        out.append(Card(f"{grpo['pass_rate']:.1%}", "queries solved", f"with {grpo['calls']:.2f} worker calls each"))
+    elif run.grpo and run.grpo[-1].get("reward/mean") is not None:
+        out.append(Card(f"{run.grpo[-1]['reward/mean']:.3f}", "reward of the last training step", f"step {run.grpo[-1]['step'] + 1}"))
+    if run.results.get("wall_s"):
+        out.append(Card(minutes(run.results["wall_s"]), "wall time", f"{len(run.grpo)} GRPO steps"))
+    elif run.grpo:
+        out.append(Card(f"{len(run.grpo)}", "GRPO steps so far", f"of {run.setting('trainer.grpo.steps', '?')}"))
+    return out
+
+
+def interval(row: Row, name: str) -> str:
+    """An interval as text; a dash where there is none."""
+    bounds = row.get(name)
+    return f"{bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else "-"

@@ -1,0 +1,130 @@
+"""The final table and its heat tables by level, ready to be set as HTML."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib import colormaps
+
+from launch.report.run_data import Row
+
+MEASURES = (("reward", "Reward", "{:.2f}"), ("pass_rate", "Pass rate", "{:.0%}"), ("calls", "Worker calls", "{:.1f}"))
+
+
+@dataclass(frozen=True)
+class FinalRow:
+    """One line of the final table, as texts."""
+
+    name: str
+    kind: str
+    detail: str
+    reward: str
+    reward_ci: str
+    reward_share: float
+    """Length of the bar: reward as a share of the highest, in [0, 1]."""
+    pass_rate: str
+    pass_ci: str
+    calls: str
+    cost: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One coloured cell."""
+
+    text: str
+    background: str
+    colour: str
+
+
+@dataclass(frozen=True)
+class HeatRow:
+    """One row of a heat table: a group of cells per measure, a cell per level."""
+
+    name: str
+    kind: str
+    groups: list[list[Cell]]
+
+
+@dataclass(frozen=True)
+class HeatTable:
+    """Rows of the final table by level, for one kind of queries."""
+
+    queries: str
+    measures: list[str]
+    levels: list[str]
+    rows: list[HeatRow]
+
+
+def ordered(rows: Sequence[Row]) -> list[Row]:
+    """Policies, then best fixed workflow and oracle, then the fixed workflows by reward."""
+    ranks = {"policy": 0, "oracle": 2}
+    return sorted(rows, key=lambda row: (1, 0) if row["name"] == "best fixed workflow" else (ranks.get(row["kind"], 3), -_rank(row)))
+
+
+def _rank(row: Row) -> float:
+    return row["reward"] if row["kind"] == "workflow" else 0.0
+
+
+def final_rows(rows: Sequence[Row]) -> list[FinalRow]:
+    """The final table in the order in which one reads it."""
+    highest = max((row["reward"] for row in rows), default=1.0) or 1.0
+    return [
+        FinalRow(
+            name=row["name"],
+            kind=_kind(row),
+            detail=row["of"] if isinstance(row.get("of"), str) else "",
+            reward=f"{row['reward']:.3f}",
+            reward_ci=_interval(row.get("reward_ci"), "{:.3f}"),
+            reward_share=max(0.0, min(1.0, row["reward"] / highest)),
+            pass_rate=f"{row['pass_rate']:.1%}",
+            pass_ci=_interval(row.get("pass_rate_ci"), "{:.1%}"),
+            calls=f"{row['calls']:.2f}",
+            cost=f"{row['cost'] * 1000:.3f}",
+        )
+        for row in ordered(rows)
+    ]
+
+
+def heat_tables(rows: Sequence[Row]) -> list[HeatTable]:
+    """One table for all queries, one for those with and one for those without examples."""
+    levels = sorted({level for row in rows for level in row.get("by_level", {})}, key=int)
+    if not levels:
+        return []
+    kinds = (("All queries", None), ("Queries with examples", "with_examples"), ("Queries without examples", "without_examples"))
+    return [_heat(ordered(rows), levels, queries, key) for queries, key in kinds]
+
+
+def _heat(rows: Sequence[Row], levels: list[str], queries: str, key: str | None) -> HeatTable:
+    groups: list[list[list[Cell]]] = [[] for _ in rows]
+    for name, _, form in MEASURES:
+        values = [[_value(row, level, name, key) for level in levels] for row in rows]
+        known = [value for line in values for value in line if value is not None]
+        low, high = min(known, default=0.0), max(known, default=1.0)
+        for group, line in zip(groups, values, strict=True):
+            group.append([_cell(value, low, high, form, falling=name == "calls") for value in line])
+    lines = [HeatRow(row["name"], _kind(row), group) for row, group in zip(rows, groups, strict=True)]
+    return HeatTable(queries, [title for _, title, _ in MEASURES], levels, lines)
+
+
+def _kind(row: Row) -> str:
+    return "best" if row["name"] == "best fixed workflow" else row["kind"]
+
+
+def _value(row: Row, level: str, name: str, key: str | None) -> float | None:
+    cell: Any = row.get("by_level", {}).get(level, {})
+    return (cell.get(key, {}) if key else cell).get(name)
+
+
+def _cell(value: float | None, low: float, high: float, form: str, *, falling: bool) -> Cell:
+    if value is None:
+        return Cell("-", "#ffffff", "#222222")
+    position = (value - low) / (high - low) if high > low else 0.5
+    red, green, blue, _ = colormaps["YlOrBr" if falling else "YlGnBu"](0.05 + 0.75 * position)
+    light = 0.299 * red + 0.587 * green + 0.114 * blue
+    background = f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
+    return Cell(form.format(value), background, "#1a1a1a" if light > 0.52 else "#ffffff")
+
+
+def _interval(bounds: Sequence[float] | None, form: str) -> str:
+    return f"{form.format(bounds[0])} to {form.format(bounds[1])}" if bounds else ""

@@ -1,0 +1,204 @@
+"""Figures of what happened while training, each as inline SVG; an empty string where the run has nothing to show."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from launch.report.run_data import Row, RunData
+from launch.report.style import BLACK, BLUE, FULL, GREEN, GREY, HALF, ORANGE, PURPLE, RED, SKY, YELLOW, figure, smooth, svg
+
+OUTCOMES: Mapping[str, tuple[str, str]] = {
+    "passed": ("passed every hidden test", GREEN),
+    "wrong_answer": ("wrong answer", ORANGE),
+    "crashed": ("workflow crashed", RED),
+    "timed_out": ("timed out", PURPLE),
+    "budget_exceeded": ("budget exceeded", SKY),
+    "forbidden": ("forbidden construct", YELLOW),
+    "syntax_error": ("syntax error", "#a6761d"),
+    "no_workflow": ("no workflow", BLACK),
+    "infra_error": ("machine failed (masked)", "#bdbdbd"),
+}
+TERMS: Mapping[str, tuple[str, str]] = {
+    "performance": ("performance", GREEN),
+    "complexity": ("complexity", PURPLE),
+    "calls": ("worker calls", ORANGE),
+    "diversity": ("diversity", SKY),
+    "cost": ("cost", RED),
+    "latency": ("latency", GREY),
+}
+STAGE_TIMES: Mapping[str, tuple[str, str]] = {
+    "time/sample_s": ("sample", BLUE),
+    "time/run_s": ("run workflows", SKY),
+    "time/judge_s": ("judge", GREEN),
+    "time/update_s": ("update", ORANGE),
+    "time/publish_s": ("publish weights", PURPLE),
+}
+
+
+def series(rows: Sequence[Row], name: str) -> tuple[list[int], list[float]]:
+    """Steps (from 1) and values of one metric, where it was measured."""
+    points = [(row["step"] + 1, float(row[name])) for row in rows if row.get(name) is not None]
+    return [step for step, _ in points], [value for _, value in points]
+
+
+def _window(steps: Sequence[Any]) -> int:
+    return max(1, len(steps) // 12)
+
+
+def _steps_axis(axes: Axes, label: str = "GRPO step") -> None:
+    axes.set_xlabel(label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+
+
+def reward(run: RunData) -> str:
+    """Training reward, validation, and where the reference lines of the final table lie."""
+    steps, values = series(run.grpo, "reward/mean")
+    if not steps:
+        return ""
+    with figure(HALF, 400) as (drawn, (axes,)):
+        axes.plot(steps, values, color=BLUE, linewidth=1, alpha=0.35)
+        axes.plot(steps, smooth(values, _window(steps)), color=BLUE, label="training (sampled; thin: each step)")
+        checked, held_out = series(run.grpo, "eval/reward")
+        if checked:
+            axes.plot(checked, held_out, "o", color=BLACK, markersize=6, label="validation (greedy)")
+        ends = max(steps)
+        for name, text, colour in (
+            ("oracle", "oracle", GREEN),
+            ("best fixed workflow", "best fixed workflow", RED),
+            ("SFT policy", "SFT policy", GREY),
+        ):
+            row = run.row(name)
+            if row:
+                axes.axhline(row["reward"], color=colour, linestyle=(0, (5, 3)), linewidth=1.5)
+                axes.annotate(
+                    f"{text} {row['reward']:.3f}",
+                    (ends, row["reward"]),
+                    xytext=(0, 4),
+                    textcoords="offset points",
+                    ha="right",
+                    color=colour,
+                )
+        axes.set_title("Reward over training")
+        axes.set_ylabel("reward per episode")
+        _steps_axis(axes)
+        drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        return svg(drawn, "Reward over training")
+
+
+def reward_parts(run: RunData) -> str:
+    """Each term times its weight: above what raises the reward, below what lowers it."""
+    weights = run.setting("reward.weights", {})
+    active = [name for name in TERMS if weights.get(name) and series(run.grpo, f"reward/{name}")[0]]
+    signs = [sign for sign in (1, -1) if any(weights[name] * sign > 0 for name in active)]
+    if not signs:
+        return ""
+    with figure(HALF, 400, nrows=len(signs), sharex=True) as (drawn, panels):
+        for axes, sign in zip(panels, signs, strict=True):
+            for name in active:
+                if weights[name] * sign < 0:
+                    continue
+                text, colour = TERMS[name]
+                steps, values = series(run.grpo, f"reward/{name}")
+                weighted = [value * weights[name] for value in values]
+                axes.plot(steps, smooth(weighted, _window(steps)), color=colour, label=f"{weights[name]:+g} × {text}")
+            axes.margins(y=0.15)
+            axes.set_ylabel("raises reward" if sign > 0 else "lowers reward")
+        panels[0].set_title("Parts of the reward (weight × mean term)")
+        _steps_axis(panels[-1])
+        handles = [axes.get_legend_handles_labels() for axes in panels]
+        lines, labels = [line for part in handles for line in part[0]], [text for part in handles for text in part[1]]
+        drawn.legend(lines, labels, loc="outside lower center", ncols=3)
+        return svg(drawn, "Parts of the reward")
+
+
+def outcomes(run: RunData) -> str:
+    """How episodes ended, as shares of each step."""
+    steps = [row["step"] + 1 for row in run.grpo]
+    shares = {name: [float(row.get(f"outcome/{name}") or 0) for row in run.grpo] for name in OUTCOMES}
+    present = [name for name in OUTCOMES if any(shares[name])]
+    if not steps or not present:
+        return ""
+    with figure(HALF, 380) as (drawn, (axes,)):
+        window = _window(steps)
+        axes.stackplot(
+            steps,
+            [smooth(shares[name], window) for name in present],
+            colors=[OUTCOMES[name][1] for name in present],
+            labels=[OUTCOMES[name][0] for name in present],
+            edgecolor="white",
+            linewidth=0.5,
+        )
+        axes.set_ylim(0, 1)
+        axes.set_xlim(min(steps), max(max(steps), min(steps) + 1))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set_title("How episodes ended")
+        axes.set_ylabel("share of episodes")
+        _steps_axis(axes)
+        drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        return svg(drawn, "How episodes ended")
+
+
+def calls_over_steps(run: RunData) -> str:
+    """Calls by level while training goes on."""
+    levels = sorted({int(name.removeprefix("calls/level_")) for row in run.grpo for name in row if name.startswith("calls/level_")})
+    if not levels:
+        return ""
+    shades = colormaps["viridis_r"]
+    with figure(HALF, 360) as (drawn, (axes,)):
+        for position, level in enumerate(levels):
+            steps, values = series(run.grpo, f"calls/level_{level}")
+            shade = shades(0.15 + 0.8 * position / max(1, len(levels) - 1))
+            axes.plot(steps, smooth(values, max(3, _window(steps))), color=shade, label=f"level {level}")
+        axes.set_title("Calls by difficulty while training")
+        axes.set_ylabel("worker calls per run")
+        axes.set_ylim(bottom=0)
+        _steps_axis(axes)
+        drawn.legend(*axes.get_legend_handles_labels(), loc="outside right center")
+        return svg(drawn, "Calls while training")
+
+
+def time_per_step(run: RunData) -> str:
+    """Wall seconds of each step by stage."""
+    steps = [row["step"] + 1 for row in run.grpo]
+    parts = {name: [float(row.get(name) or 0) for row in run.grpo] for name in STAGE_TIMES}
+    if not steps or not any(any(values) for values in parts.values()):
+        return ""
+    with figure(HALF, 360) as (drawn, (axes,)):
+        bottom = [0.0] * len(steps)
+        for name, (text, colour) in STAGE_TIMES.items():
+            mean = sum(parts[name]) / len(steps)
+            axes.bar(steps, parts[name], bottom=bottom, width=1.0, color=colour, label=f"{text} (mean {mean:.2f} s)")
+            bottom = [low + value for low, value in zip(bottom, parts[name], strict=True)]
+        ordered = sorted(bottom)
+        axes.set_ylim(0, 1.35 * ordered[int(0.97 * (len(ordered) - 1))] or 1)
+        axes.set_title("Where the time of a step goes")
+        axes.set_ylabel("seconds per step")
+        _steps_axis(axes)
+        drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        return svg(drawn, "Time per step")
+
+
+def learning(run: RunData) -> str:
+    """SFT loss, and what the policy update reports."""
+    panels = [
+        (run.sft, "sft/loss", "SFT loss", "loss (nats per token)", "SFT step", BLACK),
+        (run.grpo, "actor/kl", "KL to the SFT policy", "KL (nats per token)", "GRPO step", PURPLE),
+        (run.grpo, "actor/entropy", "Entropy of the policy", "entropy (nats per token)", "GRPO step", GREEN),
+        (run.grpo, "actor/grad_norm", "Gradient norm", "norm before clipping", "GRPO step", ORANGE),
+    ]
+    shown = [panel for panel in panels if series(panel[0], panel[1])[0]]
+    if not shown:
+        return ""
+    with figure(FULL, 270, ncols=len(shown)) as (drawn, axes_list):
+        for axes, (rows, name, title, label, steps_label, colour) in zip(axes_list, shown, strict=True):
+            steps, values = series(rows, name)
+            axes.plot(steps, values, color=colour, linewidth=1, alpha=0.4)
+            axes.plot(steps, smooth(values, _window(steps)), color=colour)
+            axes.set_title(title)
+            axes.set_ylabel(label)
+            axes.set_xlabel(steps_label)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+        return svg(drawn, "Learning curves")
