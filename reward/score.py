@@ -21,4 +21,4 @@ class Score:
     latency: float
     """Seconds of wall time, mean over runs."""
     floored: bool
-    """True where the floor replaced the sum."""
+    """True where the floor replaced the sum in any run; elsewhere ``total`` is exactly the weighted sum of these terms."""
