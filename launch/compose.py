@@ -44,7 +44,9 @@ def parse(overrides: Sequence[str]) -> list[Override]:
         try:
             parsed.append(OverridesParser.create().parse_override(text))
         except HydraException:
-            raise ValueError(f"Cannot read {text!r}: write name=value and put special characters in quotes, for example 'name=\"a, b\"'.") from None
+            raise ValueError(
+                f"Cannot read {text!r}: write name=value and put special characters in quotes, for example 'name=\"a, b\"'."
+            ) from None
     for override in parsed:
         _check_group(override)
     return parsed
@@ -121,7 +123,9 @@ def saved(run_dir: Path, overrides: Sequence[str] = ()) -> Config:
     config = OmegaConf.create(yaml.safe_load(file.read_text()))
     for override in parse(overrides):
         if is_group(override):
-            raise ValueError(f"{override.input_line} chooses a group, but this run's settings are fixed: change single values, like worker.model=...")
+            raise ValueError(
+                f"{override.input_line} chooses a group, but this run's settings are fixed: change single values, like worker.model=..."
+            )
         OmegaConf.update(config, override.key_or_group, _plain(override.value()), force_add=True)
     OmegaConf.update(config, "trainer.run_dir", str(run_dir))
     assert isinstance(config, DictConfig)

@@ -1,0 +1,89 @@
+"""conf/: every file composes, and an experiment is what its name says."""
+
+import re
+
+import pytest
+import yaml
+
+from launch.compose import CONF, GROUPS, composed
+
+OPTIONS = [(folder, file.stem) for folder in GROUPS for file in sorted((CONF / folder).glob("*.yaml"))]
+NEEDS = {("tasks", "jsonl"): "set tasks.path", ("model", "local"): "model.path=''"}
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda value: value)
+def test_every_option_of_every_group_composes(group: str, option: str):
+    overrides = [f"{group}={option}", "cluster.device=auto"]
+    if group == "learner" and option != "default":
+        overrides += ["trainer=paper", "rollout=paper"]
+    if (group, option) in NEEDS:
+        with pytest.raises(ValueError, match=NEEDS[group, option]):
+            composed(overrides)
+    else:
+        composed(overrides)
+
+
+def test_the_default_is_the_embedded_one():
+    config = composed()
+    assert (config.model.path, config.worker.base_url, config.tasks.name) == ("nano", None, "nano")
+    assert config == composed(["experiment=nano"]).model_copy(update={"trainer": config.trainer})
+
+
+@pytest.mark.parametrize("size", ["7b", "14b"])
+def test_the_papers_experiments_have_its_published_settings(size: str):
+    config = composed([f"experiment=flowreasoner_{size}", "cluster.device=auto"])
+    assert config.model.path == f"deepseek-ai/DeepSeek-R1-Distill-Qwen-{size.upper()}"
+    assert (config.worker.model, config.distil.model, config.trainer.grpo.advantage) == ("o1-mini", "deepseek-reasoner", "grpo")
+    assert config.rollout.engines * config.rollout.tensor_parallel == 8
+    assert config.reward.weights.calls == 0.0
+
+
+@pytest.mark.parametrize(
+    "file", ["trainer/paper", "rollout/paper", "model/r1_distill_qwen_7b", "model/r1_distill_qwen_14b", "learner/fsdp2_8"]
+)
+def test_numbers_that_the_paper_does_not_give_say_so(file: str):
+    lines = (CONF / f"{file}.yaml").read_text().splitlines()
+    numbers = [line for line in lines if re.match(r"\s*\w+: \[?-?[\d.]+", line) and not line.startswith("ranks")]
+    assert numbers
+    assert [line for line in numbers if "# paper" not in line] == []
+
+
+def test_a_group_chosen_on_the_command_line_beats_the_experiment():
+    assert composed(["trainer=smoke"]).trainer.grpo.steps == 3
+    assert composed(["experiment=flowreasoner_7b", "worker=openai", "cluster.device=auto"]).worker.model == "gpt-4o-mini"
+
+
+def test_a_value_on_the_command_line_beats_everything():
+    assert composed(["trainer=smoke", "trainer.grpo.steps=7"]).trainer.grpo.steps == 7
+
+
+def test_every_yaml_file_is_plain_yaml():
+    for file in CONF.rglob("*.yaml"):
+        loaded = yaml.safe_load(file.read_text())
+        assert loaded is None or isinstance(loaded, dict), file
+
+
+@pytest.mark.parametrize(
+    ("override", "needed"),
+    [
+        ("experiment=nanoo", "did you mean nano?"),
+        ("experimnt=nano", "did you mean experiment?"),
+        ("trainer.seed=[1", "Cannot read 'trainer.seed=[1'"),
+        ("seed", "'seed' is no setting"),
+        ("trainer.seed=${nope}", "trainer.seed cannot be resolved"),
+        ("worker=azure", "options: local, o1_mini, openai, simulated"),
+    ],
+)
+def test_a_bad_override_is_one_sentence(override: str, needed: str):
+    with pytest.raises(ValueError) as caught:
+        composed([override])
+    assert needed in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_options_of_engines_pass_through_untouched():
+    config = composed(["rollout.engine_args.max_num_seqs=32", "learner.engine_args={reshard: true}"])
+    assert config.rollout.engine_args == {"max_num_seqs": 32} and config.learner.engine_args == {"reshard": True}
+
+
+def test_each_run_gets_a_folder_named_by_its_time():
+    assert re.fullmatch(r"runs/\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", composed().trainer.run_dir)
