@@ -38,6 +38,8 @@ def main(arguments: list[str] | None = None) -> None:
         )
         tasks = TaskSettings(name=options.tasks, path=options.path)
         serve(settings, tasks, host=options.host, ready=lambda url: print(f"Simulated worker ({options.tasks}) at {url}", flush=True))
+    except KeyboardInterrupt:
+        print("Stopped.", flush=True)
     except ValueError as error:
         details = getattr(error, "errors", None)
         sys.exit("; ".join(f"--{'-'.join(map(str, item['loc']))}: {item['msg']}" for item in details()) if details else str(error))

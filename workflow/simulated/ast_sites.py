@@ -1,8 +1,8 @@
 """Places of a Python function where a mutation makes a really wrong program, and the mutated program.
 
 The operators are the classic ones of mutation testing (DeMillo et al. 1978, Offutt et al. 1996): relations, arithmetic,
-boolean connectives, constants off by one, negated conditions, dropped statements. ``while`` loops are left alone, since
-their mutants seldom end.
+boolean connectives, constants off by one, negated conditions, dropped statements. Everything up to the end of the last
+``while`` loop is left alone, since such mutants often run for ever.
 """
 
 import ast
@@ -29,7 +29,7 @@ _ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.Mod: ast.FloorDiv,
     ast.Pow: ast.Mult,
 }
-_NAMES = {"min": "max", "max": "min", "any": "all", "all": "any", "sorted": "list", "sum": "len", "len": "sum"}
+_NAMES = {"min": "max", "max": "min", "any": "all", "all": "any", "sorted": "reversed", "sum": "len", "len": "sum"}
 _METHODS = {
     "lower": "upper",
     "upper": "lower",
@@ -62,23 +62,25 @@ def without_docstrings(tree: ast.Module) -> ast.Module:
 
 
 def find_sites(tree: ast.Module) -> tuple[Site, ...]:
-    """Every mutation of the module's functions, in a fixed order; where there is none, results that become None."""
+    """Every mutation of the module's functions, in a fixed order; where there is none, the last result becomes None."""
     nodes = list(ast.walk(tree))
     numbers = {id(node): number for number, node in enumerate(nodes)}
     body = [
         node for function in nodes if isinstance(function, ast.FunctionDef) for statement in function.body for node in ast.walk(statement)
     ]
-    spared = {id(node) for loop in body if isinstance(loop, ast.While) for node in ast.walk(loop)}
-    spared |= {id(node) for text in body if isinstance(text, ast.JoinedStr) for node in ast.walk(text)}
+    spared = {id(node) for text in body if isinstance(text, ast.JoinedStr) for node in ast.walk(text)}
+    first_line = max((loop.end_lineno or 0 for loop in body if isinstance(loop, ast.While)), default=0) + 1
     seen: set[int] = set()
     sites: list[Site] = []
     for node in body:
-        if id(node) not in spared and id(node) not in seen:
+        line = getattr(node, "lineno", 0)
+        if line >= first_line and id(node) not in spared and id(node) not in seen:
             seen.add(id(node))
-            number, line = numbers[id(node)], getattr(node, "lineno", 0)
+            number = numbers[id(node)]
             sites += [Site(number, line, kind, choice) for kind, choice in _mutations(node)]
     if not sites:
-        sites = [Site(numbers[id(node)], node.lineno, "result") for node in body if isinstance(node, ast.Return)]
+        returns = [node for node in body if isinstance(node, ast.Return)]
+        sites = [Site(numbers[id(node)], node.lineno, "result") for node in sorted(returns, key=lambda node: node.lineno)[-1:]]
     return tuple(sites)
 
 

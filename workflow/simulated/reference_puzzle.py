@@ -7,6 +7,7 @@ are recomputed where they are not. A mutant may by chance behave like the refere
 import ast
 import random
 from collections.abc import Hashable, Iterable
+from functools import lru_cache
 from itertools import combinations, islice
 
 from workflow.problem import Problem
@@ -40,6 +41,7 @@ class ReferencePuzzle:
         size = sum(1 for node in ast.walk(self._tree) if isinstance(node, ast.FunctionDef) for part in node.body for _ in ast.walk(part))
         self.level = problem.level or 1 + sum(size >= bound for bound in LEVEL_SIZES)
         self._known: dict[str, tuple[Bug, ...]] = {}
+        self._programs: dict[tuple[Bug, ...], str] = {}
         self._recomputed = False
         self.program(())
 
@@ -48,10 +50,12 @@ class ReferencePuzzle:
         return f"the {place.kind} in line {place.line} of the intended solution is not right"
 
     def program(self, bugs: Iterable[Bug]) -> str:
-        bugs = tuple(bugs)
-        text = ast.unparse(mutate(self._tree, tuple(self._sites[bug.site] for bug in bugs))) + "\n"
-        self._known.setdefault(text.strip(), bugs)
-        return text
+        bugs = tuple(sorted(bugs, key=lambda bug: bug.site))
+        if bugs not in self._programs:
+            text = ast.unparse(mutate(self._tree, tuple(self._sites[bug.site] for bug in bugs)))
+            self._known.setdefault(text.strip(), bugs)
+            self._programs[bugs] = text + "\n"
+        return self._programs[bugs]
 
     def bugs(self, candidate: str) -> tuple[Bug, ...] | None:
         text = _normal(candidate)
@@ -73,7 +77,7 @@ class ReferencePuzzle:
     def mistake(self, rng: random.Random, present: tuple[Bug, ...] = ()) -> tuple[Bug, ...]:
         taken = {self._sites[bug.site].node for bug in present}
         free = [site for site in range(self.sites) if self._sites[site].node not in taken]
-        return (*present, Bug(rng.choice(free), None)) if free else present
+        return tuple(sorted((*present, Bug(rng.choice(free), None)), key=lambda bug: bug.site)) if free else present
 
     def write_test(self, rng: random.Random, right: bool) -> str:
         """No value is computed here, so a right test is a weak one that every loading program passes."""
@@ -83,6 +87,7 @@ class ReferencePuzzle:
         return FALSE_TEST.format(name=self.entry_point) not in tests
 
 
+@lru_cache(maxsize=20_000)
 def _normal(candidate: str) -> str | None:
     """The program text without layout, comments and docstrings; None where it is no Python."""
     if len(candidate) > _MAX_TEXT:

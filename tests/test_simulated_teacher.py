@@ -1,0 +1,82 @@
+"""The simulated teacher: a closed set of valid workflows, reasoning that agrees with them, sensible in its share of replies."""
+
+import re
+from functools import cache
+
+import pytest
+
+from workflow.parse import parse_workflow
+from workflow.program import Workflow
+from workflow.simulated.book import Book, Known
+from workflow.simulated.skill import stream
+from workflow.simulated.teacher import PLANS, SINGLE_CALL, Plan, corpus, sensible_plan, teach
+from workflow.tasks.nano import nano_problem
+
+BOOK = Book()
+
+
+@cache
+def known(index: int) -> Known:
+    found = BOOK.find(nano_problem(0, "train", index).query)
+    assert found is not None
+    return found
+
+
+def plan_of(reply: str) -> Plan:
+    found = re.fullmatch(r"(\d steps?, \d tricky, (?:with|no) examples)\. Plan: (.*)\.\n```python\n(.*)```", reply, re.DOTALL)
+    assert found is not None, reply
+    plan = PLANS[found[2]]
+    assert plan.source == found[3]
+    return plan
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS.keys())
+def test_every_workflow_of_the_teacher_passes_the_static_checks(plan: Plan) -> None:
+    assert isinstance(parse_workflow(plan.source), Workflow)
+
+
+def test_the_set_is_closed_and_of_few_lines() -> None:
+    assert len(PLANS) == 35 and len({plan.source for plan in PLANS.values()}) == 35
+    assert len({line for plan in PLANS.values() for line in plan.source.splitlines()}) <= 32
+
+
+def test_a_reply_parses_and_its_reasoning_agrees_with_problem_and_workflow() -> None:
+    for index in range(120):
+        reply = teach(known(index), 0.15, stream(index))
+        plan_of(reply)
+        assert isinstance(parse_workflow(reply), Workflow)
+        problem = nano_problem(0, "train", index)
+        steps, tricky = map(int, re.findall(r"\d", reply)[:2])
+        assert steps + tricky == problem.level
+        assert ("with examples" in reply) == problem.has_examples
+
+
+def test_sensible_replies_come_in_their_share() -> None:
+    fits = [
+        plan_of(teach(known(index), 0.15, stream(index, run))) == sensible_plan(known(index).puzzle.level, known(index).has_examples)
+        for index in range(120)
+        for run in range(20)
+    ]
+    expected = 0.15 + 0.85 / 35
+    assert abs(sum(fits) / len(fits) - expected) < 0.035
+
+
+def test_always_sensible_replies_fit_level_and_examples() -> None:
+    for index in range(60):
+        plan = plan_of(teach(known(index), 1.0, stream(index)))
+        level, examples = known(index).puzzle.level, known(index).has_examples
+        if level == 1:
+            assert plan == SINGLE_CALL
+        if level >= 3:
+            assert ("self.test" in plan.source) == examples and ("self.review" in plan.source) != examples
+
+
+def test_random_replies_cover_the_whole_set() -> None:
+    assert {plan_of(teach(known(0), 0.0, stream(run))).words for run in range(600)} == set(PLANS)
+
+
+def test_the_corpus_holds_every_workflow_alone_and_in_traces() -> None:
+    texts = corpus()
+    for plan in PLANS.values():
+        assert plan.source in texts
+        assert sum(plan.source in text for text in texts) > 10
