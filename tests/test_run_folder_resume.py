@@ -1,0 +1,248 @@
+"""A run folder: what a second session finds, what it may change, what it refuses."""
+
+import json
+import os
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+from reward.score import Score
+from rollout.distil import Trace
+from rollout.records import Completion, Episode, Group
+from sandbox.records import Execution, OperatorCall, Run, Verdict
+from tests.run_factory import settings
+from trainer.console import RunConsole
+from trainer.jsonl import read_rows
+from trainer.run_folder import RunFolder
+from trainer.settings import CheckpointSettings, EvaluationSettings, GRPOSettings, RunSettings
+from workflow.outcome import Outcome
+from workflow.problem import Problem
+from workflow.program import Workflow
+
+
+class ScriptedLearner:
+    """Saves and restores one text."""
+
+    def __init__(self, weights: str = "") -> None:
+        self.weights = weights
+
+    async def save(self, folder: Path) -> None:
+        (folder / "weights").write_text(self.weights)
+
+    async def load(self, folder: Path) -> None:
+        self.weights = (folder / "weights").read_text()
+
+
+def opened(run: RunSettings) -> RunFolder:
+    return RunFolder.open(run, RunConsole("test", Console(file=StringIO(), width=200)))
+
+
+def printed(folder: RunFolder) -> str:
+    out = folder.console.console.file
+    assert isinstance(out, StringIO)
+    return out.getvalue()
+
+
+def group(step: int) -> Group:
+    problem = Problem("nano/train/1", "Write f(xs)", "f", (), ("assert f([]) == []",), level=3)
+    completion = Completion("Plan.\n```python\nclass Workflow: ...\n```", (1, 2), (-0.1, -0.2), step, "stop")
+    call = OperatorCall(0, "generate", "{}", '"x"', "", 1, 0, 10, 5, 0.001, 0.0, 0.02)
+    run = Run(Execution(Outcome.ANSWERED, "x", (call,), "", 0.03, "process"), Verdict(Outcome.PASSED, (True,), (), 0.01, "process"))
+    score = Score(1.0, 1.0, 0.0, 1.0, 0.0, 0.001, 0.03, False)
+    workflow = Workflow("class Workflow: ...", "abc", ("generate",), 0, 0, 0, 3)
+    return Group(problem, (1,), (Episode(f"train-{step}/nano/train/1/0", completion, workflow, None, (run,), score),))
+
+
+def test_a_folder_explains_itself_from_the_start(tmp_path: Path):
+    with opened(settings(tmp_path / "run")) as run:
+        assert RunSettings.model_validate(yaml.safe_load((run.path / "config.yaml").read_text())) == run.settings
+
+
+def test_metrics_are_on_disk_before_the_run_ends(tmp_path: Path):
+    with opened(settings(tmp_path / "run")) as run:
+        run.log("grpo", 0, {"reward/mean": 0.5, "actor/kl": float("nan")}, total=2)
+        (row,) = read_rows(run.path / "metrics.jsonl")
+    assert row == {"stage": "grpo", "step": 0, "policy": "nano", "worker": "simulated-worker", "reward/mean": 0.5, "actor/kl": None}
+
+
+def test_an_episode_row_keeps_text_score_and_trace(tmp_path: Path):
+    with opened(settings(tmp_path / "run")) as run:
+        run.log_groups(4, [group(4)])
+        (row,) = read_rows(run.path / "episodes.jsonl")
+    assert (row["step"], row["level"], row["has_examples"], row["outcome"], row["fingerprint"]) == (4, 3, False, "passed", "abc")
+    assert row["score"]["total"] == 1.0 and row["runs"][0]["trace"] == [["generate", 1, 0.02, ""]]
+
+
+def test_finished_stages_are_known_to_the_next_session(tmp_path: Path):
+    with opened(settings(tmp_path / "run")) as run:
+        run.mark_done("distil", passed=7)
+    with opened(settings(tmp_path / "run")) as run:
+        assert run.is_done("distil") and not run.is_done("sft")
+
+
+def test_traces_survive_a_crash_in_the_middle_of_a_line(tmp_path: Path):
+    trace = Trace(0, "p/1", "Write f", "Plan\nclass Workflow", Outcome.PASSED)
+    with opened(settings(tmp_path / "run")) as run:
+        run.append_trace(trace)
+        with (run.path / "traces.jsonl").open("a") as out:
+            out.write('{"index": 1, "problem')
+    with opened(settings(tmp_path / "run")) as run:
+        assert run.read_traces() == [trace]
+        second = Trace(1, "p/2", "Write g", "ä ×", Outcome.WRONG_ANSWER)
+        run.append_trace(second)
+        assert run.read_traces() == [trace, second]
+
+
+async def test_a_resumed_run_has_no_row_twice(tmp_path: Path):
+    run_settings = settings(tmp_path / "run", checkpoint=CheckpointSettings(every_steps=2))
+    with opened(run_settings) as run:
+        assert await run.restore_checkpoint(ScriptedLearner()) == 0
+        run.log("sft", 0, {"sft/loss": 1.0}, total=1)
+        for step in range(5):
+            run.log("grpo", step, {"reward/mean": float(step)}, total=8)
+            run.log_groups(step, [group(step)])
+            if step in (1, 3):
+                await run.save_checkpoint(step + 1, ScriptedLearner(f"after {step + 1}"))
+    with opened(run_settings) as run:
+        learner = ScriptedLearner()
+        assert await run.restore_checkpoint(learner) == 4 and learner.weights == "after 4"
+        run.log("grpo", 4, {"reward/mean": 40.0}, total=8)
+        rows = read_rows(run.path / "metrics.jsonl")
+        assert [(row["stage"], row["step"]) for row in rows] == [("sft", 0), *(("grpo", step) for step in range(5))]
+        assert rows[-1]["reward/mean"] == 40.0
+        assert [row["step"] for row in read_rows(run.path / "episodes.jsonl")] == [0, 1, 2, 3]
+
+
+async def test_only_the_newest_checkpoints_are_kept(tmp_path: Path):
+    with opened(settings(tmp_path / "run", checkpoint=CheckpointSettings(keep=2))) as run:
+        for step in (20, 40, 60):
+            await run.save_checkpoint(step, ScriptedLearner(str(step)))
+        assert run.checkpoints() == [40, 60]
+
+
+async def test_a_half_written_checkpoint_is_not_resumed(tmp_path: Path):
+    class Failing(ScriptedLearner):
+        async def save(self, folder: Path) -> None:
+            await super().save(folder)
+            raise OSError(28, "No space left on device")
+
+    with opened(settings(tmp_path / "run")) as run:
+        await run.save_checkpoint(20, ScriptedLearner("good"))
+        with pytest.raises(OSError, match="No space"):
+            await run.save_checkpoint(40, Failing("bad"))
+    with opened(settings(tmp_path / "run")) as run:
+        assert run.checkpoints() == [20]
+        assert [item.name for item in (run.path / "checkpoints").iterdir()] == ["step_000020"]
+
+
+def test_an_interrupted_sft_begins_anew(tmp_path: Path):
+    with opened(settings(tmp_path / "run")) as run:
+        run.log("sft", 0, {"sft/loss": 3.0}, total=2)
+    with opened(settings(tmp_path / "run")) as run:
+        run.stage("sft", "again")
+        run.log("sft", 0, {"sft/loss": 2.0}, total=2)
+        assert [row["sft/loss"] for row in read_rows(run.path / "metrics.jsonl")] == [2.0]
+
+
+def test_a_changed_setting_that_matters_is_refused_by_name(tmp_path: Path):
+    with opened(settings(tmp_path / "run")) as run:
+        run.mark_done("distil")
+    with pytest.raises(ValueError, match=r"trainer\.seed=3 \(was 0\).*new trainer\.run_dir"):
+        opened(settings(tmp_path / "run", seed=3))
+
+
+def test_a_run_that_did_nothing_yet_takes_new_settings(tmp_path: Path):
+    opened(settings(tmp_path / "run")).close()
+    with opened(settings(tmp_path / "run", seed=3)) as run:
+        assert yaml.safe_load((run.path / "config.yaml").read_text())["trainer"]["seed"] == 3
+
+
+def test_more_steps_reopen_grpo_and_evaluation(tmp_path: Path):
+    with opened(settings(tmp_path / "run", grpo=GRPOSettings(steps=10))) as run:
+        for stage in ("sft", "grpo", "evaluate"):
+            run.mark_done(stage)
+    with opened(settings(tmp_path / "run", grpo=GRPOSettings(steps=20))) as run:
+        assert [stage for stage in ("sft", "grpo", "evaluate") if run.is_done(stage)] == ["sft"]
+
+
+def test_another_evaluation_reopens_the_evaluation_alone(tmp_path: Path):
+    with opened(settings(tmp_path / "run")) as run:
+        for stage in ("grpo", "evaluate"):
+            run.mark_done(stage)
+    with opened(settings(tmp_path / "run", evaluation=EvaluationSettings(runs=4))) as run:
+        assert run.is_done("grpo") and not run.is_done("evaluate")
+
+
+def test_results_have_the_steps_and_the_time_of_all_sessions(tmp_path: Path):
+    with opened(settings(tmp_path / "run")) as run:
+        run.log("grpo", 0, {}, total=1)
+        run.state.wall_s = 100.0
+    with opened(settings(tmp_path / "run")) as run:
+        run.write_results([{"name": "oracle", "reward": 0.7}])
+        results = json.loads((run.path / "results.json").read_text())
+    assert results["steps"] == 1 and 100.0 <= results["wall_s"] < 130.0 and results["rows"][0]["name"] == "oracle"
+
+
+def test_two_processes_cannot_hold_one_folder(tmp_path: Path):
+    with opened(settings(tmp_path / "run")) as run:
+        script = "from pathlib import Path; from trainer.run_access import hold; hold(Path(__import__('sys').argv[1]))"
+        other = subprocess.run([sys.executable, "-c", script, str(run.path)], capture_output=True, text=True, check=False)
+        assert f"in use by process {os.getpid()}" in other.stderr
+
+
+def test_a_closed_folder_can_be_held_again(tmp_path: Path):
+    opened(settings(tmp_path / "run")).close()
+    opened(settings(tmp_path / "run")).close()
+
+
+def test_a_folder_that_cannot_be_made_is_refused_at_once(tmp_path: Path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match=r"trainer\.run_dir=.*cannot be written \(not a directory\)"):
+        opened(settings(tmp_path / "file" / "run"))
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path):
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(ValueError, match=r"holds other files \(thesis\.tex\)"):
+        opened(settings(tmp_path))
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["thesis.tex"]
+
+
+def test_a_damaged_state_is_named(tmp_path: Path):
+    opened(settings(tmp_path / "run")).close()
+    (tmp_path / "run" / "state.json").write_text("{")
+    with pytest.raises(ValueError, match=r"state\.json is damaged"):
+        opened(settings(tmp_path / "run"))
+    opened(settings(tmp_path / "other")).close()
+
+
+def test_the_console_shows_headers_steps_and_time_left(tmp_path: Path):
+    with opened(settings(tmp_path / "run")) as run:
+        run.stage("grpo", "steps 1 to 2")
+        metrics = {
+            "reward/mean": 0.61,
+            "outcome/passed": 0.7,
+            "workflow/valid": 0.96,
+            "calls/mean": 2.5,
+            "actor/kl": 0.01,
+            "time/step_s": 5.0,
+        }
+        run.log("grpo", 0, metrics, total=2)
+        run.mark_done("grpo", steps=2)
+        out = printed(run)
+    assert "== grpo: steps 1 to 2" in out
+    assert "[test] step 1/2  reward 0.610  passed 70%  valid 96%  calls 2.50  kl 0.0100  5.0 s/step  ETA 5 s" in out
+    assert "grpo done in 0 s: steps 2" in out
+
+
+def test_progress_off_a_terminal_is_a_line_now_and_then_and_the_last_one(tmp_path: Path):
+    with opened(settings(tmp_path / "run")) as run:
+        for done in range(1, 101):
+            run.progress("distil", done, 100, f"{done} asked")
+        lines = [line for line in printed(run).splitlines() if "distil" in line]
+    assert len(lines) <= 3 and "distil 100/100" in lines[-1]
