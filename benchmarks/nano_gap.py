@@ -1,4 +1,4 @@
-"""How much there is to learn on the nano problems: every workflow of the simulated teacher, by level and examples.
+"""How much there is to learn on the nano problems: every reference and teacher workflow, by level and examples.
 
 The learning signal of the default run is the gap between the best fixed workflow and the best workflow for each (level,
 with or without examples). This measures it with the real operators and the simulated worker in this process: no HTTP, no
@@ -25,6 +25,7 @@ from workflow.operators.context import TestReport
 from workflow.parse import parse_workflow
 from workflow.problem import Problem
 from workflow.program import Workflow
+from workflow.reference import load_reference_workflows
 from workflow.settings import SimulatedWorkerSettings
 from workflow.simulated.book import Book
 from workflow.simulated.player import WORKER_MODEL, Player
@@ -118,22 +119,30 @@ def rate(workflow: Workflow, answer: str, meter: Meter, settings: RewardSettings
     return Sample(reward, all(results), calls)
 
 
-async def measure(problems: Sequence[Problem], runs: int, seed: int) -> dict[str, dict[Cell, list[Sample]]]:
-    """Samples of every teacher workflow on every problem, by cell."""
-    player = Player(SimulatedWorkerSettings(seed=seed), Book())
-    settings = RewardSettings()
-    samples: dict[str, dict[Cell, list[Sample]]] = {}
+def all_workflows() -> dict[str, Workflow]:
+    """The reference workflows and the teacher's."""
+    workflows = dict(load_reference_workflows())
     for plan in PLANS.values():
         workflow = parse_workflow(plan.source)
         assert isinstance(workflow, Workflow), workflow
+        workflows[plan.words] = workflow
+    return workflows
+
+
+async def measure(problems: Sequence[Problem], runs: int, seed: int) -> dict[str, dict[Cell, list[Sample]]]:
+    """Samples of every workflow on every problem, by cell."""
+    player = Player(SimulatedWorkerSettings(seed=seed), Book())
+    settings = RewardSettings()
+    samples: dict[str, dict[Cell, list[Sample]]] = {}
+    for name, workflow in all_workflows().items():
         cells: dict[Cell, list[Sample]] = defaultdict(list)
         for problem in problems:
             assert problem.level is not None
             for run in range(runs):
                 meter = Meter(problem, player, run)
-                answer = await run_here(plan.source, meter)
+                answer = await run_here(workflow.source, meter)
                 cells[problem.level, problem.has_examples].append(rate(workflow, answer, meter, settings))
-        samples[plan.words] = cells
+        samples[name] = cells
     return samples
 
 

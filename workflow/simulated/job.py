@@ -39,7 +39,9 @@ def read_job(messages: Sequence[Message], systems: Mapping[str, str]) -> Job:
     text = "\n".join(message["content"] for message in messages if message["role"] != "system")
     parts = {tag: pattern.findall(text) for tag, pattern in _TAGS.items()}
     if operator == "custom":
-        programs = [extract_code(part) for part in parts["solution"] + parts["candidate"]] or _FENCED.findall(text) or _functions(text)
+        programs = (
+            [extract_code(part) for part in parts["solution"] + parts["candidate"]] or _FENCED.findall(text) or quoted_functions(text)
+        )
         instruction = "\n".join(parts["instruction"]) or text
         return Job(operator, text, tuple(programs), text, instruction)
     programs = [extract_code(part) for part in (parts["candidate"] if operator == "ensemble" else parts["solution"][:1])]
@@ -47,6 +49,6 @@ def read_job(messages: Sequence[Message], systems: Mapping[str, str]) -> Job:
     return Job(operator, problem, tuple(programs), "\n".join(parts["feedback"]), "\n".join(parts["instruction"]))
 
 
-def _functions(text: str) -> list[str]:
+def quoted_functions(text: str) -> list[str]:
     """Bare function definitions in running text."""
     return re.findall(r"^def \w+\(.*\n(?:(?:[ \t].*)?\n)+", text, re.MULTILINE)

@@ -13,7 +13,7 @@ from workflow.operators import OPERATORS
 from workflow.operators.ensemble import LETTERS
 from workflow.settings import SimulatedWorkerSettings
 from workflow.simulated.book import Book, Known
-from workflow.simulated.job import Job, read_job
+from workflow.simulated.job import Job, quoted_functions, read_job
 from workflow.simulated.puzzle import Puzzle
 from workflow.simulated.skill import Skill, stream
 from workflow.simulated.teacher import teach
@@ -62,7 +62,8 @@ class Player:
                 review = skill.review(puzzle, program, rng)
                 return "Verdict: approved" if review.approved else f"Verdict: rejected\n{review.notes}"
             case "revise":
-                return _fenced(skill.revise(puzzle, program, job.feedback, rng))
+                shown = [program, *quoted_functions(job.feedback)]  # a debater takes over what most others wrote
+                return _fenced(skill.revise(puzzle, shown[skill.vote(puzzle, shown)], job.feedback, rng))
             case "test":
                 return _fenced(skill.write_test(puzzle, rng))
             case "ensemble":
