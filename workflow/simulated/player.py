@@ -62,7 +62,8 @@ class Player:
                 review = skill.review(puzzle, program, rng)
                 return "Verdict: approved" if review.approved else f"Verdict: rejected\n{review.notes}"
             case "revise":
-                shown = [program, *quoted_functions(job.feedback)]  # a debater takes over what most others wrote
+                quoted = [text.strip() for text in quoted_functions(job.feedback)]
+                shown = quoted if program.strip() in quoted else [program, *quoted]  # a debater takes over what most wrote
                 return _fenced(skill.revise(puzzle, shown[skill.vote(puzzle, shown)], job.feedback, rng))
             case "test":
                 return _fenced(skill.write_test(puzzle, rng))
