@@ -121,4 +121,4 @@ def _end(code: int, message: str, error: BaseException) -> int:
 
 
 def _as_interrupt(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)  # as Ctrl-C: asyncio then cancels its main task and lets it close what it opened

@@ -1,0 +1,113 @@
+"""``python -m launch.train`` up to the point where actors start."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from launch import ROOT
+from launch.compose import composed, for_hydra, saved
+from launch.train import resumed, split_arguments
+from tests.run_factory import settings
+
+
+def train(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "launch.train", *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def saved_run(folder: Path) -> Path:
+    folder.mkdir()
+    values = settings(folder, seed=7).model_dump(mode="json")
+    (folder / "config.yaml").write_text(yaml.safe_dump(values))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("override", "needed"),
+    [
+        ("trainer.sede=1", "did you mean trainer.seed?"),
+        ("trainer.seed=abc", "trainer.seed='abc' has the wrong type"),
+        ("model.path=/no/such", "model.path='/no/such' does not exist"),
+        ("rollout.group_size=1", "must be at least 2"),
+        ("trainer.run_dir=/proc/none/run", "trainer.run_dir='/proc/none/run' cannot be written"),
+    ],
+)
+def test_bad_input_ends_at_once_with_one_sentence(override: str, needed: str):
+    done = train(override)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and needed in done.stderr and done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_sweep_with_a_wrong_value_starts_nothing(tmp_path: Path):
+    done = train("-m", "trainer.seed=1,2", "trainer.stages=[]", f"trainer.run_dir={tmp_path / 'sweep'}")
+    assert done.returncode == 2 and done.stderr == "error: trainer.stages is empty: name at least one of distil, sft, grpo, evaluate.\n"
+
+
+@pytest.mark.slow
+def test_a_sweep_runs_each_value_in_a_folder_of_its_own(tmp_path: Path):
+    (tmp_path / "empty.jsonl").touch()
+    tasks = ("tasks.name=jsonl", f"tasks.path={tmp_path / 'empty.jsonl'}")
+    done = train("-m", "trainer.seed=1,2", f"trainer.run_dir={tmp_path / 'sweep'}", "logger.wandb=off", *tasks)
+    assert done.returncode == 2 and done.stderr.count("error: ") == 2, done.stderr  # each job says that its tasks are empty
+    seeds = [yaml.safe_load((tmp_path / "sweep" / job / "config.yaml").read_text())["trainer"]["seed"] for job in "01"]
+    assert seeds == [1, 2]
+
+
+def test_all_settings_can_be_shown_without_running(tmp_path: Path):
+    done = train("--cfg", "job", "trainer.seed=5")
+    shown = yaml.safe_load(done.stdout)
+    assert done.returncode == 0 and shown["trainer"]["seed"] == 5 and shown["sandbox"]["limits"]["cpu_s"] == 10
+
+
+def test_hydra_leaves_no_folders_behind():
+    before = {item.name for item in ROOT.iterdir()}
+    train("trainer.seed=abc")
+    assert {item.name for item in ROOT.iterdir()} - before <= {".pytest_cache"}
+
+
+def test_flags_of_hydra_keep_their_values():
+    assert split_arguments(["-m", "a=1", "--cfg", "job", "b=2"]) == (["-m", "--cfg", "job"], ["a=1", "b=2"])
+
+
+def test_values_are_forced_and_groups_are_not():
+    given = ["trainer.seed=1", "experiment=nano", "+x=1", "~logger", "hydra.verbose=true"]
+    assert for_hydra(given) == ["++trainer.seed=1", "experiment=nano", "+x=1", "~logger", "hydra.verbose=true"]
+
+
+def test_a_resumed_run_goes_on_with_its_own_settings(tmp_path: Path):
+    folder = saved_run(tmp_path / "run")
+    given = [f"trainer.run_dir={folder}", "trainer.grpo.steps=99"]
+    config = resumed(composed(given), given)
+    assert (config.trainer.seed, config.trainer.grpo.steps, config.trainer.run_dir) == (7, 99, str(folder))
+
+
+def test_a_whole_recipe_is_taken_as_given(tmp_path: Path):
+    folder = saved_run(tmp_path / "run")
+    given = [f"trainer.run_dir={folder}", "experiment=nano"]
+    assert resumed(composed(given), given).trainer.seed == 0
+
+
+def test_settings_of_a_run_come_back_with_values_on_top(tmp_path: Path):
+    folder = saved_run(tmp_path / "run")
+    config = saved(folder, ["tasks.test_size=12", "worker.api_key_env=KEY"])
+    assert (config.trainer.seed, config.tasks.test_size, config.worker.api_key_env) == (7, 12, "KEY")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "needed"),
+    [(["tasks.test_sise=12"], "did you mean tasks.test_size?"), (["model=local"], "chooses a group"), (["seed"], "is no setting")],
+)
+def test_values_for_a_saved_run_are_checked_too(tmp_path: Path, overrides: list[str], needed: str):
+    with pytest.raises(ValueError, match=needed.replace("?", r"\?")):
+        saved(saved_run(tmp_path / "run"), overrides)
+
+
+def test_a_moved_run_folder_is_where_it_is_now(tmp_path: Path):
+    folder = saved_run(tmp_path / "run")
+    moved = folder.rename(tmp_path / "moved")
+    assert saved(moved).trainer.run_dir == str(moved)
