@@ -30,6 +30,10 @@ class WorkerError(Exception):
     """The endpoint failed after all retries: an infrastructure error, never the workflow's fault."""
 
 
+class PromptRefused(WorkerError):
+    """The endpoint takes no such prompt (too long, or filtered): another workflow would have got an answer."""
+
+
 class Worker(Protocol):
     """Answers chat requests."""
 

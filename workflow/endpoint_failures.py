@@ -1,0 +1,84 @@
+"""Why a request to an endpoint failed, whether another try can help, and how long to wait before it."""
+
+import random
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from time import time
+
+import openai
+
+from workflow.chat_request import MalformedReply
+
+FIRST_WAIT_S = 0.25
+LONGEST_WAIT_S = 60.0
+
+_TRANSIENT = (408, 409, 425, 429)
+_PROMPT_CODES = ("context_length_exceeded", "string_above_max_length", "content_filter", "content_policy_violation")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One failed try."""
+
+    reason: str
+    """What happened, to follow "failed with"."""
+    retry: bool
+    remedy: str = ""
+    """A sentence, where the user can do something."""
+    wait_s: float | None = None
+    """What the endpoint asks to wait."""
+    is_prompt: bool = False
+    """True where the endpoint refuses this prompt and would take another."""
+
+
+def failure_of(error: Exception, *, timeout_s: float, api_key_env: str) -> Failure | None:
+    """What a failed request means; None for an error that is no endpoint's."""
+    if isinstance(error, (TimeoutError, openai.APITimeoutError)):
+        return Failure(f"no reply within {timeout_s:g} s", retry=True)
+    if isinstance(error, MalformedReply):
+        return Failure(str(error), retry=True)
+    if isinstance(error, openai.APIConnectionError):
+        cause = error.__cause__ or error
+        return Failure(f"no connection ({type(cause).__name__}: {str(cause)[:160] or 'closed'})", retry=True)
+    if isinstance(error, openai.APIStatusError):
+        return _status_failure(error, api_key_env)
+    return None
+
+
+def _status_failure(error: openai.APIStatusError, api_key_env: str) -> Failure:
+    status = error.status_code
+    reason = f"HTTP {status} ({' '.join(error.message.split())[:200]})"
+    if status in (401, 403):
+        return Failure(reason, retry=False, remedy=f"Put a valid key into the environment variable {api_key_env} (worker.api_key_env).")
+    if error.code == "insufficient_quota":
+        return Failure(
+            reason, retry=False, remedy="Add credit to the account, or set worker.base_url and worker.model to another endpoint."
+        )
+    if status == 404:
+        return Failure(reason, retry=False, remedy="Set worker.model to a model of this endpoint, or correct worker.base_url.")
+    if status in _TRANSIENT or status >= 500:
+        return Failure(reason, retry=True, wait_s=_asked_wait_s(error))
+    is_prompt = status == 413 or error.code in _PROMPT_CODES or "context length" in error.message.lower()
+    return Failure(reason, retry=False, remedy="" if is_prompt else "Check worker.max_tokens and worker.temperature.", is_prompt=is_prompt)
+
+
+def _asked_wait_s(error: openai.APIStatusError) -> float | None:
+    """``Retry-After`` in seconds or as a date, or OpenAI's ``retry-after-ms``."""
+    headers = error.response.headers
+    try:
+        if "retry-after-ms" in headers:
+            return float(headers["retry-after-ms"]) / 1000
+        text = headers.get("retry-after", "")
+        return float(text) if text.replace(".", "", 1).isdigit() else parsedate_to_datetime(text).timestamp() - time()
+    except (ValueError, TypeError, IndexError):
+        return None
+
+
+def wait_before_retry_s(tries: int, failure: Failure) -> float:
+    """Exponential backoff with jitter, at least what the endpoint asks for, at most a minute.
+
+    Args:
+        tries: failed tries so far, at least 1.
+    """
+    backoff = min(FIRST_WAIT_S * 2 ** (tries - 1), LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
+    return min(max(backoff, failure.wait_s or 0.0), LONGEST_WAIT_S)
