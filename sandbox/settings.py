@@ -29,6 +29,8 @@ class BudgetSettings(Settings):
     concurrent_calls: int = Field(default=8, ge=1)
     tokens: int = Field(default=200_000, ge=1)
     """Prompt and completion tokens of the worker together."""
+    reserved_completion_tokens: int = Field(default=1024, ge=1)
+    """Completion tokens set aside for a call that does not say how many it may use."""
 
 
 class SandboxSettings(Settings):

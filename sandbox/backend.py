@@ -1,0 +1,253 @@
+"""Where hostile code runs: the Backend interface and the zygote that implements it.
+
+A backend gives a fresh process per run, connected by stream sockets and nothing else. It proves its isolation
+level at start by canaries, and the level goes into every record.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from sandbox.channel import Channel
+from sandbox.settings import SandboxSettings
+
+ROOT = Path(__file__).resolve().parent.parent
+LEVELS = ("process", "namespace")
+"""Isolation levels, weakest first."""
+ALLOWED_TO_SING = {"process": {"reads_host_file", "sees_processes"}, "namespace": set[str]()}
+"""What each level cannot prevent."""
+
+
+class BackendError(Exception):
+    """The backend failed, not the code in it: the caller retries and, if it persists, records INFRA_ERROR."""
+
+
+class Process:
+    """One run's process, killed with all it started; ``exit_status`` is there once it ended."""
+
+    def __init__(self, pid: int, pidfd: int) -> None:
+        self.pid = pid
+        self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._pidfd = pidfd
+
+    def kill(self) -> None:
+        """Ends the process now; on level namespace its whole pid namespace goes with it."""
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    async def wait(self, timeout_s: float) -> int | None:
+        """Exit status (negative: the signal that ended it), or None where it has not ended in time."""
+        try:
+            return await asyncio.wait_for(asyncio.shield(self.exited), timeout_s)
+        except TimeoutError:
+            return None
+
+
+class Backend(Protocol):
+    """Starts fresh processes in a box."""
+
+    level: str
+
+    async def start(self) -> None:
+        """Brings the box up and proves its level. Raises ValueError where it stays below the wanted level."""
+        ...
+
+    async def spawn(self, role: str, sockets: Sequence[socket.socket]) -> Process:
+        """A fresh process that plays ``role`` on ``sockets`` (closed here). Raises BackendError."""
+        ...
+
+    async def close(self) -> None:
+        """Ends every process."""
+        ...
+
+
+class ZygoteBackend:
+    """Jail once, fork many: a zygote exec'ed clean, a fresh forked process per run."""
+
+    def __init__(self, settings: SandboxSettings) -> None:
+        self.level = ""
+        self._min_level = settings.min_level
+        self._limits = settings.limits
+        self._process: asyncio.subprocess.Process | None = None
+        self._control: socket.socket | None = None
+        self._new_root: str | None = None
+        self._next = 0
+        self._spawning: dict[int, asyncio.Future[Process]] = {}
+        self._running: dict[int, Process] = {}
+        self._starting = asyncio.Lock()
+
+    async def start(self) -> None:
+        reasons: list[str] = []
+        for level in reversed(LEVELS):
+            if LEVELS.index(level) < LEVELS.index(self._min_level):
+                break
+            try:
+                await self._start_zygote(level)
+                sang = await self._canaries()
+            except BackendError as error:
+                reasons.append(f"{level}: {error}")
+            else:
+                if not sang - ALLOWED_TO_SING[level]:
+                    return
+                reasons.append(f"{level}: the box does not prevent {', '.join(sorted(sang - ALLOWED_TO_SING[level]))}")
+            self._stop_zygote()
+        raise ValueError(
+            f"No sandbox of level {self._min_level!r} or better starts here ({'; '.join(reasons)}): allow user namespaces, or run "
+            f"as root, or lower sandbox.min_level."
+        )
+
+    async def _start_zygote(self, level: str) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        self._new_root = self._new_root or tempfile.mkdtemp(prefix="fr-box-")
+        code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from sandbox.guest.zygote import main; "
+        code += f"main({theirs.fileno()}, {level!r}, {self._new_root!r})"
+        self._process = await asyncio.create_subprocess_exec(
+            os.path.realpath(sys.executable),
+            *("-I", "-S", "-B", "-c", code),
+            env={"MALLOC_ARENA_MAX": "1"},
+            pass_fds=[theirs.fileno()],
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+        )
+        theirs.close()
+        self._control = ours
+        try:
+            hello = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(ours, 65536), 30)
+        except (TimeoutError, OSError):
+            hello = b""
+        message = json.loads(hello) if hello else {"failed": "the zygote died at start"}
+        if "failed" in message:
+            raise BackendError(message["failed"])
+        self.level = level
+        asyncio.get_running_loop().add_reader(ours.fileno(), self._on_message)
+
+    def _on_message(self) -> None:
+        assert self._control is not None
+        try:
+            data, fds, _, _ = socket.recv_fds(self._control, 65536, 4)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, fds = b"", []
+        if not data:
+            self._stop_zygote()
+            return
+        message: dict[str, Any] = json.loads(data)
+        number = message["id"]
+        if "exited" in message:
+            process = self._running.pop(number, None)
+            if process is not None and not process.exited.done():
+                process.exited.set_result(message["exited"])
+            return
+        waiting = self._spawning.pop(number, None)
+        if "failed" in message:
+            if waiting is not None and not waiting.done():
+                waiting.set_exception(BackendError(message["failed"]))
+            return
+        process = Process(message["pid"], fds[0])
+        self._running[number] = process
+        if waiting is None or waiting.done():
+            process.kill()  # the caller was cancelled meanwhile
+        else:
+            waiting.set_result(process)
+
+    async def spawn(self, role: str, sockets: Sequence[socket.socket]) -> Process:
+        try:
+            if self._control is None:
+                async with self._starting:
+                    if self._control is None:
+                        await self._start_zygote(self.level or self._min_level)
+            self._next += 1
+            number = self._next
+            future: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
+            self._spawning[number] = future
+            request = json.dumps({"id": number, "role": role, "limits": self._limits.model_dump()}).encode()
+            await self._send(request, [sock.fileno() for sock in sockets])
+            return await asyncio.wait_for(future, 30)
+        except (OSError, TimeoutError) as error:
+            raise BackendError(f"the zygote does not answer ({error})") from None
+        finally:
+            for sock in sockets:
+                sock.close()
+
+    async def _send(self, request: bytes, fds: list[int]) -> None:
+        for _ in range(2000):
+            control = self._control
+            if control is None:
+                raise BackendError("the zygote died")
+            try:
+                socket.send_fds(control, [request], fds)
+                return
+            except BlockingIOError:
+                await asyncio.sleep(0.005)
+        raise BackendError("the zygote does not read")
+
+    async def _canaries(self) -> set[str]:
+        ours, theirs = socket.socketpair()
+        secret = Path(tempfile.mkstemp(prefix="fr-canary-")[1])
+        secret.write_text("secret")
+        secret.chmod(0o644)
+        process = await self.spawn("canary", [theirs])
+        channel = await Channel.open(ours)
+        try:
+            await channel.send({"secret_path": str(secret)})
+            reply = await asyncio.wait_for(channel.receive(), 10)
+        except (TimeoutError, OSError):
+            reply = None
+        finally:
+            process.kill()
+            await channel.close()
+            secret.unlink()
+        if reply is None:
+            raise BackendError("a process in the box does not answer")
+        return set(reply["sang"])
+
+    def _stop_zygote(self) -> None:
+        """Forgets the zygote; what ran in it dies with it and its waiters learn so."""
+        if self._control is not None:
+            asyncio.get_running_loop().remove_reader(self._control.fileno())
+            self._control.close()
+            self._control = None
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+        for future in self._spawning.values():
+            if not future.done():
+                future.set_exception(BackendError("the zygote died"))
+        self._spawning.clear()
+        for process in self._running.values():
+            process.kill()
+            if not process.exited.done():
+                process.exited.set_exception(BackendError("the zygote died"))
+                process.exited.exception()  # retrieved: nobody may be waiting
+        self._running.clear()
+
+    @property
+    def pid(self) -> int | None:
+        """The zygote's process id, for tests and health checks."""
+        return self._process.pid if self._process is not None else None
+
+    async def close(self) -> None:
+        self._stop_zygote()
+        if self._process is not None:
+            await self._process.wait()
+        if self._new_root is not None:
+            shutil.rmtree(self._new_root, ignore_errors=True)
+            self._new_root = None
+

@@ -1,0 +1,1 @@
+"""What runs inside the box: standard library only, imported by the zygote before it closes the doors."""

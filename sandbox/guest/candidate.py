@@ -1,0 +1,54 @@
+"""Role S: holds the candidate solution and answers calls with plain values. Hostile by assumption; owns nothing."""
+
+import builtins
+import socket
+from typing import Any
+
+from sandbox.guest.codec import CodecError, decode, encode
+from sandbox.guest.frames import receive, send
+
+
+def serve(host: socket.socket, judge: socket.socket) -> None:
+    """Loads the candidate from the host's first frame, then answers the judge until it closes."""
+    start = receive(host)
+    assert start is not None
+    host.close()
+    namespace: dict[str, Any] = {"__name__": "candidate", "__builtins__": builtins}
+    try:
+        exec(compile(start["source"], "<candidate>", "exec", dont_inherit=True), namespace)
+        function = namespace[start["entry_point"]]
+    except BaseException as error:
+        send(judge, {"loaded": False, "raise": type(error).__name__, "message": _text(error)})
+        return
+    send(judge, {"loaded": True})
+    while (call := receive(judge)) is not None:
+        send(judge, _answer(function, call))
+
+
+def _answer(function: Any, call: dict[str, Any]) -> dict[str, Any]:
+    try:
+        args = decode(call["args"])
+        kwargs = decode(call["kwargs"])
+        before = encode(args)
+        value = function(*args, **kwargs)
+        after = encode(args)
+        return {"value": encode(value), "args": after if after != before else None}
+    except CodecError as error:
+        return {"raise": "ValueError", "message": str(error)}
+    except BaseException as error:
+        return {"raise": _builtin_name(error), "message": _text(error)}
+
+
+def _builtin_name(error: BaseException) -> str:
+    """Name of the nearest builtin exception type."""
+    for kind in type(error).__mro__:
+        if getattr(builtins, kind.__name__, None) is kind:
+            return kind.__name__
+    return "Exception"
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)[:300]
+    except BaseException:
+        return ""

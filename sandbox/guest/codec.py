@@ -1,0 +1,137 @@
+"""The closed codec between candidate and judge: plain values of exact builtin types, nothing else.
+
+Subclasses, NaN tricks of ``__eq__`` and objects with behaviour cannot cross: what is not exactly one of the types
+below becomes an opaque handle. Each encoded value is ``[tag, payload]``; the decoder re-validates everything,
+since the candidate's side is hostile.
+"""
+
+from typing import Any
+
+MAX_DEPTH = 60
+MAX_ITEMS = 200_000
+
+
+class CodecError(Exception):
+    """The value cannot be encoded, or what arrived is not an encoded value."""
+
+
+class Opaque:
+    """Stands in the judge for an object that lives on the candidate's side; it equals nothing."""
+
+    __slots__ = ("kind",)
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError(f"the candidate returned an object of its own type {self.kind!r}, which cannot be compared")
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} object of the candidate>"
+
+
+def encode(value: Any) -> list[Any]:
+    """A value as nested JSON lists. Raises CodecError where it is too deep or too large."""
+    return _encode(value, MAX_DEPTH, [MAX_ITEMS])
+
+
+def _spend(budget: list[int], depth: int) -> None:
+    budget[0] -= 1
+    if depth <= 0 or budget[0] < 0:
+        raise CodecError("the value is too deep or too large")
+
+
+def _encode(value: Any, depth: int, budget: list[int]) -> list[Any]:
+    _spend(budget, depth)
+    kind = type(value)
+    if value is None:
+        return ["n", None]
+    if kind is bool:
+        return ["b", value]
+    if kind is int:
+        return ["i", hex(value)]
+    if kind is float:
+        return ["f", value.hex()]
+    if kind is complex:
+        return ["c", [value.real.hex(), value.imag.hex()]]
+    if kind is str:
+        return ["s", value.encode("utf-8", "surrogatepass").hex()] if _has_surrogate(value) else ["u", value]
+    if kind is bytes:
+        return ["y", value.hex()]
+    if kind in SEQUENCES:
+        return [SEQUENCES[kind], [_encode(item, depth - 1, budget) for item in list(value)]]
+    if kind is dict:
+        return ["d", [[_encode(key, depth - 1, budget), _encode(item, depth - 1, budget)] for key, item in list(value.items())]]
+    return ["o", str(kind.__name__)[:80]]
+
+
+def _has_surrogate(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+SEQUENCES: dict[type, str] = {list: "l", tuple: "t", set: "e", frozenset: "z"}
+_BUILD: dict[str, type] = {tag: kind for kind, tag in SEQUENCES.items()}
+
+
+def decode(data: Any) -> Any:
+    """The value that ``data`` encodes. Raises CodecError for anything else."""
+    try:
+        return _decode(data, MAX_DEPTH, [MAX_ITEMS])
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise CodecError(f"not an encoded value: {error}") from None
+
+
+def _decode(data: Any, depth: int, budget: list[int]) -> Any:
+    _spend(budget, depth)
+    if type(data) is not list or len(data) != 2:
+        raise CodecError("not an encoded value")
+    tag, payload = data
+    if tag == "n":
+        return None
+    if tag == "b":
+        return _exact(payload, bool)
+    if tag == "i":
+        return int(_exact(payload, str), 16)
+    if tag == "f":
+        return float.fromhex(_exact(payload, str))
+    if tag == "c":
+        real, imag = _exact(payload, list)
+        return complex(float.fromhex(_exact(real, str)), float.fromhex(_exact(imag, str)))
+    if tag == "u":
+        return _exact(payload, str)
+    if tag == "s":
+        return bytes.fromhex(_exact(payload, str)).decode("utf-8", "surrogatepass")
+    if tag == "y":
+        return bytes.fromhex(_exact(payload, str))
+    if tag in _BUILD:
+        return _BUILD[tag](_decode(item, depth - 1, budget) for item in _exact(payload, list))
+    if tag == "d":
+        pairs = [(_decode(pair[0], depth - 1, budget), _decode(pair[1], depth - 1, budget)) for pair in _exact(payload, list)]
+        return dict(pairs)
+    if tag == "o":
+        return Opaque(_exact(payload, str)[:80])
+    raise CodecError("unknown tag")
+
+
+def _exact(value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise CodecError(f"expected {kind.__name__}")
+    return value
+
+
+def mirror(original: Any, after: Any) -> None:
+    """Copies an in-place change of a mutable argument back into the judge's own object."""
+    if type(original) is list and type(after) is list:
+        original[:] = after
+    elif type(original) is dict and type(after) is dict:
+        original.clear()
+        original.update(after)
+    elif type(original) is set and type(after) is set:
+        original.clear()
+        original.update(after)

@@ -1,0 +1,73 @@
+"""Length-prefixed JSON frames over a stream socket: the one wire format of the sandbox."""
+
+import json
+import socket
+import struct
+from typing import Any
+
+HEADER = struct.Struct(">I")
+MAX_FRAME_BYTES = 4 * 2**20
+"""Largest frame that either side sends or accepts."""
+
+
+class FrameError(Exception):
+    """The peer sent something that is not a frame, or closed within one."""
+
+
+def encode_frame(message: dict[str, Any]) -> bytes:
+    """A message as bytes. Raises FrameError where it is too large or not JSON."""
+    try:
+        body = json.dumps(message, separators=(",", ":"), allow_nan=True).encode("utf-8", "backslashreplace")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise FrameError(f"not a JSON message: {error}") from None
+    if len(body) > MAX_FRAME_BYTES:
+        raise FrameError(f"a frame of {len(body)} bytes is over the limit of {MAX_FRAME_BYTES}")
+    return HEADER.pack(len(body)) + body
+
+
+def decode_body(body: bytes) -> dict[str, Any]:
+    """The message in a frame's body. Raises FrameError where it is no JSON object."""
+    try:
+        message = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise FrameError(f"not JSON: {error}") from None
+    if not isinstance(message, dict):
+        raise FrameError("a frame must hold a JSON object")
+    return message
+
+
+def body_length(header: bytes) -> int:
+    """Length of the body that a header announces. Raises FrameError where it is over the limit."""
+    (length,) = HEADER.unpack(header)
+    if length > MAX_FRAME_BYTES:
+        raise FrameError(f"a frame of {length} bytes is over the limit of {MAX_FRAME_BYTES}")
+    return length
+
+
+def send(sock: socket.socket, message: dict[str, Any]) -> None:
+    """Sends one frame, blocking."""
+    sock.sendall(encode_frame(message))
+
+
+def receive(sock: socket.socket) -> dict[str, Any] | None:
+    """The next frame, blocking (or within the socket's timeout); None where the peer closed between frames."""
+    header = _exactly(sock, HEADER.size)
+    if not header:
+        return None
+    if len(header) < HEADER.size:
+        raise FrameError("closed within a frame")
+    length = body_length(header)
+    body = _exactly(sock, length)
+    if len(body) < length:
+        raise FrameError("closed within a frame")
+    return decode_body(body)
+
+
+def _exactly(sock: socket.socket, count: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < count:
+        piece = sock.recv(min(count - len(parts), 65536))
+        if not piece:
+            break
+        parts += piece
+    return bytes(parts)

@@ -1,0 +1,138 @@
+"""Role W: runs one workflow. Its operators are stubs that ask the host over the channel."""
+
+import asyncio
+import builtins
+import socket
+from types import SimpleNamespace
+from typing import Any
+
+from sandbox.guest.frames import HEADER, FrameError, body_length, decode_body, encode_frame, receive, send
+
+
+class OperatorError(Exception):
+    """An operator call failed; the message says why."""
+
+
+class BudgetExceeded(OperatorError):
+    """The run's budget of calls or tokens is spent."""
+
+
+class Problem:
+    """What a workflow sees of its problem; ``str(problem)`` is the query."""
+
+    def __init__(self, query: str, entry_point: str, public_tests: list[str]) -> None:
+        self.query = query
+        self.entry_point = entry_point
+        self.public_tests = public_tests
+
+    def __str__(self) -> str:
+        return self.query
+
+    def __add__(self, other: str) -> str:
+        return self.query + other
+
+    def __radd__(self, other: str) -> str:
+        return other + self.query
+
+
+def _plain(value: Any) -> Any:
+    """An argument as JSON: the problem by reference, reports and objects as dicts."""
+    if isinstance(value, Problem):
+        return {"$problem": True}
+    if isinstance(value, SimpleNamespace):
+        return {key: _plain(item) for key, item in vars(value).items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return value
+
+
+def _object(value: Any) -> Any:
+    return SimpleNamespace(**value) if isinstance(value, dict) else value
+
+
+class Channel:
+    """Sends operator calls and hands replies to the calls that wait for them."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._next = 0
+
+    def stub(self, name: str) -> Any:
+        """The coroutine function that stands for one operator."""
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            self._next += 1
+            number = self._next
+            future = asyncio.get_running_loop().create_future()
+            self._waiting[number] = future
+            frame = {"id": number, "op": name, "args": _plain(args), "kwargs": _plain(kwargs)}
+            try:
+                self._writer.write(encode_frame(frame))
+            except FrameError as error:
+                raise OperatorError(f"{name}: {error}") from None
+            await self._writer.drain()
+            return await future
+
+        call.__name__ = name
+        return call
+
+    async def read(self) -> None:
+        """Hands out replies until the host closes."""
+        while True:
+            header = await self._reader.readexactly(HEADER.size)
+            reply = decode_body(await self._reader.readexactly(body_length(header)))
+            future = self._waiting.pop(reply["id"], None)
+            if future is None or future.done():
+                continue
+            if "error" in reply:
+                kind = BudgetExceeded if reply.get("kind") == "budget" else TypeError if reply.get("kind") == "type" else OperatorError
+                future.set_exception(kind(reply["error"]))
+            else:
+                future.set_result(_object(reply["value"]))
+
+
+async def _main(sock: socket.socket, start: dict[str, Any]) -> dict[str, Any]:
+    reader, writer = await asyncio.open_connection(sock=sock)
+    channel = Channel(reader, writer)
+    reading = asyncio.ensure_future(channel.read())
+    finish = await _call(channel, start)
+    reading.cancel()
+    writer.write(encode_frame({"finish": finish}))
+    await writer.drain()
+    return finish
+
+
+async def _call(channel: Channel, start: dict[str, Any]) -> dict[str, Any]:
+    namespace: dict[str, Any] = {"__name__": "workflow", "__builtins__": builtins, "asyncio": asyncio}
+    namespace |= {"OperatorError": OperatorError, "BudgetExceeded": BudgetExceeded}
+    try:
+        exec(compile(start["source"], "<workflow>", "exec", dont_inherit=True), namespace)
+        kind = namespace["Workflow"]
+        workflow = kind.__new__(kind)
+        for name in start["operators"]:
+            setattr(workflow, name, channel.stub(name))
+        workflow.__init__()
+        answer = await workflow(Problem(start["query"], start["entry_point"], start["public_tests"]))
+    except BudgetExceeded as error:
+        return {"error": f"BudgetExceeded: {error}"[:400], "kind": "budget"}
+    except BaseException as error:
+        return {"error": f"{type(error).__name__}: {error}"[:400], "kind": "crash"}
+    if type(answer) is not str:
+        return {"error": f"the workflow returned {type(answer).__name__}, not a text"[:400], "kind": "crash"}
+    return {"answer": answer}
+
+
+def run(sock: socket.socket) -> None:
+    """Reads the start frame, runs the workflow, sends one finish frame."""
+    start = receive(sock)
+    assert start is not None
+    sock.setblocking(False)
+    try:
+        asyncio.run(_main(sock, start))
+    except FrameError as error:
+        sock.setblocking(True)
+        send(sock, {"finish": {"error": f"FrameError: {error}"[:400], "kind": "crash"}})

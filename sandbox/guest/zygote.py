@@ -1,0 +1,134 @@
+"""The zygote: started clean, jailed once, forks one fresh process per run.
+
+It speaks with the host over one control socket (a message each way is one packet) and stays single-threaded.
+Request: ``{"id", "role", "limits"}`` with the child's sockets attached. Replies: ``{"id", "pid"}`` with a pidfd
+attached, later ``{"id", "exited": status}``.
+"""
+
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from typing import Any
+
+from sandbox.guest import canary, candidate, jail, judge, workflow
+
+WARM = """abc array asyncio base64 bisect calendar cmath collections collections.abc contextlib copy dataclasses datetime decimal enum
+fractions functools hashlib heapq io itertools json keyword linecache math numbers operator pprint queue random re statistics string struct textwrap
+threading time traceback types typing unicodedata unittest uuid zlib"""
+
+
+def main(control_fd: int, level: str, new_root: str) -> None:
+    """Entry point of the zygote's process."""
+    for name in WARM.split():
+        __import__(name)
+    os.environ.clear()
+    sys.path[:] = [path for path in sys.path if path.startswith(sys.base_prefix)]
+    control = socket.socket(fileno=control_fd)
+    pid_namespace = -1
+    try:
+        if level == "namespace":
+            pid_namespace = jail.enter_namespaces(new_root, visible_paths())
+    except OSError as error:
+        control.send(json.dumps({"failed": str(error)}).encode())
+        return
+    control.send(json.dumps({"ready": level}).encode())
+    gc.collect()
+    gc.freeze()
+    Zygote(control, pid_namespace).serve()
+
+
+def visible_paths() -> list[str]:
+    """What Python needs on disk: its own standard library and the system's shared libraries."""
+    paths = ["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/dev/null", "/dev/urandom", "/dev/zero"]
+    prefix = os.path.realpath(sys.base_prefix)
+    library = os.path.dirname(os.path.realpath(os.__file__))
+    paths += [path for path in (library,) if not path.startswith(("/usr/lib/", "/lib/"))]
+    if os.path.isdir(prefix + "/lib") and prefix not in ("/", "/usr") and not library.startswith(prefix + "/lib/python"):
+        paths.append(prefix + "/lib")
+    return [path for path in paths if os.path.lexists(path)]
+
+
+class Zygote:
+    """Forks on request and reports who ended."""
+
+    def __init__(self, control: socket.socket, pid_namespace: int) -> None:
+        self.control = control
+        self.pid_namespace = pid_namespace
+        """Descriptor of the zygote's own pid namespace; -1 on level process."""
+        self.running: dict[int, tuple[int, int]] = {}
+        """pidfd -> (request id, pid)."""
+        self.poll = select.epoll()
+
+    def serve(self) -> None:
+        """Loops until the host closes the control socket."""
+        self.poll.register(self.control.fileno(), select.EPOLLIN)
+        while True:
+            for fd, _ in self.poll.poll():
+                if fd == self.control.fileno():
+                    data, fds, _, _ = socket.recv_fds(self.control, 65536, 4)
+                    if not data:
+                        os._exit(0)
+                    self.spawn(json.loads(data), fds)
+                else:
+                    self.reap(fd)
+
+    def spawn(self, request: dict[str, Any], fds: list[int]) -> None:
+        """Forks the process for one run."""
+        try:
+            if self.pid_namespace >= 0:
+                jail.unshare(jail.CLONE_NEWPID)
+            pid = os.fork()
+        except OSError as error:
+            self.control.send(json.dumps({"id": request["id"], "failed": str(error)}).encode())
+            for fd in fds:
+                os.close(fd)
+            return
+        if pid == 0:
+            run_child(self.pid_namespace >= 0, request, fds)
+        if self.pid_namespace >= 0:
+            jail.setns(self.pid_namespace, jail.CLONE_NEWPID)
+        for fd in fds:
+            os.close(fd)
+        pidfd = os.pidfd_open(pid)
+        self.running[pidfd] = (request["id"], pid)
+        self.poll.register(pidfd, select.EPOLLIN)
+        socket.send_fds(self.control, [json.dumps({"id": request["id"], "pid": pid}).encode()], [pidfd])
+
+    def reap(self, pidfd: int) -> None:
+        """Collects an ended process and tells the host."""
+        number, pid = self.running.pop(pidfd)
+        self.poll.unregister(pidfd)
+        os.close(pidfd)
+        status = os.waitpid(pid, 0)[1]
+        self.control.send(json.dumps({"id": number, "exited": os.waitstatus_to_exitcode(status)}).encode())
+
+
+def run_child(jailed: bool, request: dict[str, Any], fds: list[int]) -> None:
+    """Closes the remaining doors, then plays the role. Never returns."""
+    code = 1
+    try:
+        null = os.open("/dev/null", os.O_RDWR)
+        high = [os.dup2(fd, 200 + index, inheritable=False) for index, fd in enumerate(fds)]
+        for number in range(3):
+            os.dup2(null, number)
+        keep = [os.dup2(fd, 3 + index, inheritable=False) for index, fd in enumerate(high)]
+        os.closerange(3 + len(keep), 4096)
+        if jailed:
+            jail.private_tmp(16)
+        os.setsid()
+        jail.drop_privileges()
+        jail.set_limits(request["limits"])
+        jail.install_seccomp()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        sockets = [socket.socket(fileno=fd) for fd in keep]
+        role = {"workflow": workflow.run, "candidate": candidate.serve, "judge": judge.run, "canary": canary.run}[request["role"]]
+        role(*sockets)
+        code = 0
+    except BaseException:
+        code = 1
+    finally:
+        os._exit(code)

@@ -1,0 +1,196 @@
+"""The trusted side of a workflow run: answers its operator calls, meters them, keeps the trace.
+
+Prompts, model and limits are set here; the box has stubs only. What a call may spend is reserved before it is sent
+and settled with the reported usage.
+"""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from sandbox.channel import Channel
+from sandbox.guest.frames import MAX_FRAME_BYTES, FrameError
+from sandbox.records import OperatorCall
+from sandbox.settings import BudgetSettings
+from workflow.operators import OPERATORS
+from workflow.operators.context import BudgetExceeded, TestReport
+from workflow.problem import Problem
+from workflow.worker import Message, Worker, WorkerError
+
+TRACE_CHARACTERS = 4000
+"""Length to which arguments and replies are cut in the trace."""
+MAX_UNANSWERED = 256
+"""Operator calls that may wait for an answer; a flood beyond breaks the run."""
+
+RunTests = Callable[[str, Sequence[str]], Awaitable[TestReport]]
+
+
+class Budget:
+    """What is left of a run's calls and tokens."""
+
+    def __init__(self, settings: BudgetSettings) -> None:
+        self._settings = settings
+        self.calls = 0
+        self.tokens = 0
+
+    def take_call(self) -> None:
+        """Charges one operator call. Raises BudgetExceeded."""
+        if self.calls >= self._settings.calls:
+            raise BudgetExceeded(f"the budget of {self._settings.calls} operator calls is spent")
+        self.calls += 1
+
+    def reserve(self, messages: Sequence[Message], max_tokens: int | None) -> int:
+        """Sets the tokens of one worker call aside and says how many. Raises BudgetExceeded."""
+        prompt = sum(len(message["content"]) for message in messages) // 3
+        tokens = prompt + (max_tokens or self._settings.reserved_completion_tokens)
+        if self.tokens + tokens > self._settings.tokens:
+            raise BudgetExceeded(f"the budget of {self._settings.tokens} worker tokens is spent")
+        self.tokens += tokens
+        return tokens
+
+    def settle(self, reserved: int, used: int) -> None:
+        """Replaces a reservation by what was used."""
+        self.tokens += used - reserved
+
+
+class CallContext:
+    """One operator call's OperatorContext: worker and tests, with their bill."""
+
+    def __init__(self, host: "WorkflowHost") -> None:
+        self._host = host
+        self.worker_calls = 0
+        self.test_runs = 0
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        self.cost_dollars = 0.0
+
+    @property
+    def problem(self) -> Problem:
+        return self._host.problem
+
+    async def ask(self, messages: Sequence[Message], *, temperature: float | None = None, max_tokens: int | None = None) -> str:
+        host = self._host
+        reserved = host.budget.reserve(messages, max_tokens)
+        key = json.dumps([list(messages), temperature, max_tokens], sort_keys=True)
+        ordinal = host.asked[key]
+        host.asked[key] += 1
+        try:
+            reply = await host.worker.complete(
+                messages, seed=host.seed, ordinal=ordinal, temperature=temperature, max_tokens=max_tokens
+            )
+        except BaseException:
+            host.budget.settle(reserved, 0)
+            raise
+        host.budget.settle(reserved, reply.prompt_tokens + reply.completion_tokens)
+        self.worker_calls += 1
+        self.prompt_tokens += reply.prompt_tokens
+        self.completion_tokens += reply.completion_tokens
+        self.cost_dollars += reply.cost_dollars
+        return reply.text
+
+    async def run_tests(self, solution: str, tests: Sequence[str]) -> TestReport:
+        self.test_runs += 1
+        return await self._host.run_tests(solution, tests)
+
+
+class WorkflowHost:
+    """Serves one run over its channel until it finishes."""
+
+    def __init__(self, problem: Problem, worker: Worker, run_tests: RunTests, budget: BudgetSettings, seed: int) -> None:
+        self.problem = problem.public_view()
+        self.worker = worker
+        self.run_tests = run_tests
+        self.budget = Budget(budget)
+        self.seed = seed
+        self.asked: Counter[str] = Counter()
+        self.trace: list[OperatorCall] = []
+        self.infrastructure: str = ""
+        """Why the run says nothing about the workflow: the worker endpoint or the sandbox failed in it."""
+        self._slots = asyncio.Semaphore(budget.concurrent_calls)
+        self._start = time.monotonic()
+        self._calls = 0
+
+    async def serve(self, channel: Channel) -> dict[str, Any]:
+        """Answers calls until the finish frame, and returns that. Raises FrameError where the guest breaks the protocol or ends without it."""
+        tasks: set[asyncio.Task[None]] = set()
+        try:
+            while (frame := await channel.receive()) is not None:
+                if "finish" in frame:
+                    if not isinstance(frame["finish"], dict):
+                        raise FrameError("the finish frame holds no object")
+                    return frame["finish"]
+                if len(tasks) >= MAX_UNANSWERED:
+                    raise FrameError(f"more than {MAX_UNANSWERED} operator calls wait for an answer")
+                task = asyncio.ensure_future(self._answer(channel, frame))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+            raise FrameError("the workflow's process ended without an answer")
+        finally:
+            for task in list(tasks):
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _answer(self, channel: Channel, frame: dict[str, Any]) -> None:
+        number, name = frame.get("id"), frame.get("op")
+        index = self._calls
+        self._calls += 1
+        started = time.monotonic()
+        context = CallContext(self)
+        error, kind, value = "", "", None
+        async with self._slots:
+            try:
+                value = await self._operate(context, name, frame.get("args"), frame.get("kwargs"))
+            except BudgetExceeded as failure:
+                error, kind = str(failure), "budget"
+            except (TypeError, ValueError) as failure:
+                error, kind = str(failure), "type"
+            except WorkerError as failure:
+                self.infrastructure = error = str(failure)
+                kind = "infra"
+            except Exception as failure:
+                self.infrastructure = error = f"{type(failure).__name__}: {failure}"
+                kind = "infra"
+        self.trace.append(self._record(index, str(name), frame, value, error, context, started))
+        reply = {"id": number, "error": error[:1000], "kind": kind} if error else {"id": number, "value": value}
+        try:
+            await channel.send(reply)
+        except FrameError:
+            if len(json.dumps(value)) > MAX_FRAME_BYTES:
+                self.infrastructure = "a worker's reply is larger than a frame"
+            # else the guest is gone; serve() sees that itself
+
+    async def _operate(self, context: CallContext, name: Any, args: Any, kwargs: Any) -> Any:
+        operator = OPERATORS.get(name) if isinstance(name, str) else None
+        if operator is None or not isinstance(args, list) or not isinstance(kwargs, dict):
+            raise TypeError(f"there is no operator {str(name)[:80]!r} called like this")
+        self.budget.take_call()
+        bound = operator.bind([self._problem(item) for item in args], {key: self._problem(item) for key, item in kwargs.items()})
+        return await operator(context)(**bound)
+
+    def _problem(self, value: Any) -> Any:
+        """The query in place of a reference to the problem."""
+        if isinstance(value, dict) and value.get("$problem") is True:
+            return self.problem.query
+        return [self._problem(item) for item in value] if isinstance(value, list) else value
+
+    def _record(
+        self, index: int, name: str, frame: dict[str, Any], value: Any, error: str, context: CallContext, started: float
+    ) -> OperatorCall:
+        arguments = json.dumps({"args": frame.get("args"), "kwargs": frame.get("kwargs")})
+        return OperatorCall(
+            index=index,
+            operator=name[:80],
+            arguments=arguments[:TRACE_CHARACTERS],
+            reply="" if error else json.dumps(value)[:TRACE_CHARACTERS],
+            error=error[:1000],
+            worker_calls=context.worker_calls,
+            test_runs=context.test_runs,
+            prompt_tokens=context.prompt_tokens,
+            completion_tokens=context.completion_tokens,
+            cost_dollars=context.cost_dollars,
+            started_s=started - self._start,
+            latency_s=time.monotonic() - started,
+        )
