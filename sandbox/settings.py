@@ -40,6 +40,8 @@ class SandboxSettings(Settings):
     """Isolation below which the sandbox refuses to start."""
     actors: int = Field(default=2, ge=1)
     """Ray actors, each with its own zygote."""
+    cpus_per_actor: float = Field(default=0.5, ge=0)
+    """Logical CPUs that Ray sets aside for each actor."""
     slots_per_actor: int = Field(default=16, ge=1)
     """Workflow runs in flight in one actor; further ones wait."""
     retries: int = Field(default=2, ge=0)
