@@ -119,9 +119,7 @@ class Collector:
         sampled_at.append(time.monotonic())
         parsed = [parse_workflow(completion.text) for completion in completions]
         runs = await self._run_all(problem, parsed, tag, ask)
-        attempts = [
-            Attempt(workflow if isinstance(workflow, Workflow) else None, own) for workflow, own in zip(parsed, runs, strict=True)
-        ]
+        attempts = [Attempt(workflow if isinstance(workflow, Workflow) else None, own) for workflow, own in zip(parsed, runs, strict=True)]
         scores = score_group(attempts, self.reward)
         episodes = tuple(
             Episode(

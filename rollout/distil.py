@@ -59,7 +59,10 @@ Every worker call costs money: use no more than the query needs."""
 async def _trace(index: int, problem: Problem, teacher: Worker, runner: Runner, distil: DistilSettings, seed: int) -> Trace:
     try:
         reply = await teacher.complete(
-            teacher_messages(problem), seed=stable_seed(seed, "teacher", index), temperature=distil.temperature, max_tokens=distil.max_tokens
+            teacher_messages(problem),
+            seed=stable_seed(seed, "teacher", index),
+            temperature=distil.temperature,
+            max_tokens=distil.max_tokens,
         )
     except WorkerError:
         return Trace(index, problem.id, problem.query, "", Outcome.INFRA_ERROR)
@@ -94,7 +97,9 @@ async def distil_traces(
             passed += trace.outcome is Outcome.PASSED
             failures_in_a_row = failures_in_a_row + 1 if trace.outcome is Outcome.INFRA_ERROR else 0
             if failures_in_a_row >= 20:
-                raise WorkerError(f"20 distillation requests in a row failed (last problem {trace.problem_id}): check the teacher and worker endpoints.")
+                raise WorkerError(
+                    f"20 distillation requests in a row failed (last problem {trace.problem_id}): check the teacher and worker endpoints."
+                )
             yield trace
     finally:
         for task in waiting:

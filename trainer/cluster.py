@@ -55,7 +55,9 @@ def start_ray(settings: RunSettings) -> Path | None:
         try:
             ray.init(address=address, log_to_driver=False, runtime_env={"working_dir": str(ROOT), "excludes": [".git", ".venv", "runs"]})
         except (ConnectionError, RuntimeError) as failure:
-            raise ValueError(f"No Ray cluster answers at cluster.address={address!r} ({failure}); leave it out to start one here.") from None
+            raise ValueError(
+                f"No Ray cluster answers at cluster.address={address!r} ({failure}); leave it out to start one here."
+            ) from None
         return None
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DISABLE_MEMORY_MONITOR", "1")

@@ -1,7 +1,7 @@
 """Held-out evaluation: policies, fixed workflows and the oracle on the same problems with the same worker seeds."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,9 +46,9 @@ def _trial(problem: Problem, attempts: Sequence[Attempt], reward: RewardSettings
     if not scored:
         return None
 
-    def over_runs(value) -> float:
+    def over_runs(value: Callable[[Run], float]) -> float:
         per_attempt = [[value(run) for run in attempt.runs if run.outcome is not Outcome.INFRA_ERROR] for attempt, _ in scored]
-        return float(np.mean([np.mean(values) if values else 0.0 for values in per_attempt]))
+        return float(np.mean([float(np.mean(values)) if values else 0.0 for values in per_attempt]))
 
     def calls(run: Run) -> float:
         return run.execution.worker_calls + reward.test_run_calls * run.execution.test_runs

@@ -1,10 +1,12 @@
 """The final table: policies, reference workflows, the best fixed one and the oracle on the same held-out problems."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import ray
+from rich.console import Console
+from rich.table import Table
 from safetensors.torch import load_file
 
 from trainer.evaluation import Trial, best_fixed, evaluate_policy, evaluate_workflow, oracle, result_row
@@ -32,7 +34,9 @@ async def final_table(
     for name, folder in policies.items():
         for label, trials in (await policy_trials(system, settings, folder)).items():
             rows.append(result_row(f"{name}{label}", "policy", trials, evaluation))
-            say(f"  {rows[-1]['name']}: reward {rows[-1].get('reward')}, pass rate {rows[-1].get('pass_rate')}, calls {rows[-1].get('calls')}")
+            say(
+                f"  {rows[-1]['name']}: reward {rows[-1].get('reward')}, pass rate {rows[-1].get('pass_rate')}, calls {rows[-1].get('calls')}"
+            )
     validation, test = await workflow_trials(system, settings, workflows, say)
     rows += [result_row(name, "workflow", trials, evaluation) for name, trials in test.items()]
     if len(test) < 2:
@@ -40,7 +44,9 @@ async def final_table(
     best = best_fixed(validation)
     rows.append(result_row("best fixed workflow", "workflow", test[best], evaluation) | {"of": best})
     choice, trials = oracle(validation, test)
-    named = {f"level {level}, {'with' if examples else 'without'} examples": name for (level, examples), name in sorted(choice.items(), key=repr)}
+    named = {
+        f"level {level}, {'with' if examples else 'without'} examples": name for (level, examples), name in sorted(choice.items(), key=repr)
+    }
     rows.append(result_row("oracle", "oracle", trials, evaluation) | {"of": named})
     return rows
 
@@ -85,3 +91,44 @@ async def workflow_trials(
         rewards = [trial.reward for trial in test[name]]
         say(f"  {name}: reward {sum(rewards) / max(1, len(rewards)):.3f}")
     return validation, test
+
+
+def print_table(rows: Sequence[Row], console: Console) -> None:
+    """The table on the console: means with 95 % intervals, and the reward of each level."""
+    levels = sorted({level for row in rows for level in _levels(row)}, key=int)
+    table = Table(
+        "", "reward", "pass rate", "calls", "$ / 1000", *(f"L{level}" for level in levels), title="Held-out problems", title_justify="left"
+    )
+    for row in rows:
+        if not row.get("problems"):
+            table.add_row(str(row["name"]), "lost to infrastructure failures")
+            continue
+        name = f"{row['name']} ({row['of']})" if isinstance(row.get("of"), str) else str(row["name"])
+        by_level = [f"{_levels(row)[level]['reward']:.2f}" if level in _levels(row) else "" for level in levels]
+        table.add_row(
+            name,
+            _with_interval(row, "reward"),
+            _with_interval(row, "pass_rate"),
+            f"{row['calls']:.2f}",
+            f"{_number(row, 'cost') * 1000:.3f}",
+            *by_level,
+        )
+    console.print(table)
+
+
+def _levels(row: Row) -> dict[str, dict[str, float]]:
+    by_level = row["by_level"]
+    assert isinstance(by_level, dict)
+    return by_level
+
+
+def _number(row: Row, key: str) -> float:
+    value = row[key]
+    assert isinstance(value, int | float)
+    return float(value)
+
+
+def _with_interval(row: Row, key: str) -> str:
+    bounds = row[f"{key}_ci"]
+    assert isinstance(bounds, list)
+    return f"{_number(row, key):.3f} [{bounds[0]:.3f}, {bounds[1]:.3f}]"

@@ -51,7 +51,7 @@ async def train_grpo(
         collected = await collector.collect(queries, tag=f"train-{step}")
 
         updating = time.monotonic()
-        batch = policy_batch(collected.groups, grpo)
+        batch = policy_batch(collected.groups, grpo, temperature=collector.rollout.temperature)
         learned = await learner.update(batch, grpo) if batch is not None else {}
 
         publishing = time.monotonic()

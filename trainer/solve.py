@@ -35,7 +35,7 @@ def query_problem(query: str, entry_point: str, tests: tuple[str, ...]) -> Probl
         try:
             compile(test, "<test>", "exec")
         except SyntaxError as error:
-            raise ValueError(f"The test {test!r} is not Python ({error.msg}): write it like \"assert {entry_point}([1, 2]) == 3\".") from None
+            raise ValueError(f'The test {test!r} is not Python ({error.msg}): write it like "assert {entry_point}([1, 2]) == 3".') from None
     return Problem(id="query", query=query, entry_point=entry_point, public_tests=tests, hidden_tests=(), source="query")
 
 

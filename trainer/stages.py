@@ -9,7 +9,7 @@ from rollout.distil import Trace, distil_traces
 from rollout.nano_policy import make_nano_policy
 from rollout.prompt import MetaPrompt
 from trainer.batch import sft_batch, sft_rows
-from trainer.final_table import final_table
+from trainer.final_table import final_table, print_table
 from trainer.loop import train_grpo
 from trainer.run_folder import RunFolder
 from trainer.settings import RunSettings
@@ -154,4 +154,5 @@ async def evaluate(system: System, settings: RunSettings, run: RunFolder) -> Non
     policies = {name: folder for name, folder in (("SFT policy", run.sft_policy), ("GRPO policy", run.policy)) if folder.exists()}
     rows = await final_table(system, settings, policies, load_reference_workflows(), say=run.say)
     run.write_results(rows)
+    print_table(rows, run.console.console)
     run.mark_done("evaluate")

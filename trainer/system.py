@@ -124,7 +124,11 @@ class System:
         """A client of the teacher endpoint; the caller closes it."""
         distil = self.settings.distil
         worker = WorkerSettings(
-            model=distil.model, api_key_env=distil.api_key_env, max_concurrency=distil.concurrency, cache_entries=0, base_url=self.teacher_url
+            model=distil.model,
+            api_key_env=distil.api_key_env,
+            max_concurrency=distil.concurrency,
+            cache_entries=0,
+            base_url=self.teacher_url,
         )
         return WorkerClient(worker, self.teacher_url)
 

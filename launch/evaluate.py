@@ -1,0 +1,101 @@
+"""``python -m launch.evaluate RUN_DIR``: any policy or fixed workflow on the held-out problems of a run.
+
+The rows of the table meet the same problems and the same worker seeds as those of the run's own final table.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from launch.shell import one_sentence_errors, saved_settings
+from trainer.final_table import Row, final_table, print_table
+from trainer.system import System, quiet_libraries
+from workflow.parse import parse_workflow
+from workflow.program import Refusal, Workflow
+from workflow.reference import load_reference_workflows
+
+
+def parser() -> argparse.ArgumentParser:
+    """Options of the command."""
+    out = argparse.ArgumentParser(prog="python -m launch.evaluate", description="Evaluate policies and workflows on held-out problems.")
+    out.add_argument("run_dir", type=Path, help="run folder whose settings and policies are used")
+    out.add_argument(
+        "--policy", action="append", default=[], metavar="FOLDER", help="Hugging Face folder of a policy; default: the run's own"
+    )
+    out.add_argument(
+        "--workflow",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="file with a class Workflow, or the name of a reference workflow, or 'all'",
+    )
+    out.add_argument("--out", type=Path, help="write the rows as JSON to this file")
+    out.add_argument("overrides", nargs="*", help="Hydra overrides, for example tasks.test_size=600 trainer.evaluation.runs=4")
+    return out
+
+
+def chosen_workflows(names: list[str]) -> dict[str, Workflow]:
+    """Reference workflows by name, files by path.
+
+    Raises:
+        ValueError: neither a reference workflow nor a readable file, or a file whose workflow is refused.
+    """
+    known = load_reference_workflows()
+    chosen: dict[str, Workflow] = {}
+    for name in names:
+        if name == "all":
+            chosen |= known
+        elif name in known:
+            chosen[name] = known[name]
+        elif Path(name).is_file():
+            parsed = parse_workflow(Path(name).read_text())
+            if isinstance(parsed, Refusal):
+                raise ValueError(f"{name} holds no runnable workflow: {parsed.message}")
+            chosen[Path(name).stem] = parsed
+        else:
+            raise ValueError(f"--workflow {name!r} is neither a file nor one of: {', '.join(known)}, all.")
+    return chosen
+
+
+def chosen_policies(run_dir: Path, folders: list[str], *, own: bool) -> dict[str, Path]:
+    """Policies to evaluate: the given folders, else (with ``own``) those of the run."""
+    for folder in folders:
+        if not (Path(folder) / "config.json").exists():
+            raise ValueError(f"--policy {folder!r} is not a Hugging Face folder (it has no config.json).")
+    if folders or not own:
+        return {Path(folder).name: Path(folder) for folder in folders}
+    return {
+        name: run_dir / sub for name, sub in (("SFT policy", "sft"), ("GRPO policy", "policy")) if (run_dir / sub / "config.json").exists()
+    }
+
+
+@one_sentence_errors
+def main() -> int:
+    """Entry point."""
+    options = parser().parse_args()
+    settings = saved_settings(options.run_dir, options.overrides)
+    workflows = chosen_workflows(options.workflow)
+    policies = chosen_policies(options.run_dir, options.policy, own=not options.workflow)
+    if not policies and not workflows:
+        raise ValueError(f"{options.run_dir} has no policy yet: give --policy FOLDER or --workflow NAME.")
+    quiet_libraries()
+    console = Console()
+    first = next(iter(policies.values()), None)
+
+    async def evaluate() -> list[Row]:
+        async with System(settings, policy=first, learner_start=None, log_dir=options.run_dir) as system:
+            return await final_table(system, settings, policies, workflows, say=console.print)
+
+    rows = asyncio.run(evaluate())
+    print_table(rows, console)
+    if options.out:
+        options.out.write_text(json.dumps({"rows": rows}, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
