@@ -85,7 +85,7 @@ async def workflow_trials(
     test: dict[str, list[Trial]] = {}
     for name, workflow in workflows.items():
         validation[name], test[name] = await asyncio.gather(
-            evaluate_workflow(workflow, sandbox, system.tasks.validation, reward, tag="choose", runs=evaluation.runs, seed=seed),
+            evaluate_workflow(workflow, sandbox, system.tasks.validation, reward, tag="choose", runs=1, seed=seed),
             evaluate_workflow(workflow, sandbox, system.tasks.test, reward, tag="test", runs=evaluation.runs, seed=seed),
         )
         rewards = [trial.reward for trial in test[name]]

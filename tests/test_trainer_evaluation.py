@@ -1,0 +1,90 @@
+"""Evaluation: trials, the oracle, intervals, rows."""
+
+import pytest
+
+from reward.settings import RewardSettings
+from tests.scripted_parts import SINGLE_CALL, TEST_LOOP, ScriptedRunner, problem, run
+from trainer.evaluation import Trial, best_fixed, evaluate_workflow, oracle, result_row
+from trainer.loop import problems_of_step
+from trainer.settings import EvaluationSettings
+from workflow.outcome import Outcome
+from workflow.parse import parse_workflow
+from workflow.program import Workflow
+
+SETTINGS = EvaluationSettings(bootstrap=200)
+
+
+def trial(number: int, reward: float, *, level: int = 1, examples: bool = True) -> Trial:
+    return Trial(problem(number, level=level, examples=examples), reward, pass_rate=reward, calls=1.0, cost=0.001)
+
+
+def workflow(text: str) -> Workflow:
+    parsed = parse_workflow(text)
+    assert isinstance(parsed, Workflow)
+    return parsed
+
+
+async def test_a_workflow_is_run_the_asked_number_of_times_on_every_problem():
+    runner = ScriptedRunner(lambda *_: run(Outcome.PASSED, passed=4))
+    trials = await evaluate_workflow(workflow(SINGLE_CALL), runner, [problem(0), problem(1)], RewardSettings(), tag="t", runs=3, seed=0)
+    assert len(runner.runs) == 6 and [t.pass_rate for t in trials] == [1.0, 1.0]
+    assert trials[0].reward == pytest.approx(1.0) and trials[0].calls == 1.0
+
+
+async def test_different_workflows_meet_the_same_worker_seeds():
+    seeds = []
+    for text in (SINGLE_CALL, TEST_LOOP):
+        runner = ScriptedRunner(lambda *_: run(Outcome.PASSED, passed=4))
+        await evaluate_workflow(workflow(text), runner, [problem(0)], RewardSettings(), tag="t", runs=2, seed=0)
+        seeds.append([seed for _, _, seed in runner.runs])
+    assert seeds[0] == seeds[1]
+
+
+async def test_a_problem_lost_to_infrastructure_is_left_out_not_counted_as_failed():
+    def rule(workflow, asked, seed):
+        return run(Outcome.INFRA_ERROR) if asked.id.endswith("/1") else run(Outcome.PASSED, passed=4)
+
+    trials = await evaluate_workflow(workflow(SINGLE_CALL), ScriptedRunner(rule), [problem(0), problem(1)], RewardSettings(), tag="t", runs=1, seed=0)
+    assert [t.problem.id for t in trials] == ["scripted/0"]
+
+
+async def test_a_partly_failed_problem_counts_its_good_runs_only():
+    def rule(workflow, asked, seed, seen=[]):  # noqa: B006  the list counts the runs
+        seen.append(seed)
+        return run(Outcome.INFRA_ERROR) if len(seen) == 1 else run(Outcome.PASSED, passed=4)
+
+    (only,) = await evaluate_workflow(workflow(SINGLE_CALL), ScriptedRunner(rule), [problem(0)], RewardSettings(), tag="t", runs=2, seed=0)
+    assert only.pass_rate == 1.0
+
+
+def test_the_oracle_is_chosen_on_validation_and_reported_on_test():
+    validation = {"a": [trial(0, 0.9), trial(1, 0.1, level=2)], "b": [trial(0, 0.2), trial(1, 0.8, level=2)]}
+    test = {"a": [trial(2, 0.5), trial(3, 0.95, level=2)], "b": [trial(2, 0.99), trial(3, 0.6, level=2)]}
+    choice, trials = oracle(validation, test)
+    assert choice == {(1, True): "a", (2, True): "b"}
+    assert sorted(t.reward for t in trials) == [0.5, 0.6]
+
+
+def test_the_best_fixed_workflow_has_the_highest_mean_on_validation():
+    assert best_fixed({"a": [trial(0, 0.4), trial(1, 0.6)], "b": [trial(0, 0.9), trial(1, 0.3)]}) == "b"
+
+
+def test_a_row_holds_means_intervals_and_levels():
+    row = result_row("x", "policy", [trial(0, 0.0), trial(1, 1.0), trial(2, 1.0, level=2, examples=False)], SETTINGS)
+    assert row["reward"] == pytest.approx(0.6667, abs=1e-3) and row["kind"] == "policy"
+    low, high = row["reward_ci"]
+    assert 0.0 <= low < row["reward"] < high <= 1.0
+    assert row["by_level"]["1"]["reward"] == 0.5
+    assert row["by_level"]["2"]["without_examples"]["problems"] == 1 and row["by_level"]["2"]["with_examples"]["problems"] == 0
+
+
+def test_every_epoch_shows_each_problem_once_in_another_order():
+    problems = [problem(number) for number in range(6)]
+    epochs = [[p.id for step in (3 * e, 3 * e + 1, 3 * e + 2) for p in problems_of_step(problems, step, 2, seed=5)] for e in range(2)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(p.id for p in problems)
+    assert epochs[0] != epochs[1]
+
+
+def test_the_problems_of_a_step_do_not_depend_on_earlier_steps():
+    problems = [problem(number) for number in range(7)]
+    assert problems_of_step(problems, 4, 3, seed=1) == problems_of_step(problems, 4, 3, seed=1)
