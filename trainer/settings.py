@@ -31,6 +31,8 @@ class LearnerSettings(Settings):
     micro_batch_tokens: int = Field(default=16_384, ge=64)
     """Tokens of one forward-backward pass on one rank."""
     gradient_checkpointing: bool = False
+    threads: int = Field(default=0, ge=0)
+    """Cores that one CPU rank computes with; 0: the machine's cores divided by the ranks."""
     engine_args: dict[str, Any] = {}
     """Passed to verl's engine config untouched."""
 

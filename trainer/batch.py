@@ -1,0 +1,121 @@
+"""Hop 9: groups of episodes become advantages and tensors; traces become SFT rows. Pure tensors, no Ray."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from rollout.records import Episode, Group
+from rollout.settings import ModelSettings
+from trainer.advantage import advantages
+from trainer.settings import GRPOSettings
+from trainer.token_rows import TokenRows, pad
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyBatch:
+    """One step's scored episodes with their advantages. B rows; T is the longest response."""
+
+    rows: TokenRows
+    rollout_logprobs_BT: torch.Tensor
+    """Log-probability of each sampled token as the rollout engine reported it; 0 elsewhere."""
+    advantages_BT: torch.Tensor
+    """0 where the loss mask is 0."""
+    rewards_B: torch.Tensor
+    group_B: torch.Tensor
+    """Index of each row's group; rows of a group are neighbours."""
+    temperature: float
+    """Sampling temperature, at which the log-probabilities are compared."""
+    masked_episodes: int
+    """Episodes left out because infrastructure failed."""
+    dropped_groups: int
+    """Groups left out because fewer than 2 of their episodes are scored."""
+
+
+def policy_batch(groups: Sequence[Group], settings: GRPOSettings, *, temperature: float = 1.0) -> PolicyBatch | None:
+    """Scored episodes as tensors with advantages.
+
+    An episode without a score is left out of the loss and of its group's baseline; a group with fewer than two
+    scored episodes has no baseline and is left out whole.
+
+    Args:
+        groups: what the rollout collected in one step.
+        settings: names the advantage estimator.
+        temperature: at which the completions were sampled.
+
+    Returns:
+        the batch, or None where no group is left.
+
+    Raises:
+        ValueError: the estimator is unknown.
+    """
+    kept: list[tuple[int, Group, Episode]] = []
+    dropped = 0
+    for number, group in enumerate(groups):
+        scored = [episode for episode in group.episodes if episode.score is not None and episode.completion.token_ids]
+        if len(scored) < 2:
+            dropped += 1
+            continue
+        kept += [(number, group, episode) for episode in scored]
+    if not kept:
+        return None
+    rows = TokenRows.of([(group.prompt_ids, episode.completion.token_ids) for _, group, episode in kept])
+    rewards_B = torch.tensor([episode.score.total for _, _, episode in kept if episode.score is not None])
+    group_of_row = [number for number, _, _ in kept]
+    return PolicyBatch(
+        rows=rows,
+        rollout_logprobs_BT=pad([episode.completion.logprobs for _, _, episode in kept], torch.float32),
+        advantages_BT=advantages(rewards_B, group_of_row, rows.loss_mask_BT, settings),
+        rewards_B=rewards_B,
+        group_B=torch.tensor(group_of_row),
+        temperature=temperature,
+        masked_episodes=sum(episode.score is None for group in groups for episode in group.episodes),
+        dropped_groups=dropped,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SFTRow:
+    """One trace in the policy's tokens."""
+
+    prompt_ids: tuple[int, ...]
+    response_ids: tuple[int, ...]
+    """Ends with the end-of-text token."""
+
+
+def sft_rows(traces: Sequence[tuple[Sequence[int], str]], tokenizer: Any, settings: ModelSettings) -> list[SFTRow]:
+    """Traces as rows; those longer than the model's limits are left out, since a cut workflow teaches a broken one.
+
+    Args:
+        traces: (ids of the meta-prompt, the teacher's text).
+        tokenizer: the policy's Hugging Face tokenizer.
+        settings: the limits.
+
+    Raises:
+        ValueError: the tokenizer has no end-of-text token, or no trace fits.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ValueError(f"The tokenizer {tokenizer.name_or_path} has no eos_token, so the policy could never end a completion: set one.")
+    texts = [text for _, text in traces]
+    responses = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+    rows = [
+        SFTRow(tuple(prompt), (*response, tokenizer.eos_token_id))
+        for (prompt, _), response in zip(traces, responses, strict=True)
+        if len(prompt) <= settings.max_prompt_tokens and len(response) < settings.max_response_tokens
+    ]
+    if not rows:
+        raise ValueError(
+            f"None of the {len(traces)} traces fits model.max_prompt_tokens={settings.max_prompt_tokens} and "
+            f"model.max_response_tokens={settings.max_response_tokens}: raise them."
+        )
+    return rows
+
+
+def sft_batch(rows: Sequence[SFTRow]) -> TokenRows:
+    """Rows of one SFT step; the loss counts every response token.
+
+    Raises:
+        ValueError: no rows, or an empty prompt or response.
+    """
+    return TokenRows.of([(row.prompt_ids, row.response_ids) for row in rows])

@@ -1,0 +1,200 @@
+"""The driver's handle on the learner: verl training workers in Ray actors, one per rank.
+
+Every method is a coroutine and leaves the event loop free. One call at a time: the ranks work in step. The learner
+knows batches and weights; which problems they come from and when to publish is the loop's business.
+"""
+
+import asyncio
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+import torch
+from ray.exceptions import RayTaskError
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+
+from trainer.batch import PolicyBatch
+from trainer.learner_spec import LearnerSpec, RankState
+from trainer.settings import GRPOSettings, LearnerSettings, OptimizerSettings
+from trainer.token_rows import TokenRows
+from trainer.verl_platform import select_platform, verl_environment
+
+PLACEMENT_TIMEOUT_S = 120.0
+MARKER = "learner.json"
+"""In each checkpoint: which topology wrote it."""
+
+
+class Learner:
+    """Policy weights, optimizer and KL reference, spread over ``learner.ranks`` processes."""
+
+    def __init__(self, model_path: str | Path, settings: LearnerSettings, *, device: str, seed: int) -> None:
+        """
+        Args:
+            model_path: Hugging Face folder or id that the weights start from.
+            settings: engine, ranks and micro-batches. Each rank takes one logical CPU (and on ``cuda`` one GPU) of Ray.
+            device: ``cpu`` or ``cuda``.
+            seed: of every rank's generators.
+        """
+        self.spec = LearnerSpec(str(model_path), settings, device, seed)
+        self._placement: PlacementGroup | None = None
+        self._group: Any = None
+        self._creating: asyncio.Task[None] | None = None
+        self._ranks: list[RankState] = []
+
+    async def start(self) -> None:
+        """Brings the ranks up and loads the weights; Ray must run. May be awaited beside the start of other actors.
+
+        Raises:
+            ValueError: the model cannot be loaded, a setting is unknown to verl, or Ray has too few CPUs or GPUs.
+        """
+        self._creating = asyncio.ensure_future(asyncio.to_thread(self._create))
+        await asyncio.shield(self._creating)
+        await self._all(self._group.build())
+        self._ranks = await self.describe()
+
+    async def configure_optimizer(self, settings: OptimizerSettings, total_steps: int) -> None:
+        """A fresh AdamW and learning-rate schedule over ``total_steps`` optimizer steps (between stages)."""
+        await self._all(self._group.configure_optimizer(settings, total_steps))
+
+    async def sft(self, rows: TokenRows) -> dict[str, float]:
+        """One optimizer step of supervised fine-tuning; returns ``sft/*`` metrics (loss in nats per token)."""
+        return (await self._all(self._group.sft(ray.put(rows))))[0]
+
+    async def update(self, batch: PolicyBatch, settings: GRPOSettings) -> dict[str, float]:
+        """One step of policy optimisation, ``updates_per_step`` optimizer steps; returns ``actor/*`` and ``batch/*`` metrics.
+
+        Raises:
+            ValueError: ``kl_coef`` is above 0 and ``set_reference`` was not called.
+        """
+        return (await self._all(self._group.update(ray.put(batch), settings)))[0]
+
+    async def logprobs(self, rows: TokenRows, *, temperature: float = 1.0) -> torch.Tensor:
+        """Log-probabilities of the response tokens under the current weights, shape (B, T), 0 beyond each response."""
+        logprobs_BT = torch.zeros(rows.response_ids_BT.shape)
+        for index, share_BT in await self._all(self._group.logprobs(ray.put(rows), temperature)):
+            logprobs_BT[index[index >= 0]] = share_BT[index >= 0]
+        return logprobs_BT
+
+    async def set_reference(self) -> None:
+        """Freezes a copy of the current weights as the policy that the KL term refers to."""
+        await self._all(self._group.set_reference())
+
+    async def weights(self) -> "ray.ObjectRef[list[tuple[str, torch.Tensor]]]":
+        """A reference to [(Hugging Face name, full tensor)]; the tensors stay in Ray's object store."""
+        return (await self._all(self._group.weights()))[0][0]
+
+    async def export(self, folder: Path) -> None:
+        """Writes the policy as a Hugging Face folder (config, weights, tokenizer), replacing an earlier export."""
+        async with _written_whole(folder, marker="config.json") as partial:
+            await self._all(self._group.export(str(partial)))
+
+    async def save(self, folder: Path) -> None:
+        """Writes weights, optimizer, schedule and generators; the folder appears whole or not at all.
+
+        The KL reference is not saved: it is the policy that the learner was started from.
+        """
+        async with _written_whole(folder, marker=MARKER) as partial:
+            await self._all(self._group.save(str(partial)))
+            (partial / MARKER).write_text(json.dumps(self._topology()))
+
+    async def load(self, folder: Path) -> None:
+        """Restores what ``save`` wrote. ``configure_optimizer`` comes first, with the settings of the saved run.
+
+        Raises:
+            ValueError: not a checkpoint, or one of another engine or number of ranks.
+        """
+        marker = folder / MARKER
+        if not marker.exists():
+            raise ValueError(f"{folder} holds no checkpoint of a learner: {MARKER} is missing.")
+        saved = json.loads(marker.read_text())
+        if saved != self._topology():
+            raise ValueError(f"{folder} was written with {saved}, this learner has {self._topology()}: set learner.ranks and engine alike.")
+        await self._all(self._group.load(str(folder)))
+
+    async def describe(self) -> list[RankState]:
+        """Process and memory of each rank."""
+        return await self._all(self._group.describe())
+
+    async def close(self) -> None:
+        """Ends every rank and waits until those on this machine are gone; harmless twice and after a failed start."""
+        if self._creating is not None:
+            with contextlib.suppress(Exception):
+                await asyncio.shield(self._creating)
+        await asyncio.to_thread(self._destroy)
+
+    def _topology(self) -> dict[str, Any]:
+        return {"engine": self.spec.settings.engine, "ranks": self.spec.settings.ranks}
+
+    def _create(self) -> None:
+        """Placement and actors; blocks."""
+        select_platform()
+        from verl.single_controller.ray import RayClassWithInitArgs, RayResourcePool, RayWorkerGroup
+
+        from trainer.learner_worker import LearnerWorker
+
+        ranks, gpu = self.spec.settings.ranks, self.spec.device == "cuda"
+        bundle = {"CPU": 1.0, "GPU": 1.0} if gpu else {"CPU": 1.0}
+        self._placement = placement_group([bundle] * ranks, strategy="STRICT_PACK")
+        if not self._placement.wait(PLACEMENT_TIMEOUT_S):
+            raise ValueError(
+                f"No machine of the Ray cluster has {ranks} x {bundle} free for learner.ranks={ranks} "
+                f"(in all: {ray.cluster_resources()}): use fewer ranks or a larger machine."
+            )
+        pool = RayResourcePool(process_on_nodes=[ranks], use_gpu=gpu, max_colocate_count=1)
+        pool.pgs = [self._placement]
+        environment = verl_environment(self.spec.device)
+        if not gpu:
+            environment["OMP_NUM_THREADS"] = str(self.spec.threads)
+        actor = RayClassWithInitArgs(ray.remote(LearnerWorker), self.spec)
+        self._group = RayWorkerGroup(pool, actor, device_name=self.spec.device, worker_env=environment)
+
+    def _destroy(self) -> None:
+        """Kills the actors and frees their place; blocks until their processes on this machine have ended."""
+        if self._group is not None:
+            for worker in self._group.workers:
+                ray.kill(worker)
+        if self._placement is not None:
+            remove_placement_group(self._placement)
+        here = ray.get_runtime_context().get_node_id() if self._ranks else ""
+        pids = [rank.pid for rank in self._ranks if rank.node_id == here]
+        self._group, self._placement, self._ranks = None, None, []
+        deadline = time.monotonic() + 10.0
+        while any(psutil.pid_exists(pid) for pid in pids) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    async def _all(self, references: list[Awaitable[Any]]) -> list[Any]:
+        """Results of all ranks; a rank's ValueError is raised as it was."""
+        try:
+            return list(await asyncio.gather(*references))
+        except RayTaskError as failure:
+            cause = getattr(failure, "cause", None)
+            if isinstance(cause, ValueError):
+                raise cause from None
+            raise
+
+
+@contextlib.asynccontextmanager
+async def _written_whole(folder: Path, marker: str) -> Any:
+    """A temporary folder beside ``folder`` that takes its place once all is written.
+
+    Raises:
+        ValueError: ``folder`` holds something else than an earlier result, known by ``marker``.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / marker).exists():
+        raise ValueError(f"{folder} holds other files and will not be overwritten: name an empty folder.")
+    partial = folder.absolute().with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

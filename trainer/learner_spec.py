@@ -1,0 +1,34 @@
+"""What a rank of the learner needs to build its part; imports nothing of verl."""
+
+import os
+from dataclasses import dataclass
+
+from trainer.settings import LearnerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerSpec:
+    """Model, topology and device of a learner."""
+
+    model_path: str
+    """Hugging Face folder or id."""
+    settings: LearnerSettings
+    device: str
+    """``cpu`` or ``cuda``."""
+    seed: int
+
+    @property
+    def threads(self) -> int:
+        """Cores that one CPU rank computes with."""
+        return self.settings.threads or max(1, (os.cpu_count() or 1) // self.settings.ranks)
+
+
+@dataclass(frozen=True, slots=True)
+class RankState:
+    """One rank's process."""
+
+    pid: int
+    node_id: str
+    """Ray's id of the machine it runs on."""
+    rss_mib: float
+    """Resident memory."""

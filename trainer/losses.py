@@ -1,0 +1,71 @@
+"""Losses as verl's engine calls them: verl's own, with the figures that our metrics need beside them."""
+
+import math
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from verl.utils.metric import AggregationType, Metric
+from verl.workers.config import ActorConfig, PolicyLossConfig
+from verl.workers.utils.losses import ppo_loss
+from verl.workers.utils.padding import no_padding_2_padding
+
+from trainer.settings import GRPOSettings, OptimizerSettings
+
+
+def actor_config(settings: GRPOSettings, response_width: int) -> ActorConfig:
+    """verl's description of the policy loss.
+
+    Args:
+        settings: loss, clipping, KL, entropy and aggregation by name.
+        response_width: T of the batch, the constant that ``seq-mean-token-sum-norm`` divides by, so that it does not
+            depend on how rows are cut into micro-batches.
+    """
+    return ActorConfig(
+        strategy="fsdp2",
+        rollout_n=1,
+        use_dynamic_bsz=True,
+        clip_ratio=settings.clip_low,
+        clip_ratio_low=settings.clip_low,
+        clip_ratio_high=settings.clip_high,
+        policy_loss=PolicyLossConfig(loss_mode=settings.policy_loss),
+        loss_agg_mode=settings.loss_aggregation,
+        loss_scale_factor=response_width if settings.loss_aggregation == "seq-mean-token-sum-norm" else None,
+        entropy_coeff=settings.entropy_coef,
+        use_kl_loss=settings.kl_coef > 0,
+        kl_loss_coef=settings.kl_coef,
+        kl_loss_type="low_var_kl",
+    )
+
+
+def policy_loss(config: ActorConfig, model_output: dict[str, Any], data: TensorDict, dp_group: Any = None) -> tuple[torch.Tensor, dict]:
+    """verl's ``ppo_loss`` (policy loss by name, KL, entropy), plus what the sampled tokens say of the policy.
+
+    ``gap`` compares the trainer's log-probabilities with the rollout engine's; ``surprisal`` is the mean of
+    -log p over sampled tokens, which on-policy is an unbiased estimate of the entropy.
+    """
+    loss, metrics = ppo_loss(config, model_output, data, dp_group)
+    with torch.no_grad():
+        logprobs_BT = no_padding_2_padding(model_output["log_probs"], data)
+        mask_BT = data["response_mask"].bool()
+        gap_BT = (logprobs_BT - data["rollout_log_probs"]).abs().masked_fill(~mask_BT, 0.0)
+        share = data["dp_size"] / max(data["batch_num_tokens"], 1)
+        metrics["gap_mean"] = Metric(AggregationType.SUM, gap_BT.sum() * share)
+        metrics["gap_max"] = Metric(AggregationType.MAX, gap_BT.max())
+        metrics["surprisal"] = Metric(AggregationType.SUM, -(logprobs_BT * mask_BT).sum() * share)
+    return loss, metrics
+
+
+def learning_rate_factor(step: int, total_steps: int, settings: OptimizerSettings) -> float:
+    """What the learning rate is multiplied by at optimizer step ``step`` (from 0).
+
+    Rises linearly over ``warmup_steps`` (the first step already moves), then stays, or falls along half a cosine to
+    ``min_lr_ratio`` at ``total_steps``.
+    """
+    warmup = min(settings.warmup_steps, total_steps)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if settings.schedule == "constant":
+        return 1.0
+    progress = min((step - warmup) / max(total_steps - warmup, 1), 1.0)
+    return settings.min_lr_ratio + (1 - settings.min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
