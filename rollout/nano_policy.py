@@ -57,8 +57,8 @@ def make_nano_policy(folder: Path, texts: Sequence[str], seed: int) -> Path:
         max_position_embeddings=1024,
         tie_word_embeddings=True,
         bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.get_vocab()[END],
+        pad_token_id=tokenizer.get_vocab()[PAD],
         dtype="float32",
     )
     with torch.random.fork_rng(devices=[]):

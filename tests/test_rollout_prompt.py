@@ -1,0 +1,75 @@
+"""The meta-prompt."""
+
+from dataclasses import replace
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from rollout.nano_policy import make_tokenizer
+from rollout.prompt import MetaPrompt
+from rollout.settings import ModelSettings
+from workflow.operators import OPERATORS
+from workflow.parse import parse_workflow
+from workflow.problem import Problem
+from workflow.program import Workflow
+from workflow.simulated.teacher import corpus
+
+PROBLEM = Problem(
+    id="nano/train/1",
+    query="Define f(xs) that reverses the list.",
+    entry_point="f",
+    public_tests=("assert candidate([1, 2]) == [2, 1]",),
+    hidden_tests=("assert candidate([31, 47]) == [47, 31]",),
+    reference="def f(xs):\n    return xs[::-1]\n",
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return make_tokenizer([*corpus(), PROBLEM.query])
+
+
+def test_the_brief_prompt_is_the_query_between_the_turns_of_the_chat(tokenizer: PreTrainedTokenizerFast) -> None:
+    ids = MetaPrompt(tokenizer, ModelSettings()).render(PROBLEM)
+    assert tokenizer.decode(ids) == f"<|user|>{PROBLEM.query}<|assistant|>"
+    assert tokenizer.eos_token_id not in ids
+
+
+def test_the_full_prompt_names_every_operator_the_query_and_its_public_tests(tokenizer: PreTrainedTokenizerFast) -> None:
+    text = MetaPrompt(tokenizer, ModelSettings(meta_prompt="full")).text(PROBLEM)
+    assert [name for name in OPERATORS if f"self.{name}(" not in text] == []
+    assert PROBLEM.query in text and PROBLEM.public_tests[0] in text and "`f`" in text
+
+
+def test_the_full_prompt_shows_an_example_that_the_parser_accepts(tokenizer: PreTrainedTokenizerFast) -> None:
+    text = MetaPrompt(tokenizer, ModelSettings(meta_prompt="full")).text(PROBLEM)
+    assert isinstance(parse_workflow(text), Workflow)
+
+
+@pytest.mark.parametrize("kind", ["brief", "full"])
+def test_no_prompt_shows_hidden_tests_or_the_reference(tokenizer: PreTrainedTokenizerFast, kind: str) -> None:
+    settings = ModelSettings.model_validate({"meta_prompt": kind, "max_prompt_tokens": 8192})
+    text = tokenizer.decode(MetaPrompt(tokenizer, settings).render(PROBLEM))
+    assert "31" not in text and "xs[::-1]" not in text
+
+
+def test_without_public_tests_the_full_prompt_has_no_place_for_them(tokenizer: PreTrainedTokenizerFast) -> None:
+    text = MetaPrompt(tokenizer, ModelSettings(meta_prompt="full")).text(replace(PROBLEM, public_tests=()))
+    assert text.endswith("</query>") and "<public_tests>" not in text
+
+
+def test_braces_in_a_query_pass_unchanged(tokenizer: PreTrainedTokenizerFast) -> None:
+    query = 'Return {"a": {0}} and {query}.'
+    assert query in MetaPrompt(tokenizer, ModelSettings(meta_prompt="full")).text(replace(PROBLEM, query=query))
+
+
+def test_a_prompt_that_is_too_long_is_refused_with_its_length(tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(ValueError, match=r"nano/train/1 has \d+ tokens, more than model.max_prompt_tokens=8: raise"):
+        MetaPrompt(tokenizer, ModelSettings(max_prompt_tokens=8)).render(PROBLEM)
+
+
+def test_a_tokenizer_without_chat_template_is_refused() -> None:
+    bare = make_tokenizer(corpus())
+    bare.chat_template = None
+    with pytest.raises(ValueError, match="no chat template"):
+        MetaPrompt(bare, ModelSettings())
