@@ -24,6 +24,8 @@ class RolloutSettings(Settings):
 
     engines: int = Field(default=1, ge=1)
     """vLLM actors."""
+    cpus_per_engine: float = Field(default=0.5, ge=0)
+    """Logical CPUs that Ray sets aside for each engine on CPU."""
     tensor_parallel: int = Field(default=1, ge=1)
     """GPUs of one engine."""
     group_size: int = Field(default=12, ge=2)

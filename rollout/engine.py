@@ -1,0 +1,142 @@
+"""A vLLM engine as a Ray actor: the only file that imports vLLM.
+
+The same code serves GPU and CPU. Detokenisation is done here in bulk, not by vLLM token by token.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from rollout.records import Completion
+from rollout.settings import ModelSettings, RolloutSettings
+
+MAX_SEQUENCES = 256
+"""Sequences that one CPU engine decodes at once."""
+MAX_BATCHED_TOKENS = 8192
+"""Tokens of one step on CPU: the prompts of a whole training step."""
+
+
+def engine_environment(device: str) -> dict[str, str]:
+    """Environment variables of an engine's process, set before vLLM is imported."""
+    shared = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "VLLM_ALLOW_INSECURE_SERIALIZATION": "1"}
+    if device != "cpu":
+        return shared
+    return shared | {
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": "1",
+        "TORCH_COMPILE_DISABLE": "1",
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    }
+
+
+def engine_args(policy: Path, model: ModelSettings, rollout: RolloutSettings, device: str) -> dict[str, Any]:
+    """Arguments of vLLM's AsyncEngineArgs; ``rollout.engine_args`` has the last word."""
+    args: dict[str, Any] = {
+        "model": str(policy),
+        "dtype": model.dtype,
+        "max_model_len": model.max_prompt_tokens + model.max_response_tokens,
+        "tensor_parallel_size": rollout.tensor_parallel,
+        "logprobs_mode": "processed_logprobs",
+        "distributed_executor_backend": "uni" if rollout.tensor_parallel == 1 else "mp",
+        "enable_prefix_caching": True,
+        "disable_log_stats": True,
+    }
+    if device == "cpu":
+        # A prompt split over two steps takes a seeded request's generator back by an offset, which CPU generators lack.
+        args |= {"enforce_eager": True, "enable_chunked_prefill": False, "max_num_seqs": MAX_SEQUENCES}
+        args["max_num_batched_tokens"] = max(MAX_BATCHED_TOKENS, args["max_model_len"])
+    return args | rollout.engine_args
+
+
+class PolicyEngine:
+    """Samples completions and takes new weights; ``rollout.fleet`` wraps it in ``ray.remote``."""
+
+    def __init__(self, policy: Path, model: ModelSettings, rollout: RolloutSettings, device: str) -> None:
+        os.environ.update(engine_environment(device))
+        from transformers import AutoTokenizer
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        self._model = model
+        self._rollout = rollout
+        self._tokenizer = AutoTokenizer.from_pretrained(policy)
+        self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_args(policy, model, rollout, device)))
+        self._version = 0
+        self._requests = 0
+
+    async def ready(self) -> list[int]:
+        """Answers once the engine is up: process ids of this actor and of its children."""
+        await self._llm.check_health()
+        return [os.getpid(), *_children()]
+
+    async def sample(self, prompt_ids: Sequence[int], n: int, temperature: float, seed: int) -> list[Completion]:
+        """``n`` completions of one prompt with the log-probabilities of their tokens; temperature 0 is greedy."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        greedy = temperature == 0.0
+        params = SamplingParams(
+            n=1 if greedy else n,
+            temperature=temperature,
+            top_p=1.0 if greedy else self._rollout.top_p,
+            max_tokens=self._model.max_response_tokens,
+            seed=None if greedy else seed,
+            logprobs=0,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        self._requests += 1
+        version = self._version
+        final = None
+        async for output in self._llm.generate({"prompt_token_ids": list(prompt_ids)}, params, f"r{self._requests}"):
+            final = output
+        assert final is not None
+        texts = self._tokenizer.batch_decode([list(one.token_ids) for one in final.outputs], skip_special_tokens=True)
+        completions = [_completion(one, text, version) for one, text in zip(final.outputs, texts, strict=True)]
+        return completions * n if greedy else completions
+
+    async def publish(self, version: int, weights: Sequence[tuple[str, Any]]) -> int:
+        """Loads ``weights`` (HF names) into the running engine and forgets the prefixes computed with the old ones."""
+        # A function travels to the engine's process by pickle, tensors and all; plain arguments would lose the tensors' type.
+        await self._llm.collective_rpc(partial(_reload, weights=[(name, tensor.clone()) for name, tensor in weights]))
+        await self._llm.reset_prefix_cache()
+        self._version = version
+        return version
+
+    async def close(self) -> None:
+        """Ends the engine's own processes."""
+        children = _children()
+        self._llm.shutdown()
+        await asyncio.sleep(0.2)
+        for pid in children:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _reload(worker: Any, *, weights: list[tuple[str, Any]]) -> None:
+    """Runs in the engine's worker process."""
+    worker.reload_weights(weights_iterator=iter(weights))
+
+
+def _completion(output: Any, text: str, version: int) -> Completion:
+    logprobs: Sequence[Mapping[int, Any]] = output.logprobs
+    ids = tuple(output.token_ids)
+    values = tuple(float(entry[token].logprob) for token, entry in zip(ids, logprobs, strict=True))
+    return Completion(text, ids, values, version, "stop" if output.finish_reason == "stop" else "length")
+
+
+def _children() -> list[int]:
+    import psutil
+
+    return [child.pid for child in psutil.Process().children(recursive=True)]
+
+
+RemoteEngine = ray.remote(PolicyEngine)
