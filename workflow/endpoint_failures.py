@@ -27,22 +27,33 @@ class Failure:
     """A sentence, where the user can do something."""
     wait_s: float | None = None
     """What the endpoint asks to wait."""
+    is_connection: bool = False
+    """True where there was no whole HTTP exchange."""
     is_prompt: bool = False
     """True where the endpoint refuses this prompt and would take another."""
 
 
 def failure_of(error: Exception, *, timeout_s: float, api_key_env: str) -> Failure | None:
     """What a failed request means; None for an error that is no endpoint's."""
-    if isinstance(error, (TimeoutError, openai.APITimeoutError)):
+    if isinstance(error, TimeoutError):
         return Failure(f"no reply within {timeout_s:g} s", retry=True)
     if isinstance(error, MalformedReply):
         return Failure(str(error), retry=True)
     if isinstance(error, openai.APIConnectionError):
-        cause = error.__cause__ or error
-        return Failure(f"no connection ({type(cause).__name__}: {str(cause)[:160] or 'closed'})", retry=True)
+        return _connection_failure(error, timeout_s)
     if isinstance(error, openai.APIStatusError):
         return _status_failure(error, api_key_env)
     return None
+
+
+def _connection_failure(error: openai.APIConnectionError, timeout_s: float) -> Failure:
+    cause: BaseException = error
+    while cause.__cause__ is not None:  # the transport below calls a refused connection a timeout: only the first cause tells
+        cause = cause.__cause__
+    if isinstance(cause, TimeoutError):
+        return Failure(f"no reply within {timeout_s:g} s", retry=True)
+    text = " ".join(str(cause).split())[:160]
+    return Failure(f"no connection ({type(cause).__name__}{': ' if text else ''}{text})", retry=True, is_connection=True)
 
 
 def _status_failure(error: openai.APIStatusError, api_key_env: str) -> Failure:

@@ -44,7 +44,7 @@ class WorkerClient:
             api_key=os.environ.get(settings.api_key_env) or "none",
             timeout=settings.timeout_s,
             max_retries=0,
-            http_client=openai.DefaultAsyncHttpxClient(limits=limits, trust_env=not is_local),  # no proxy to this machine
+            http_client=openai.DefaultAioHttpClient(limits=limits, trust_env=not is_local),  # no proxy to this machine
         )
         self._slots = asyncio.Semaphore(settings.max_concurrency)
         self._cache = ReplyCache(settings.cache_entries)
@@ -90,7 +90,7 @@ class WorkerClient:
                 failure = self._failure_of(error, CHECK_TIMEOUT_S)
             except Exception as error:
                 failure = self._failure_of(error, CHECK_TIMEOUT_S)
-            if not failure.retry or "no connection" in failure.reason:
+            if not failure.retry or failure.is_connection:
                 break
         assert failure is not None
         remedy = failure.remedy or "Start the endpoint, or correct worker.base_url."

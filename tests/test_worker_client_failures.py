@@ -1,0 +1,166 @@
+"""The worker client when the endpoint fails: what it tries again, what it gives up at once, what it says."""
+
+import pickle
+import time
+
+import pytest
+
+from tests.scripted_endpoint import DROP, HANG, completion, endpoint, error, http
+from tests.test_worker_client_calls import ASK, client_of
+from workflow.worker import PromptRefused, WorkerError
+
+GOOD = completion("good")
+CUT_JSON = http(200, GOOD.partition(b"\r\n\r\n")[2][:60])
+CUT_BODY = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9999\r\n\r\n{"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        error(500),
+        error(503),
+        error(429),
+        error(408),
+        DROP,
+        CUT_JSON,
+        CUT_BODY,
+        http(200, {"choices": []}),
+        http(200, b"[]"),
+        http(200, b""),
+    ],
+    ids=["500", "503", "429", "408", "dropped", "cut_json", "cut_body", "no_choices", "no_object", "empty"],
+)
+async def test_a_passing_fault_is_tried_again(fault: bytes):
+    async with endpoint(fault, fault, GOOD) as server, client_of(server) as client:
+        assert (await client.complete(ASK, seed=1)).text == "good"
+    assert len(server.requests) == 3
+    assert len({request["seed"] for request in server.requests}) == 1, "a retry must ask for the same sample"
+
+
+async def test_a_request_that_hangs_is_tried_again_after_its_deadline():
+    async with endpoint(HANG, GOOD) as server, client_of(server, timeout_s=0.2) as client:
+        start = time.monotonic()
+        assert (await client.complete(ASK, seed=1)).text == "good"
+    assert 0.2 <= time.monotonic() - start < 2
+
+
+async def test_retry_after_is_obeyed():
+    async with endpoint(error(429, retry_after="1"), GOOD) as server, client_of(server) as client:
+        start = time.monotonic()
+        await client.complete(ASK, seed=1)
+    assert 1.0 <= time.monotonic() - start < 2.5
+
+
+async def test_the_last_cause_is_named_when_retries_are_spent():
+    async with endpoint(error(500, "out of order")) as server, client_of(server, max_retries=1) as client:
+        with pytest.raises(WorkerError, match=r"2 tries.*HTTP 500.*out of order") as caught:
+            await client.complete(ASK, seed=1)
+    assert server.base_url in str(caught.value) and "scripted-worker" in str(caught.value)
+    assert len(server.requests) == 2
+
+
+async def test_a_refused_connection_is_named_as_such():
+    async with endpoint() as server:
+        pass
+    async with client_of(server, max_retries=0) as client:
+        with pytest.raises(WorkerError, match=r"1 try.*no connection \(ConnectionRefusedError"):
+            await client.complete(ASK, seed=1)
+
+
+async def test_a_failure_is_not_kept():
+    async with endpoint(error(500), GOOD) as server, client_of(server, max_retries=0) as client:
+        with pytest.raises(WorkerError):
+            await client.complete(ASK, seed=1)
+        assert (await client.complete(ASK, seed=1)).text == "good"
+
+
+@pytest.mark.parametrize(
+    ("fault", "remedy"),
+    [
+        (error(401), "OPENAI_API_KEY"),
+        (error(403), "OPENAI_API_KEY"),
+        (error(404, "no such model"), "worker.model"),
+        (error(429, code="insufficient_quota"), "credit"),
+        (error(400, "bad top_p"), "worker.max_tokens"),
+    ],
+    ids=["401", "403", "404", "quota", "400"],
+)
+async def test_what_no_retry_can_help_is_given_up_at_once_with_a_remedy(fault: bytes, remedy: str):
+    async with endpoint(fault) as server, client_of(server) as client:
+        with pytest.raises(WorkerError, match=remedy):
+            await client.complete(ASK, seed=1)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "fault", [error(400, code="context_length_exceeded"), error(400, "maximum context length is 8192 tokens"), error(413)]
+)
+async def test_a_prompt_that_is_too_long_is_told_apart(fault: bytes):
+    async with endpoint(fault) as server, client_of(server) as client:
+        with pytest.raises(PromptRefused):
+            await client.complete(ASK, seed=1)
+    assert len(server.requests) == 1
+
+
+async def test_a_reasoning_model_gets_requests_in_its_own_dialect():
+    def strict(body: dict) -> bytes:
+        for name in ("max_tokens", "temperature", "seed"):
+            if name in body:
+                return error(400, code="unsupported_parameter", param=name)
+        if body["messages"][0]["role"] == "system":
+            return error(400, code="unsupported_value", param="messages[0].role")
+        return GOOD
+
+    async with endpoint() as server, client_of(server) as client:
+        server.answer = strict
+        assert (await client.complete(ASK, seed=1)).text == "good"
+        before = len(server.requests)
+        await client.complete(ASK, seed=2)
+    assert before == 5 and len(server.requests) == 6, "the dialect is learned once"
+    assert server.requests[-1]["max_completion_tokens"] == 1024
+    assert server.requests[-1]["messages"] == [{"role": "user", "content": "Be brief.\n\nSay hello."}]
+
+
+async def test_errors_survive_pickling():
+    async with endpoint(error(401)) as server, client_of(server) as client:
+        with pytest.raises(WorkerError) as caught:
+            await client.complete(ASK, seed=1)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+async def test_check_is_content_with_an_endpoint_that_serves_the_model():
+    async with endpoint() as server, client_of(server) as client:
+        await client.check()
+
+
+async def test_check_is_content_with_an_endpoint_that_lists_no_models():
+    async with endpoint(models=error(404)) as server, client_of(server) as client:
+        await client.check()
+
+
+async def test_check_names_the_models_that_are_served():
+    async with endpoint() as server, client_of(server, model="scripted-wroker") as client:
+        with pytest.raises(ValueError, match=r"'scripted-wroker'.*scripted-worker"):
+            await client.check()
+
+
+async def test_check_says_at_once_that_nothing_answers():
+    async with endpoint() as server:
+        pass
+    async with client_of(server) as client:
+        start = time.monotonic()
+        with pytest.raises(ValueError, match=r"no connection.*worker\.base_url"):
+            await client.check()
+    assert time.monotonic() - start < 1
+
+
+async def test_check_names_the_variable_of_a_refused_key():
+    async with endpoint(models=error(401, "bad key")) as server, client_of(server, api_key_env="MY_KEY") as client:
+        with pytest.raises(ValueError, match="MY_KEY"):
+            await client.check()
+
+
+async def test_check_refuses_a_page_that_is_no_api():
+    async with endpoint(models=http(200, b"<html>")) as server, client_of(server) as client:
+        with pytest.raises(ValueError, match=r"no OpenAI-compatible endpoint.*worker\.base_url"):
+            await client.check()
