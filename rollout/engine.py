@@ -34,6 +34,7 @@ def engine_environment(device: str) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "TORCH_COMPILE_DISABLE": "1",
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the model runs in the engine's process: one process less for each engine
     }
 
 
@@ -106,7 +107,8 @@ class PolicyEngine:
     async def publish(self, version: int, weights: Sequence[tuple[str, Any]]) -> int:
         """Loads ``weights`` (HF names) into the running engine and forgets the prefixes computed with the old ones."""
         # A function travels to the engine's process by pickle, tensors and all; plain arguments would lose the tensors' type.
-        await self._llm.collective_rpc(partial(_reload, weights=[(name, tensor.clone()) for name, tensor in weights]))
+        reload: Any = partial(_reload, weights=[(name, tensor.clone()) for name, tensor in weights])
+        await self._llm.collective_rpc(reload)
         await self._llm.reset_prefix_cache()
         self._version = version
         return version
@@ -122,8 +124,18 @@ class PolicyEngine:
 
 
 def _reload(worker: Any, *, weights: list[tuple[str, Any]]) -> None:
-    """Runs in the engine's worker process."""
+    """Runs in the engine's worker process.
+
+    Embeddings are packed once more afterwards: on CPU the head multiplies with a packed copy, which a reload leaves
+    as it was where head and embedding are tied.
+    """
+    from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod
+
     worker.reload_weights(weights_iterator=iter(weights))
+    for module in worker.get_model().modules():
+        method = getattr(module, "quant_method", None)
+        if isinstance(method, UnquantizedEmbeddingMethod):
+            method.process_weights_after_loading(module)
 
 
 def _completion(output: Any, text: str, version: int) -> Completion:
