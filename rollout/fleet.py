@@ -197,7 +197,7 @@ class Fleet:
 
     async def _catch_up(self, engine: Engine) -> None:
         """Publishes the current weights, and newer ones that came meanwhile, to a fresh engine."""
-        held = 0
+        held = None  # not 0: a run may publish its first weights as version 0
         while self._weights is not None and held != self._version:
             try:
                 held = await asyncio.wait_for(engine.publish(self._version, self._weights), self._rollout.request_timeout_s)

@@ -107,6 +107,15 @@ async def test_a_dead_engine_is_replaced_gets_the_current_weights_and_the_reques
     assert made.engines[0].killed
 
 
+async def test_weights_published_as_version_0_also_reach_a_new_engine() -> None:
+    made = Made()
+    fleet = await fleet_of(made)
+    await fleet.publish(0, "trained")
+    made.engines[0].dies = True
+    await fleet.sample((1,), 1, temperature=1.0, seed=0)
+    assert made.engines[1].weights == "trained"
+
+
 async def test_an_engine_that_does_not_answer_in_time_is_replaced() -> None:
     made = Made(ScriptedEngine(0, hangs=True))
     fleet = await fleet_of(made, timeout_s=0.05)
