@@ -23,9 +23,10 @@ class Attempt:
 
 
 def score_group(attempts: Sequence[Attempt], settings: RewardSettings) -> list[Score | None]:
-    """A Score for each attempt, in order; None where infrastructure failed in every run, so nothing is known.
+    """A Score for each attempt, in order; None where nothing is known of it.
 
-    An attempt's total is the mean over its runs, those lost to infrastructure left out. A run that was judged is worth
+    Nothing is known of a run that infrastructure failed, nor of an answer that nobody judged (a query without hidden
+    tests). An attempt's total is the mean over its other runs. A run that was judged is worth
     ``sum_k weight_k * term_k``; one that crashed, timed out or exhausted its budget is worth the floor, and
     so is an attempt without a workflow.
     """
@@ -36,7 +37,7 @@ def score_group(attempts: Sequence[Attempt], settings: RewardSettings) -> list[S
 def _score(attempt: Attempt, diversity: float, settings: RewardSettings) -> Score | None:
     if attempt.workflow is None:
         return Score(settings.floor, performance=0.0, complexity=0.0, diversity=0.0, calls=0.0, cost=0.0, latency=0.0, floored=True)
-    known = [run for run in attempt.runs if run.outcome is not Outcome.INFRA_ERROR]
+    known = [run for run in attempt.runs if run.outcome not in (Outcome.INFRA_ERROR, Outcome.ANSWERED)]
     if not known:
         return None
     complexity = terms.complexity(attempt.workflow.units, settings)
@@ -55,7 +56,6 @@ def _score(attempt: Attempt, diversity: float, settings: RewardSettings) -> Scor
 
 def _score_run(run: Run, complexity: float, diversity: float, settings: RewardSettings) -> Score:
     floored = run.verdict is None
-    assert not (floored and run.execution.outcome is Outcome.ANSWERED), "an answer that nobody judged cannot be scored"
     values = {
         "performance": terms.performance(run),
         "complexity": complexity,

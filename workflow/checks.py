@@ -17,7 +17,10 @@ from workflow.program import Refusal
 ALLOWED_MODULES = frozenset(
     {"asyncio", "collections", "functools", "itertools", "json", "math", "random", "re", "statistics", "string", "typing"}
 )
-"""What a workflow may import. ``asyncio`` is there without an import."""
+"""What a workflow may import."""
+
+PREBOUND = frozenset({"asyncio", "OperatorError", "BudgetExceeded"})
+"""Names that are there without an import: what ``await self.generate(problem)`` may raise can be caught by name."""
 
 ALLOWED_ASYNCIO = frozenset(
     {
@@ -193,7 +196,7 @@ def _bound_names(tree: ast.Module) -> set[str]:
 
 def _names(tree: ast.Module, workflow: ast.ClassDef) -> Iterator[Fault]:
     bound = _bound_names(tree)
-    known = bound | set(dir(builtins)) | {"asyncio"}
+    known = bound | PREBOUND | set(dir(builtins))
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
             if is_dunder(node.id) or (node.id in FORBIDDEN_NAMES and node.id not in bound):

@@ -20,9 +20,13 @@ from workflow.shape import fingerprint, measure
 T = TypeVar("T")
 
 MAX_SOURCE_BYTES = 16_384
+MAX_COMPLETION_CHARACTERS = 200_000
+"""Only the end of a longer completion is searched."""
 MAX_NODES = 4_000
 MAX_DEPTH = 80
 """Nesting of the AST; honest workflows stay below 30."""
+MAX_INTEGER_BITS = 256
+"""Longer numbers cannot even be printed (CPython's limit is 4300 digits)."""
 
 _CLASS = re.compile(r"^([^\S\n]*)class[^\S\n]+Workflow\b", re.MULTILINE)
 _FENCE = re.compile(r"^[^\S\n]*```([^\n`]*)$\n?", re.MULTILINE)
@@ -63,7 +67,7 @@ def parse_source(source: str) -> Workflow | Refusal:
 
 def find_source(text: str) -> str | None:
     """The Python text of the workflow in a completion; None where there is no ``class Workflow``."""
-    text = text.replace("\r\n", "\n")
+    text = text[-MAX_COMPLETION_CHARACTERS:].replace("\r\n", "\n")
     text = text.partition("</think>")[2] or ("" if "</think>" in text else text)
     if not _CLASS.search(text):
         return None
@@ -142,5 +146,8 @@ def _check_size(tree: ast.Module) -> Refusal | None:
         if depth > MAX_DEPTH:
             line = next((getattr(node, "lineno", None) for node in level if hasattr(node, "lineno")), None)
             return Refusal(Outcome.FORBIDDEN, f"Line {line}: the code is nested more than {MAX_DEPTH} levels deep.", line)
+        for node in level:
+            if isinstance(node, ast.Constant) and isinstance(node.value, int) and node.value.bit_length() > MAX_INTEGER_BITS:
+                return Refusal(Outcome.FORBIDDEN, f"Line {node.lineno}: the number has more than {MAX_INTEGER_BITS} bits.", node.lineno)
         level = [child for node in level for child in ast.iter_child_nodes(node)]
     return None

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from workflow.operators import OPERATORS
 
 _FREE = (ast.Import, ast.ImportFrom, ast.Pass, ast.ClassDef)
-_UNITS = (ast.Await, ast.comprehension, ast.IfExp, ast.BoolOp, ast.NamedExpr, ast.Lambda)
+_UNITS = (ast.Await, ast.comprehension, ast.IfExp, ast.NamedExpr, ast.Lambda)
 _BRANCHES = (ast.If, ast.IfExp, ast.BoolOp, ast.ExceptHandler, ast.match_case)
 _LOOPS = (ast.For, ast.AsyncFor, ast.While, ast.comprehension)
 _NESTING = (
@@ -46,21 +46,22 @@ def measure(tree: ast.Module) -> Shape:
     sites = [node for node in nodes if isinstance(node, ast.Attribute) and node.attr in OPERATORS]
     sites.sort(key=lambda site: (site.end_lineno or 0, site.end_col_offset or 0))
     branches = sum(isinstance(node, _BRANCHES) for node in nodes)
+    branches += sum(len(node.values) - 2 for node in nodes if isinstance(node, ast.BoolOp))
     branches += sum(len(node.ifs) for node in nodes if isinstance(node, ast.comprehension))
     return Shape(
         operators=tuple(site.attr for site in sites),
         branches=branches,
         loops=sum(isinstance(node, _LOOPS) for node in nodes),
         depth=_depth(tree),
-        units=len(sites) + sum(_is_unit(node) for node in nodes),
+        units=len(sites) + sum(_units(node) for node in nodes),
     )
 
 
-def _is_unit(node: ast.AST) -> bool:
+def _units(node: ast.AST) -> int:
     if isinstance(node, ast.stmt):
         is_entry = isinstance(node, ast.AsyncFunctionDef) and node.name == "__call__"
-        return not (isinstance(node, _FREE) or is_entry or _is_text_alone(node))
-    return isinstance(node, _UNITS)
+        return int(not (isinstance(node, _FREE) or is_entry or _is_text_alone(node)))
+    return len(node.values) - 1 if isinstance(node, ast.BoolOp) else int(isinstance(node, _UNITS))
 
 
 def _is_text_alone(node: ast.AST) -> bool:
@@ -97,7 +98,7 @@ def _renamable(tree: ast.Module) -> set[str]:
     nodes = list(ast.walk(tree))
     bound = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
     bound |= {node.arg for node in nodes if isinstance(node, ast.arg)}
-    fixed = {"self", "asyncio", *dir(builtins)}
+    fixed = {"self", "asyncio", "OperatorError", "BudgetExceeded", *dir(builtins)}
     for node in nodes:
         match node:
             case ast.keyword(arg=str(name)) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
