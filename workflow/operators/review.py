@@ -6,7 +6,7 @@ from typing import TypedDict
 from workflow.code import extract_code
 from workflow.operators.operator import Operator, section
 
-_VERDICT = re.compile(r"\bverdict\b\W*(approved?|rejected?|not\s+approved)\b[^\n]*\n?", re.IGNORECASE)
+_VERDICT = re.compile(r"[*_#`>\s]*\bverdict\b\W*(approved?|rejected?|not\s+approved)\b[*_`.:;,\s-]*", re.IGNORECASE)
 
 
 class ReviewReport(TypedDict):
@@ -41,7 +41,7 @@ def read_review(reply: str) -> ReviewReport:
     """The verdict in a reply (the last one where there are several) and the text around it as feedback."""
     verdicts = list(_VERDICT.finditer(reply))
     approved = bool(verdicts) and verdicts[-1][1].lower().startswith("approve")
-    return {"approved": approved, "feedback": _VERDICT.sub("", reply).strip()}
+    return {"approved": approved, "feedback": _VERDICT.sub("\n", reply).strip()}
 
 
 class Revise(Operator):
