@@ -43,7 +43,7 @@ def worker_config(spec: LearnerSpec) -> TrainingWorkerConfig:
             path=spec.model_path,
             use_remove_padding=packed,
             enable_gradient_checkpointing=settings.gradient_checkpointing,
-            override_config={"attn_implementation": "flash_attention_2" if packed else "sdpa"},
+            override_config={"attn_implementation": "shared_prompt" if cpu else "flash_attention_2" if packed else "sdpa"},
         ),
         engine_config=FSDPEngineConfig(**(engine | settings.engine_args)),
         optimizer_config=optimizer_config(OptimizerSettings(), total_steps=1),
