@@ -27,9 +27,9 @@ def python_files(folder: str) -> list[Path]:
     return sorted(path for path in (ROOT / folder).rglob("*.py") if "__pycache__" not in path.parts)
 
 
-def imported_modules(path: Path) -> Iterator[tuple[int, str]]:
+def imported_modules(path: Path, root: Path = ROOT) -> Iterator[tuple[int, str]]:
     """(line, dotted name) of every import of a file, wherever it stands and also where it is only for types."""
-    package = list(path.relative_to(ROOT).parts[:-1])
+    package = list(path.relative_to(root).parts[:-1])
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -143,3 +143,17 @@ def test_files_and_functions_stay_readable(folder: str):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 length = (node.end_lineno or node.lineno) - node.lineno + 1
                 assert length <= 60, f"{name}:{node.lineno} {node.name} has {length} lines"
+
+
+def test_the_walk_sees_imports_at_all():
+    assert "workflow/settings.py" in importers("pydantic", ["workflow"])
+    assert "trainer/cluster.py" in importers("ray", ["trainer"])
+    assert guest_files()
+
+
+def test_the_walk_sees_relative_local_and_dynamic_imports(tmp_path: Path):
+    file = ROOT / "sandbox" / "records.py"
+    assert {name for _, name in imported_modules(file)} >= {"dataclasses", "workflow.outcome"}
+    program = tmp_path / "program.py"
+    program.write_text("def f():\n    import torch.nn\n    import_module('vllm.x')\n    from ray import init\n")
+    assert {name for _, name in imported_modules(program, root=tmp_path)} == {"torch.nn", "vllm.x", "ray"}
