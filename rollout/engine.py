@@ -6,6 +6,8 @@ The same code serves GPU and CPU. Detokenisation is done here in bulk, not by vL
 import asyncio
 import os
 import signal
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -21,6 +23,12 @@ MAX_SEQUENCES = 256
 """Sequences that one CPU engine decodes at once."""
 MAX_BATCHED_TOKENS = 8192
 """Tokens of one step on CPU: the prompts of a whole training step."""
+CPU_BLOCK_TOKENS = 128
+"""vLLM's unit of key-value memory on CPU."""
+MAX_KV_CACHE_BYTES = 2 * 2**30
+WATCH = "actor-watch"
+WATCH_EVERY_S = 1.0
+"""How often an engine's process looks whether its actor is still there."""
 
 
 def engine_environment(device: str) -> dict[str, str]:
@@ -29,7 +37,6 @@ def engine_environment(device: str) -> dict[str, str]:
     if device != "cpu":
         return shared
     return shared | {
-        "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": "1",
         "TORCH_COMPILE_DISABLE": "1",
@@ -54,7 +61,20 @@ def engine_args(policy: Path, model: ModelSettings, rollout: RolloutSettings, de
         # A prompt split over two steps takes a seeded request's generator back by an offset, which CPU generators lack.
         args |= {"enforce_eager": True, "enable_chunked_prefill": False, "max_num_seqs": MAX_SEQUENCES}
         args["max_num_batched_tokens"] = max(MAX_BATCHED_TOKENS, args["max_model_len"])
+        args["kv_cache_memory_bytes"] = kv_cache_bytes(policy, model)
     return args | rollout.engine_args
+
+
+def kv_cache_bytes(policy: Path, model: ModelSettings) -> int:
+    """Bytes that keys and values of ``MAX_SEQUENCES`` full sequences take, at most ``MAX_KV_CACHE_BYTES``."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(policy)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    bytes_per_token = 2 * config.num_hidden_layers * heads * width * (4 if model.dtype == "float32" else 2)
+    blocks = -(-(model.max_prompt_tokens + model.max_response_tokens) // CPU_BLOCK_TOKENS)
+    return min(MAX_SEQUENCES * blocks * CPU_BLOCK_TOKENS * bytes_per_token, MAX_KV_CACHE_BYTES)
 
 
 class PolicyEngine:
@@ -75,11 +95,16 @@ class PolicyEngine:
 
     async def ready(self) -> list[int]:
         """Answers once the engine is up: process ids of this actor and of its children."""
-        await self._llm.check_health()
+        watch: Any = partial(_end_with, actor=os.getpid())
+        await self._llm.collective_rpc(watch)
         return [os.getpid(), *_children()]
 
     async def sample(self, prompt_ids: Sequence[int], n: int, temperature: float, seed: int) -> list[Completion]:
-        """``n`` completions of one prompt with the log-probabilities of their tokens; temperature 0 is greedy."""
+        """``n`` completions of one prompt with the log-probabilities of their tokens; temperature 0 is greedy.
+
+        Raises:
+            ValueError: the prompt is longer than ``max_prompt_tokens``.
+        """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -94,6 +119,9 @@ class PolicyEngine:
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
+        longest = self._model.max_prompt_tokens
+        if len(prompt_ids) > longest:
+            raise ValueError(f"A prompt has {len(prompt_ids)} tokens, more than model.max_prompt_tokens={longest}: raise that setting.")
         self._requests += 1
         version = self._version
         final = None
@@ -121,6 +149,23 @@ class PolicyEngine:
         for pid in children:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+def _end_with(worker: Any, *, actor: int) -> None:
+    """Runs in the engine's worker process, which would outlive an actor that was killed: ends it with its actor."""
+    import psutil
+
+    if any(thread.name == WATCH for thread in threading.enumerate()):
+        return
+    process = psutil.Process(actor)
+
+    def watch() -> None:
+        with suppress(psutil.NoSuchProcess):
+            while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(WATCH_EVERY_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name=WATCH, daemon=True).start()
 
 
 def _reload(worker: Any, *, weights: list[tuple[str, Any]]) -> None:

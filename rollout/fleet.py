@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from rollout.engine import RemoteEngine, engine_environment
 from rollout.records import Completion
@@ -168,8 +168,10 @@ class Fleet:
             self._load[index] += load
             try:
                 return await asyncio.wait_for(call(engine), self._rollout.request_timeout_s)
-            except ValueError:
-                raise
+            except RayTaskError as error:
+                if isinstance(error.cause, ValueError):
+                    raise error.cause from None  # the request is at fault, not the engine
+                reason = _reason(error)
             except (RayError, TimeoutError) as error:
                 reason = _reason(error)
             finally:
