@@ -2,8 +2,9 @@
 
 ``units`` is the complexity measure of the reward: the paper names AST-based complexity and publishes no formula. One
 unit each for a statement, an ``await``, an operator site, a comprehension loop, a conditional expression, a boolean
-connective, an assignment expression and a lambda. Free are docstrings, imports, ``pass`` and the two headers that every
-workflow has. So ``return await self.generate(problem)`` has 3 units and a test-and-revise loop 13.
+connective, an assignment expression and a lambda. Free are docstrings, imports, ``pass``, the two headers that every
+workflow has, and ``return answer``, since naming a value before it is returned is a matter of style. So a single call
+has 3 units either way and a test-and-revise loop 12.
 """
 
 import ast
@@ -60,7 +61,8 @@ def measure(tree: ast.Module) -> Shape:
 def _units(node: ast.AST) -> int:
     if isinstance(node, ast.stmt):
         is_entry = isinstance(node, ast.AsyncFunctionDef) and node.name == "__call__"
-        return int(not (isinstance(node, _FREE) or is_entry or _is_text_alone(node)))
+        hands_on = isinstance(node, ast.Return) and isinstance(node.value, ast.Name)
+        return int(not (isinstance(node, _FREE) or is_entry or hands_on or _is_text_alone(node)))
     return len(node.values) - 1 if isinstance(node, ast.BoolOp) else int(isinstance(node, _UNITS))
 
 
