@@ -105,9 +105,9 @@ class Collector:
         groups = await asyncio.gather(*(self._group(problem, tag, ask, sampled_at) for problem in problems))
         total_s = time.monotonic() - start
         sample_s = max(sampled_at, default=start) - start
-        runs = [run for group in groups for episode in group.episodes for run in episode.runs]
-        run_sum = sum(run.execution.wall_s for run in runs)
-        judge_sum = sum(run.verdict.wall_s for run in runs if run.verdict is not None)
+        done = [run for group in groups for episode in group.episodes for run in episode.runs]
+        run_sum = sum(run.execution.wall_s for run in done)
+        judge_sum = sum(run.verdict.wall_s for run in done if run.verdict is not None)
         judge_share = judge_sum / (run_sum + judge_sum) if run_sum + judge_sum > 0 else 0.0
         tail_s = total_s - sample_s
         return Collected(tuple(groups), sample_s, tail_s * (1 - judge_share), tail_s * judge_share)
@@ -154,5 +154,5 @@ class Collector:
                     seed = run_seed(self.seed, tag, problem, repeat if ask.share_runs else (repeat, index))
                     tasks[key] = asyncio.ensure_future(self.runner.run(workflow, problem, seed))
                 keys[-1].append(key)
-        results = dict(zip(tasks, await asyncio.gather(*tasks.values()), strict=True))
-        return [tuple(results[key] for key in own) for own in keys]
+        await asyncio.gather(*tasks.values())
+        return [tuple(tasks[key].result() for key in own) for own in keys]

@@ -250,4 +250,3 @@ class ZygoteBackend:
         if self._new_root is not None:
             shutil.rmtree(self._new_root, ignore_errors=True)
             self._new_root = None
-

@@ -18,7 +18,7 @@ from sandbox.settings import BudgetSettings
 from workflow.operators import OPERATORS
 from workflow.operators.context import BudgetExceeded, TestReport
 from workflow.problem import Problem
-from workflow.worker import Message, Worker, WorkerError
+from workflow.worker import Message, PromptRefused, Worker, WorkerError
 
 TRACE_CHARACTERS = 4000
 """Length to which arguments and replies are cut in the trace."""
@@ -78,9 +78,7 @@ class CallContext:
         ordinal = host.asked[key]
         host.asked[key] += 1
         try:
-            reply = await host.worker.complete(
-                messages, seed=host.seed, ordinal=ordinal, temperature=temperature, max_tokens=max_tokens
-            )
+            reply = await host.worker.complete(messages, seed=host.seed, ordinal=ordinal, temperature=temperature, max_tokens=max_tokens)
         except BaseException:
             host.budget.settle(reserved, 0)
             raise
@@ -114,7 +112,7 @@ class WorkflowHost:
         self._calls = 0
 
     async def serve(self, channel: Channel) -> dict[str, Any]:
-        """Answers calls until the finish frame, and returns that. Raises FrameError where the guest breaks the protocol or ends without it."""
+        """Answers calls until the finish frame, and returns that. Raises FrameError where the guest breaks the protocol."""
         tasks: set[asyncio.Task[None]] = set()
         try:
             while (frame := await channel.receive()) is not None:
@@ -147,6 +145,8 @@ class WorkflowHost:
                 error, kind = str(failure), "budget"
             except (TypeError, ValueError) as failure:
                 error, kind = str(failure), "type"
+            except PromptRefused as failure:  # too long or filtered: the workflow's doing
+                error, kind = str(failure), "refused"
             except WorkerError as failure:
                 self.infrastructure = error = str(failure)
                 kind = "infra"

@@ -5,6 +5,7 @@ does, it can only answer calls with plain values.
 """
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import Sequence
@@ -53,11 +54,11 @@ async def judge(
     return Verdict(outcome, tuple(passed), tuple(failures), time.monotonic() - started, backend.level)
 
 
-async def _start(channels: Sequence[Channel], source: str, entry_point: str, tests: Sequence[str], setup: str, limits: LimitSettings) -> None:
-    try:
+async def _start(
+    channels: Sequence[Channel], source: str, entry_point: str, tests: Sequence[str], setup: str, limits: LimitSettings
+) -> None:
+    with contextlib.suppress(FrameError):  # a candidate too large to send fails like one that does not load
         await channels[0].send({"source": source, "entry_point": entry_point})
-    except FrameError:
-        pass  # a candidate too large to send fails like one that does not load: the judge gets no call through
     call_timeout_s = limits.wall_s * CALL_SHARE
     await channels[1].send({"setup": setup, "tests": list(tests), "entry_point": entry_point, "call_timeout_s": call_timeout_s})
 

@@ -5,13 +5,14 @@ actor is full, the least loaded one takes over, and where all are full, callers 
 """
 
 import asyncio
+import contextlib
 import hashlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from sandbox.records import Execution, Run, Verdict
 from sandbox.sandbox import Sandbox
@@ -83,7 +84,7 @@ class SandboxPool:
         self._load = [0] * len(self._actors)
         try:
             levels = await asyncio.gather(*(actor.start.remote() for actor in self._actors))
-        except ray.exceptions.RayTaskError as error:
+        except RayTaskError as error:
             raise error.cause if isinstance(error.cause, ValueError) else error from None
         self.level = min(levels, key=["process", "namespace"].index)
 
@@ -156,10 +157,8 @@ class SandboxPool:
         """Closes every sandbox and ends the actors; bounded in time, also where actors hang."""
         deadline = time.monotonic() + 10
         for actor in self._actors:
-            try:
+            with contextlib.suppress(RayError, TimeoutError):
                 await asyncio.wait_for(_awaited(actor.close.remote()), max(0.1, deadline - time.monotonic()))
-            except (RayError, TimeoutError):
-                pass  # killed below
             ray.kill(actor)
         self._actors = []
 

@@ -67,9 +67,7 @@ class Sandbox:
             return self._verdicts[key]
         async with self._judging:
             source = extract_code(answer, entry_point)
-            verdict = await judge(
-                self.backend, self.settings.limits, source=source, entry_point=entry_point, tests=tests, setup=setup
-            )
+            verdict = await judge(self.backend, self.settings.limits, source=source, entry_point=entry_point, tests=tests, setup=setup)
         if verdict.outcome is not Outcome.INFRA_ERROR and self.settings.verdict_cache_entries:
             self._verdicts[key] = verdict
             while len(self._verdicts) > self.settings.verdict_cache_entries:
@@ -102,7 +100,8 @@ class Sandbox:
                 finish = await host.serve(channel)
             outcome = _outcome(finish)
         except TimeoutError:
-            outcome, finish = Outcome.TIMED_OUT, {"error": f"no answer within {self.settings.limits.workflow_wall_s:g} s"}
+            outcome = Outcome.TIMED_OUT
+            finish = {"error": f"no answer within {self.settings.limits.workflow_wall_s:g} s"}
         except (FrameError, BackendError) as error:
             outcome, infrastructure = await _ending(process)
             finish = {"error": str(error)}

@@ -30,7 +30,8 @@ class Workflow:
 def problem(number: int = 0, *, level: int = 1, examples: bool = True) -> Problem:
     """A problem that nothing really solves."""
     public = ("assert f([1]) == 1",) if examples else ()
-    return Problem(f"scripted/{number}", f"Write f(xs), variant {number}.", "f", public, ("assert f([2]) == 2",) * 4, level=level, source="scripted")
+    hidden = ("assert f([2]) == 2",) * 4
+    return Problem(f"scripted/{number}", f"Write f(xs), variant {number}.", "f", public, hidden, level=level, source="scripted")
 
 
 def completion(text: str, *, version: int = 0) -> Completion:

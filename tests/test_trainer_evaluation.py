@@ -44,7 +44,9 @@ async def test_a_problem_lost_to_infrastructure_is_left_out_not_counted_as_faile
     def rule(workflow, asked, seed):
         return run(Outcome.INFRA_ERROR) if asked.id.endswith("/1") else run(Outcome.PASSED, passed=4)
 
-    trials = await evaluate_workflow(workflow(SINGLE_CALL), ScriptedRunner(rule), [problem(0), problem(1)], RewardSettings(), tag="t", runs=1, seed=0)
+    trials = await evaluate_workflow(
+        workflow(SINGLE_CALL), ScriptedRunner(rule), [problem(0), problem(1)], RewardSettings(), tag="t", runs=1, seed=0
+    )
     assert [t.problem.id for t in trials] == ["scripted/0"]
 
 

@@ -31,8 +31,8 @@ def estimator_names() -> list[str]:
 
 
 def policy_loss_names() -> list[str]:
-    """Registered policy losses."""
-    return sorted(core_algos.POLICY_LOSS_REGISTRY)
+    """Registered policy losses that need no settings of their own without a default."""
+    return sorted(set(core_algos.POLICY_LOSS_REGISTRY) - {"bypass_mode", "dro"})
 
 
 def check_names(settings: GRPOSettings) -> None:

@@ -4,8 +4,7 @@ verl loads this module by name (``VERL_USE_EXTERNAL_MODULES``) while its own pac
 of verl but the plug-in interface is imported here. ``trainer.verl_platform`` says what to set before verl is imported.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -106,9 +105,9 @@ class CPUPlatform(PlatformBase):
     def visible_devices_envvar(self) -> str:
         return "CPU_VISIBLE_DEVICES"
 
-    @contextmanager
-    def nvtx_range(self, msg: str) -> Iterator[None]:
-        yield
+    def nvtx_range(self, msg: str) -> Any:
+        """A context manager that does nothing."""
+        return nullcontext()
 
     def profiler_start(self) -> None:
         """No device profiler."""

@@ -15,6 +15,8 @@ from trainer.system import System
 from workflow.program import Workflow
 
 Row = dict[str, object]
+TABLE_WIDTH = 150
+"""Columns that the table takes at least: narrower than that its figures would be cut."""
 
 
 async def final_table(
@@ -35,7 +37,8 @@ async def final_table(
         for label, trials in (await policy_trials(system, settings, folder)).items():
             rows.append(result_row(f"{name}{label}", "policy", trials, evaluation))
             say(
-                f"  {rows[-1]['name']}: reward {rows[-1].get('reward')}, pass rate {rows[-1].get('pass_rate')}, calls {rows[-1].get('calls')}"
+                f"  {rows[-1]['name']}: reward {rows[-1].get('reward')}, pass rate {rows[-1].get('pass_rate')}, "
+                f"calls {rows[-1].get('calls')}"
             )
     validation, test = await workflow_trials(system, settings, workflows, say)
     rows += [result_row(name, "workflow", trials, evaluation) for name, trials in test.items()]
@@ -113,7 +116,7 @@ def print_table(rows: Sequence[Row], console: Console) -> None:
             f"{_number(row, 'cost') * 1000:.3f}",
             *by_level,
         )
-    console.print(table)
+    console.print(table, width=max(console.width, TABLE_WIDTH), crop=False, soft_wrap=False)
 
 
 def _levels(row: Row) -> dict[str, dict[str, float]]:

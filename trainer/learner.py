@@ -9,7 +9,7 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from trainer.settings import GRPOSettings, LearnerSettings, OptimizerSettings
 from trainer.token_rows import TokenRows
 from trainer.verl_platform import select_platform, verl_environment
 
-PLACEMENT_TIMEOUT_S = 120.0
 MARKER = "learner.json"
 """In each checkpoint: which topology wrote it."""
 
@@ -33,15 +32,19 @@ MARKER = "learner.json"
 class Learner:
     """Policy weights, optimizer and KL reference, spread over ``learner.ranks`` processes."""
 
-    def __init__(self, model_path: str | Path, settings: LearnerSettings, *, device: str, seed: int) -> None:
+    def __init__(
+        self, model_path: str | Path, settings: LearnerSettings, *, device: str, seed: int, placement_timeout_s: float = 120.0
+    ) -> None:
         """
         Args:
             model_path: Hugging Face folder or id that the weights start from.
             settings: engine, ranks and micro-batches. Each rank takes one logical CPU (and on ``cuda`` one GPU) of Ray.
             device: ``cpu`` or ``cuda``.
             seed: of every rank's generators.
+            placement_timeout_s: how long to wait for a machine with that many free CPUs (and GPUs).
         """
         self.spec = LearnerSpec(str(model_path), settings, device, seed)
+        self._placement_timeout_s = placement_timeout_s
         self._placement: PlacementGroup | None = None
         self._group: Any = None
         self._creating: asyncio.Task[None] | None = None
@@ -55,8 +58,8 @@ class Learner:
         """
         self._creating = asyncio.ensure_future(asyncio.to_thread(self._create))
         await asyncio.shield(self._creating)
-        await self._all(self._group.build())
         self._ranks = await self.describe()
+        await self._all(self._group.build())
 
     async def configure_optimizer(self, settings: OptimizerSettings, total_steps: int) -> None:
         """A fresh AdamW and learning-rate schedule over ``total_steps`` optimizer steps (between stages)."""
@@ -141,7 +144,7 @@ class Learner:
         ranks, gpu = self.spec.settings.ranks, self.spec.device == "cuda"
         bundle = {"CPU": 1.0, "GPU": 1.0} if gpu else {"CPU": 1.0}
         self._placement = placement_group([bundle] * ranks, strategy="STRICT_PACK")
-        if not self._placement.wait(PLACEMENT_TIMEOUT_S):
+        if not self._placement.wait(self._placement_timeout_s):
             raise ValueError(
                 f"No machine of the Ray cluster has {ranks} x {bundle} free for learner.ranks={ranks} "
                 f"(in all: {ray.cluster_resources()}): use fewer ranks or a larger machine."
@@ -168,7 +171,7 @@ class Learner:
         while any(psutil.pid_exists(pid) for pid in pids) and time.monotonic() < deadline:
             time.sleep(0.05)
 
-    async def _all(self, references: list[Awaitable[Any]]) -> list[Any]:
+    async def _all(self, references: Sequence[Awaitable[Any]]) -> list[Any]:
         """Results of all ranks; a rank's ValueError is raised as it was."""
         try:
             return list(await asyncio.gather(*references))
@@ -180,7 +183,7 @@ class Learner:
 
 
 @contextlib.asynccontextmanager
-async def _written_whole(folder: Path, marker: str) -> Any:
+async def _written_whole(folder: Path, marker: str) -> AsyncIterator[Path]:
     """A temporary folder beside ``folder`` that takes its place once all is written.
 
     Raises:

@@ -65,7 +65,7 @@ def optimizer_config(settings: OptimizerSettings, total_steps: int) -> FSDPOptim
 
 def export_policy(folder: Path, model: HFModelConfig, weights: dict[str, torch.Tensor]) -> None:
     """Writes a Hugging Face folder that transformers and vLLM load, with the config, dtype and tokenizer of the model it came from."""
-    config = AutoConfig.from_pretrained(model.local_path)
+    config = AutoConfig.from_pretrained(model.path)
     dtype = getattr(config, "dtype", None) or torch.float32
     with torch.device("meta"):
         shell = AutoModelForCausalLM.from_config(config, dtype=dtype)

@@ -4,7 +4,7 @@ import os
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import ray
@@ -32,11 +32,13 @@ from trainer.settings import GRPOSettings, OptimizerSettings  # noqa: E402
 from trainer.token_rows import TokenRows  # noqa: E402
 from trainer.verl_data import mini_batches, share_of_rank, to_tensordict  # noqa: E402
 
-on_all_ranks = register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
+on_all_ranks = register(dispatch_mode=getattr(Dispatch, "ONE_TO_ALL"), blocking=False)  # noqa: B009  an enum that verl fills at run time
 
 
 class LearnerWorker(TrainingWorker):
     """Every method runs on all ranks at once; a batch comes whole and each rank takes its share."""
+
+    engine: Any
 
     def __init__(self, spec: LearnerSpec) -> None:
         self.spec = spec
@@ -63,7 +65,7 @@ class LearnerWorker(TrainingWorker):
     @on_all_ranks
     def configure_optimizer(self, settings: OptimizerSettings, total_steps: int) -> None:
         """A fresh AdamW and schedule."""
-        engine: Any = self.engine
+        engine = self.engine
         engine.optimizer_config = optimizer_config(settings, total_steps)
         engine.optimizer = engine._build_optimizer(engine.module)
         engine.lr_scheduler = LambdaLR(engine.optimizer, lambda step: learning_rate_factor(step, total_steps, settings))
@@ -73,7 +75,7 @@ class LearnerWorker(TrainingWorker):
     @on_all_ranks
     def sft(self, rows: TokenRows) -> dict[str, float]:
         """One optimizer step on the mean negative log-likelihood of the loss tokens."""
-        self.set_loss_fn(partial(sft_loss, None))
+        self.set_loss_fn(partial(cast(Any, sft_loss), None))
         data = self._share(rows, {}, {"global_batch_size": len(rows)})
         return step_metrics(self._train(data), "sft") | {"sft/tokens": float(rows.loss_mask_BT.sum())}
 
@@ -151,10 +153,12 @@ class LearnerWorker(TrainingWorker):
         return psutil.Process().memory_info().rss / 2**20
 
     def _share(self, rows: TokenRows, dense: dict[str, torch.Tensor], plain: dict[str, Any]) -> TensorDict:
-        """This rank's rows; repeated ones (index -1) lose their mask."""
+        """This rank's rows; those without loss (index -1) repeat the shortest row."""
         index = share_of_rank(rows, self.rank, self.world_size)
+        missing = index < 0
+        index = index.where(~missing, rows.lengths_B.argmin())
         mine = rows.select(index)
-        mine.loss_mask_BT[index < 0] = 0
+        mine.loss_mask_BT[missing] = 0
         limit = max(self.spec.settings.micro_batch_tokens, int(rows.lengths_B.max()))
         packed = bool(self.model_config.get("use_remove_padding", False))
         engine = {"use_remove_padding": packed, "use_dynamic_bsz": True, "max_token_len_per_gpu": limit, "use_fused_kernels": False}
@@ -162,8 +166,7 @@ class LearnerWorker(TrainingWorker):
 
     def _train(self, data: TensorDict) -> dict[str, Any]:
         """One optimizer step on this rank's share of a mini-batch."""
-        engine: Any = self.engine
-        rate = engine.lr_scheduler.get_last_lr()[0]
+        rate = self.engine.lr_scheduler.get_last_lr()[0]
         tu.assign_non_tensor(data, update_lr_scheduler=True, global_token_num=None)
         return tu.get(self.train_batch(data), "metrics") | {"lr": rate}
 
@@ -172,7 +175,7 @@ class LearnerWorker(TrainingWorker):
         tu.assign_non_tensor(data, return_model_output=True)
         with self.engine.eval_mode():
             output = self.engine.infer_batch(data, loss_function=None)
-        return no_padding_2_padding(output["model_output"]["log_probs"], data)
+        return no_padding_2_padding(output["model_output"]["log_probs"].cpu(), data)
 
     def _reference_logprobs(self, data: TensorDict) -> torch.Tensor:
         """The same under the frozen weights, which trade places with the current ones for one forward pass."""

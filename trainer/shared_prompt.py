@@ -42,44 +42,41 @@ class PackedRows:
     """Id of each response token, in row order."""
 
 
-def pack(prompts: torch.Tensor, responses: torch.Tensor) -> PackedRows:
+def pack(prompts: Any, responses: Any) -> PackedRows:
     """Lays rows out in one sequence.
 
     Args:
         prompts: jagged ids (B, prompt length).
         responses: jagged ids (B, response length), none empty.
     """
+    device = responses.device
     row_prompts = [tuple(prompt.tolist()) for prompt in prompts.unbind()]
     distinct = {prompt: number for number, prompt in enumerate(dict.fromkeys(row_prompts))}
-    group_B = torch.tensor([distinct[prompt] for prompt in row_prompts])
-    prompt_lengths_G = torch.tensor([len(prompt) for prompt in distinct])
+    group_B = torch.tensor([distinct[prompt] for prompt in row_prompts], device=device)
+    prompt_ids = torch.tensor([token for prompt in distinct for token in prompt], device=device)
+    prompt_lengths_G = torch.tensor([len(prompt) for prompt in distinct], device=device)
     response_lengths_B = responses.offsets().diff()
+    width = int(response_lengths_B.max())
     prompt_valid_GP = within(prompt_lengths_G, int(prompt_lengths_G.max()))
-    response_valid_BT = within(response_lengths_B, int(response_lengths_B.max()))
-    prompt_tokens = int(prompt_lengths_G.sum())
+    response_valid_BT = within(response_lengths_B, width)
     prompt_places_GP = _numbered(prompt_valid_GP, start=0)
-    response_places_BT = _numbered(response_valid_BT, start=prompt_tokens)
-    prompt_lengths_B = prompt_lengths_G[group_B]
-    positions = torch.cat(
-        [_columns(prompt_valid_GP), (prompt_lengths_B[:, None] + torch.arange(response_valid_BT.shape[1]))[response_valid_BT]]
-    )
+    response_places_BT = _numbered(response_valid_BT, start=len(prompt_ids))
     last_prompt_B1 = prompt_places_GP.gather(1, prompt_lengths_G[:, None] - 1)[group_B]
-    targets = responses.values()
-    width = response_valid_BT.shape[1]
-    causal_TT = torch.ones(width, width, dtype=torch.bool).tril()
-    sees_prompt_B1P = prompt_valid_GP[group_B][:, None, :].expand(-1, width, -1)
-    sees_BTL = torch.cat([sees_prompt_B1P, causal_TT[None].expand(len(group_B), -1, -1)], dim=2)
+    response_positions_BT = prompt_lengths_G[group_B][:, None] + torch.arange(width, device=device)
+    sees_prompt_BTP = prompt_valid_GP[group_B][:, None, :].expand(-1, width, -1)
+    sees_self_BTT = torch.ones(width, width, dtype=torch.bool, device=device).tril().expand(len(group_B), -1, -1)
+    hidden_BTL = ~torch.cat([sees_prompt_BTP, sees_self_BTT], dim=2)
     return PackedRows(
-        ids_1N=torch.cat([torch.tensor([token for prompt in distinct for token in prompt]), targets])[None],
-        positions_1N=positions[None],
+        ids_1N=torch.cat([prompt_ids, responses.values()])[None],
+        positions_1N=torch.cat([_columns(prompt_valid_GP), response_positions_BT[response_valid_BT]])[None],
         prompt_places_GP=prompt_places_GP,
         prompt_valid_GP=prompt_valid_GP,
         response_places_BT=response_places_BT,
         response_valid_BT=response_valid_BT,
         key_places_BL=torch.cat([prompt_places_GP[group_B], response_places_BT], dim=1),
-        key_bias_B1TL=torch.zeros(sees_BTL.shape).masked_fill_(~sees_BTL, -torch.inf)[:, None],
+        key_bias_B1TL=torch.zeros(hidden_BTL.shape, device=device).masked_fill_(hidden_BTL, -torch.inf)[:, None],
         sources=torch.cat([last_prompt_B1, response_places_BT[:, :-1]], dim=1)[response_valid_BT],
-        targets=targets,
+        targets=responses.values(),
     )
 
 
@@ -117,7 +114,7 @@ def attend(
         return F.scaled_dot_product_attention(query, keys, values, dropout_p=dropout, scale=scaling, **mask).transpose(1, 2)
 
     prompts_GPHD = scaled(take(query_NHD, rows.prompt_places_GP), rows.prompt_places_GP, is_causal=True)
-    responses_BTHD = scaled(take(query_NHD, rows.response_places_BT), rows.key_places_BL, attn_mask=rows.key_bias_B1TL)
+    responses_BTHD = scaled(take(query_NHD, rows.response_places_BT), rows.key_places_BL, attn_mask=rows.key_bias_B1TL.to(query.dtype))
     return torch.cat([prompts_GPHD[rows.prompt_valid_GP], responses_BTHD[rows.response_valid_BT]])[None], None
 
 
@@ -126,11 +123,11 @@ AttentionInterface.register(NAME, attend)
 
 def _numbered(valid: torch.Tensor, start: int) -> torch.Tensor:
     """Numbers the valid places row by row from ``start``; 0 elsewhere."""
-    places = torch.zeros(valid.shape, dtype=torch.long)
-    places[valid] = torch.arange(start, start + int(valid.sum()))
+    places = torch.zeros(valid.shape, dtype=torch.long, device=valid.device)
+    places[valid] = torch.arange(start, start + int(valid.sum()), device=valid.device)
     return places
 
 
 def _columns(valid: torch.Tensor) -> torch.Tensor:
     """Column of each valid place, row by row."""
-    return torch.arange(valid.shape[1]).expand(valid.shape)[valid]
+    return torch.arange(valid.shape[1], device=valid.device).expand(valid.shape)[valid]

@@ -69,4 +69,4 @@ def pad(rows: Sequence[Sequence[int]] | Sequence[Sequence[float]], dtype: torch.
 
 def within(lengths_B: torch.Tensor, width: int) -> torch.Tensor:
     """True at the first ``lengths_B`` places of each row, shape (B, width)."""
-    return torch.arange(width)[None, :] < lengths_B[:, None]
+    return torch.arange(width, device=lengths_B.device)[None, :] < lengths_B[:, None]

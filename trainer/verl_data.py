@@ -30,7 +30,7 @@ def to_tensordict(rows: TokenRows, dense: dict[str, torch.Tensor], plain: dict[s
     valid_BL = torch.cat([prompt_BP, response_BT], dim=1)
     ids_BL = torch.cat([rows.prompt_ids_BP, rows.response_ids_BT], dim=1)
     loss_mask_BL = torch.cat([torch.zeros_like(rows.prompt_ids_BP), rows.loss_mask_BT], dim=1)
-    tensors = {
+    tensors: dict[str, torch.Tensor | list[Any]] = {
         "input_ids": jagged(ids_BL, valid_BL),
         "position_ids": jagged(valid_BL.long().cumsum(1) - 1, valid_BL),
         "prompts": jagged(rows.prompt_ids_BP, prompt_BP),
@@ -43,17 +43,39 @@ def to_tensordict(rows: TokenRows, dense: dict[str, torch.Tensor], plain: dict[s
 
 
 def share_of_rank(rows: TokenRows, rank: int, ranks: int) -> torch.Tensor:
-    """Indices of the rows that one rank computes: equal counts, balanced by tokens.
+    """Indices of the rows that one rank computes, balanced by tokens.
 
-    Every rank computes this for itself and gets the same partition. Where the rows do not divide by the ranks, the
-    shortest row is repeated; ``-1`` stands for such a repetition, whose tokens count nowhere.
+    Every rank computes this for itself and gets the same partition. Neighbours with the same prompt stay on one rank,
+    where they share it, unless there are fewer prompts than ranks. All shares have the same number of rows, so that all
+    ranks can be cut into equally many micro-batches: ``-1`` stands for a row without loss that makes up the number.
     """
     if ranks == 1:
         return torch.arange(len(rows))
+    units = _neighbours(rows)
+    if len(units) < ranks:
+        units = [[index] for index in range(len(rows))]
     lengths = rows.lengths_B.tolist()
-    missing = -len(rows) % ranks
-    parts = get_seqlen_balanced_partitions(lengths + [min(lengths)] * missing, ranks, equal_size=True)
-    return torch.tensor([index if index < len(rows) else -1 for index in parts[rank]])
+    tokens: list[int] = [sum(lengths[index] for index in unit) for unit in units]
+    shares: list[list[int]]
+    if len(units) < ranks:
+        shares = units + [[]] * (ranks - len(units))
+    else:
+        parts: Any = get_seqlen_balanced_partitions(tokens, ranks, equal_size=False)
+        shares = [[index for unit in part for index in units[unit]] for part in parts]
+    most = max(map(len, shares))
+    return torch.tensor(shares[rank] + [-1] * (most - len(shares[rank])))
+
+
+def _neighbours(rows: TokenRows) -> list[list[int]]:
+    """Runs of rows with the same prompt."""
+    same_B = (rows.prompt_ids_BP[1:] == rows.prompt_ids_BP[:-1]).all(dim=1) & (rows.prompt_lengths_B[1:] == rows.prompt_lengths_B[:-1])
+    runs = [[0]]
+    for index, same in enumerate(same_B.tolist(), start=1):
+        if same:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    return runs
 
 
 def mini_batches(rows: int, count: int) -> list[torch.Tensor]:

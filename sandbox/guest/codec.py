@@ -129,9 +129,6 @@ def mirror(original: Any, after: Any) -> None:
     """Copies an in-place change of a mutable argument back into the judge's own object."""
     if type(original) is list and type(after) is list:
         original[:] = after
-    elif type(original) is dict and type(after) is dict:
-        original.clear()
-        original.update(after)
-    elif type(original) is set and type(after) is set:
+    elif (type(original) is dict and type(after) is dict) or (type(original) is set and type(after) is set):
         original.clear()
         original.update(after)

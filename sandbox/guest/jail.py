@@ -144,8 +144,34 @@ def set_limits(limits: dict[str, Any]) -> None:
 
 
 # System calls that a run has no business with, by machine: name order is that of DENIED.
-DENIED = "ptrace mount umount2 pivot_root setns unshare bpf perf_event_open keyctl add_key request_key socket kexec_load reboot".split()
-DENIED += "init_module finit_module delete_module process_vm_readv process_vm_writev userfaultfd open_by_handle_at chroot execve execveat".split()
+DENIED = [
+    "ptrace",
+    "mount",
+    "umount2",
+    "pivot_root",
+    "setns",
+    "unshare",
+    "bpf",
+    "perf_event_open",
+    "keyctl",
+    "add_key",
+    "request_key",
+    "socket",
+    "kexec_load",
+    "reboot",
+]
+DENIED += [
+    "init_module",
+    "finit_module",
+    "delete_module",
+    "process_vm_readv",
+    "process_vm_writev",
+    "userfaultfd",
+    "open_by_handle_at",
+    "chroot",
+    "execve",
+    "execveat",
+]
 NUMBERS = {
     "x86_64": [101, 165, 166, 155, 308, 272, 321, 298, 250, 248, 249, 41, 246, 169, 175, 313, 176, 310, 311, 323, 304, 161, 59, 322],
     "aarch64": [117, 40, 39, 41, 268, 97, 280, 241, 219, 217, 218, 198, 104, 142, 105, 273, 106, 270, 271, 282, 265, 51, 221, 281],
@@ -186,7 +212,7 @@ def install_seccomp() -> None:
     buffer = ctypes.create_string_buffer(code)
 
     class Filter(ctypes.Structure):
-        _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_void_p)]  # noqa: RUF012
+        _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_void_p)]
 
     value = Filter(len(program), ctypes.addressof(buffer))
     _check(libc.prctl(PR_SET_SECCOMP, 2, ctypes.byref(value), 0, 0), "seccomp")

@@ -16,9 +16,9 @@ from typing import Any
 
 from sandbox.guest import canary, candidate, jail, judge, workflow
 
-WARM = """abc array asyncio base64 bisect calendar cmath collections collections.abc contextlib copy dataclasses datetime decimal enum
-fractions functools hashlib heapq io itertools json keyword linecache math numbers operator pprint queue random re statistics string struct textwrap
-threading time traceback types typing unicodedata unittest uuid zlib"""
+WARM = """abc array asyncio base64 bisect calendar cmath collections collections.abc contextlib copy dataclasses datetime decimal
+enum fractions functools hashlib heapq io itertools json keyword linecache math numbers operator pprint queue random re
+statistics string struct textwrap threading time traceback types typing unicodedata unittest uuid zlib"""
 
 
 def main(control_fd: int, level: str, new_root: str) -> None:

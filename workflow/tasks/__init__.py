@@ -27,13 +27,18 @@ class TaskSet:
         return f"{len(self.train)} train, {len(self.validation)} validation, {len(self.test)} test problems"
 
 
-@lru_cache(maxsize=4)
 def load_tasks(settings: TaskSettings) -> TaskSet:
     """The task set that the settings name; loaded once per process.
 
     Raises:
         ValueError: a path that is missing where one is needed, does not exist, or holds something else.
     """
+    return _load_tasks(settings.model_dump_json())
+
+
+@lru_cache(maxsize=4)
+def _load_tasks(settings_json: str) -> TaskSet:
+    settings = TaskSettings.model_validate_json(settings_json)
     if settings.name == "nano":
         if settings.path is not None:
             raise ValueError(

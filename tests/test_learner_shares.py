@@ -1,0 +1,123 @@
+"""How a batch is cut into mini-batches and ranks' shares, and what becomes of schedules and metrics."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.advantage import policy_loss_names
+from trainer.learner_metrics import mean_over_steps, step_metrics
+from trainer.losses import actor_config, learning_rate_factor
+from trainer.settings import GRPOSettings, OptimizerSettings
+from trainer.token_rows import TokenRows
+from trainer.verl_data import mini_batches, share_of_rank, to_tensordict
+
+
+@st.composite
+def batches(draw) -> TokenRows:
+    groups = draw(st.lists(st.tuples(st.integers(1, 9), st.lists(st.integers(1, 30), min_size=1, max_size=5)), min_size=1, max_size=8))
+    return TokenRows.of([((number + 1,) * prompt, (9,) * length) for number, (prompt, lengths) in enumerate(groups) for length in lengths])
+
+
+@given(batches(), st.integers(1, 4))
+def test_every_row_is_on_exactly_one_rank_and_all_ranks_have_equally_many(rows, ranks):
+    shares = [share_of_rank(rows, rank, ranks).tolist() for rank in range(ranks)]
+    assert sorted(index for share in shares for index in share if index >= 0) == list(range(len(rows)))
+    assert len({len(share) for share in shares}) == 1
+
+
+@given(batches(), st.integers(2, 4))
+def test_siblings_stay_together_where_there_are_prompts_enough(rows, ranks):
+    prompts = [tuple(prompt) for prompt in rows.prompt_ids_BP.tolist()]
+    if len(set(prompts)) < ranks:
+        return
+    owners: dict[tuple[int, ...], set[int]] = {}
+    for rank in range(ranks):
+        for index in share_of_rank(rows, rank, ranks).tolist():
+            if index >= 0:
+                owners.setdefault(prompts[index], set()).add(rank)
+    assert all(len(ranks_of_prompt) == 1 for ranks_of_prompt in owners.values())
+
+
+def test_shares_are_balanced_by_tokens():
+    rows = TokenRows.of([((1 + index,), (5,) * length) for index, length in enumerate([100, 10, 10, 10, 40, 30])])
+    loads = [int(rows.lengths_B[share[share >= 0]].sum()) for share in (share_of_rank(rows, 0, 2), share_of_rank(rows, 1, 2))]
+    assert max(loads) - min(loads) <= 10
+
+
+def test_mini_batches_cover_the_rows_in_order():
+    assert [part.tolist() for part in mini_batches(5, 2)] == [[0, 1, 2], [3, 4]]
+    assert [part.tolist() for part in mini_batches(2, 4)] == [[0], [1]]
+
+
+def test_verl_gets_the_tokens_of_each_row_without_padding():
+    rows = TokenRows.of([((1, 2), (3, 4, 5)), ((6,), (7,))])
+    data = to_tensordict(rows, {"advantages": torch.ones(2, 3)}, {"global_batch_size": 2})
+    assert [row.tolist() for row in data["input_ids"].unbind()] == [[1, 2, 3, 4, 5], [6, 7]]
+    assert [row.tolist() for row in data["position_ids"].unbind()] == [[0, 1, 2, 3, 4], [0, 1]]
+    assert [row.tolist() for row in data["loss_mask"].unbind()] == [[0, 0, 1, 1, 1], [0, 1]]
+
+
+def test_the_learning_rate_warms_up_from_the_first_step_and_falls_along_a_cosine():
+    settings = OptimizerSettings(warmup_steps=4, schedule="cosine", min_lr_ratio=0.1)
+    factors = [learning_rate_factor(step, 24, settings) for step in range(25)]
+    assert factors[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert factors[4] == 1.0
+    assert factors[14] == pytest.approx(0.55)
+    assert factors[24] == pytest.approx(0.1)
+    assert learning_rate_factor(1000, 24, settings) == pytest.approx(0.1)
+
+
+def test_a_constant_schedule_stays_after_the_warm_up():
+    settings = OptimizerSettings(warmup_steps=0, schedule="constant")
+    assert {learning_rate_factor(step, 10, settings) for step in range(10)} == {1.0}
+
+
+def test_metrics_of_ranks_and_micro_batches_become_one_figure_each():
+    from verl.utils.metric import Metric
+
+    def of_two_ranks(kind: str, *ranks: list[float]) -> list[Metric]:
+        metrics = [Metric(kind) for _ in ranks]
+        for metric, values in zip(metrics, ranks, strict=True):
+            metric.extend(values)
+        return metrics
+
+    raw = {
+        "actor/ppo_kl": of_two_ranks("mean", [1.0, 3.0], [2.0, 2.0]),
+        "kl_loss": of_two_ranks("sum", [1.0, 3.0], [2.0, 2.0]),
+        "gap_max": of_two_ranks("max", [1.0, 3.0], [2.0, 7.0]),
+        "surprisal": of_two_ranks("sum", [0.5], [0.7]),
+        "kl_coef": [[0.02], [0.02]],
+        "loss": 0.5,
+        "perf/cpu_memory_used_gb": 3.0,
+    }
+    assert step_metrics(raw, "actor") == pytest.approx(
+        {"actor/ppo_kl": 2.0, "actor/kl": 4.0, "actor/rollout_gap_max": 7.0, "actor/entropy": 0.6, "actor/loss": 0.5}
+    )
+
+
+def test_the_gap_to_the_rollouts_is_that_of_the_first_mini_batch():
+    steps = [{"actor/rollout_gap_mean": 0.0, "actor/loss": 1.0}, {"actor/rollout_gap_mean": 5.0, "actor/loss": 3.0}]
+    assert mean_over_steps(steps) == {"actor/rollout_gap_mean": 0.0, "actor/loss": 2.0}
+
+
+@pytest.mark.parametrize("name", policy_loss_names())
+def test_every_known_policy_loss_pushes_towards_rewarded_tokens(name):
+    from verl.trainer.ppo.core_algos import get_policy_loss_fn
+
+    config = actor_config(GRPOSettings(policy_loss=name), response_width=2)
+    config.global_batch_info.update(dp_size=1, batch_num_tokens=4, global_batch_size=2, loss_scale_factor=None)
+    logprobs_BT = torch.full((2, 2), -1.0, requires_grad=True)
+    loss, _ = get_policy_loss_fn(name)(
+        old_log_prob=torch.full((2, 2), -1.0),
+        log_prob=logprobs_BT,
+        advantages=torch.tensor([[1.0, 1.0], [-1.0, -1.0]]),
+        response_mask=torch.ones(2, 2),
+        loss_agg_mode="token-mean",
+        config=config,
+        rollout_is_weights=None,
+    )
+    loss.backward()
+    assert logprobs_BT.grad is not None
+    assert (logprobs_BT.grad[0] < 0).all()
+    assert (logprobs_BT.grad[1] > 0).all()
