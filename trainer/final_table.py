@@ -116,7 +116,7 @@ def print_table(rows: Sequence[Row], console: Console) -> None:
             f"{_number(row, 'cost') * 1000:.3f}",
             *by_level,
         )
-    console.print(table, width=max(console.width, TABLE_WIDTH), crop=False, soft_wrap=False)
+    Console(width=max(console.width, TABLE_WIDTH), file=console.file, force_terminal=console.is_terminal).print(table)
 
 
 def _levels(row: Row) -> dict[str, dict[str, float]]:
