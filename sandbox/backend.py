@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import socket
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sandbox.channel import Channel
+from sandbox.process import BackendError, Process
 from sandbox.settings import SandboxSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,34 +25,6 @@ LEVELS = ("process", "namespace")
 """Isolation levels, weakest first."""
 ALLOWED_TO_SING = {"process": {"reads_host_file", "sees_processes"}, "namespace": set[str]()}
 """What each level cannot prevent."""
-
-
-class BackendError(Exception):
-    """The backend failed, not the code in it: the caller retries and, if it persists, records INFRA_ERROR."""
-
-
-class Process:
-    """One run's process, killed with all it started; ``exit_status`` is there once it ended."""
-
-    def __init__(self, pid: int, pidfd: int) -> None:
-        self.pid = pid
-        self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._pidfd = pidfd
-
-    def kill(self) -> None:
-        """Ends the process now; on level namespace its whole pid namespace goes with it."""
-        if self._pidfd >= 0:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            os.close(self._pidfd)
-            self._pidfd = -1
-
-    async def wait(self, timeout_s: float) -> int | None:
-        """Exit status (negative: the signal that ended it), or None where it has not ended in time."""
-        try:
-            return await asyncio.wait_for(asyncio.shield(self.exited), timeout_s)
-        except TimeoutError:
-            return None
 
 
 class Backend(Protocol):
@@ -200,7 +172,9 @@ class ZygoteBackend:
 
     async def _canaries(self) -> set[str]:
         ours, theirs = socket.socketpair()
-        secret = Path(tempfile.mkstemp(prefix="fr-canary-")[1])
+        handle, name = tempfile.mkstemp(prefix="fr-canary-")
+        os.close(handle)
+        secret = Path(name)
         secret.write_text("secret")
         secret.chmod(0o644)
         process = await self.spawn("canary", [theirs])

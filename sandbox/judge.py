@@ -10,9 +10,10 @@ import socket
 import time
 from collections.abc import Sequence
 
-from sandbox.backend import Backend, BackendError, Process
+from sandbox.backend import Backend
 from sandbox.channel import Channel
 from sandbox.guest.frames import FrameError
+from sandbox.process import BackendError, Process
 from sandbox.records import Verdict
 from sandbox.settings import LimitSettings
 from workflow.outcome import Outcome

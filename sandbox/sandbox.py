@@ -6,11 +6,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from sandbox.backend import Backend, BackendError, Process, ZygoteBackend
+from sandbox.backend import Backend, ZygoteBackend
 from sandbox.channel import Channel
 from sandbox.guest.frames import FrameError
 from sandbox.host import WorkflowHost
 from sandbox.judge import judge
+from sandbox.process import BackendError, Process
 from sandbox.records import Execution, Run, Verdict
 from sandbox.settings import SandboxSettings
 from workflow.code import extract_code

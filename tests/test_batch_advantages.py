@@ -10,9 +10,7 @@ MASK_BT = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0]])
 GROUPS = [0, 0, 1, 1]
 
 
-def of(
-    name: str, rewards: list[float], *, mask_BT: torch.Tensor = MASK_BT, groups: list[int] = GROUPS, norm_by_std: bool = False
-) -> torch.Tensor:
+def of(name: str, rewards: list[float], *, mask_BT: torch.Tensor = MASK_BT, groups: list[int] = GROUPS, norm_by_std: bool = False):
     return advantages(torch.tensor(rewards), groups, mask_BT, GRPOSettings(advantage=name, norm_by_std=norm_by_std))
 
 

@@ -154,6 +154,7 @@ class Learner:
         environment = verl_environment(self.spec.device)
         if not gpu:
             environment["OMP_NUM_THREADS"] = str(self.spec.threads)
+            environment["OMP_WAIT_POLICY"] = "PASSIVE"  # engines and sandboxes share the cores
         actor = RayClassWithInitArgs(ray.remote(LearnerWorker), self.spec)
         self._group = RayWorkerGroup(pool, actor, device_name=self.spec.device, worker_env=environment)
 

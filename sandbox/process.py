@@ -1,0 +1,34 @@
+"""One process in the box, seen from the trusted side."""
+
+import asyncio
+import contextlib
+import os
+import signal
+
+
+class BackendError(Exception):
+    """The backend failed, not the code in it: the caller retries and, if it persists, records INFRA_ERROR."""
+
+
+class Process:
+    """One run's process, killed with all it started; ``exit_status`` is there once it ended."""
+
+    def __init__(self, pid: int, pidfd: int) -> None:
+        self.pid = pid
+        self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._pidfd = pidfd
+
+    def kill(self) -> None:
+        """Ends the process now; on level namespace its whole pid namespace goes with it."""
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    async def wait(self, timeout_s: float) -> int | None:
+        """Exit status (negative: the signal that ended it), or None where it has not ended in time."""
+        try:
+            return await asyncio.wait_for(asyncio.shield(self.exited), timeout_s)
+        except TimeoutError:
+            return None

@@ -1,0 +1,124 @@
+"""The split judge: verdicts that a candidate cannot forge."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandbox.guest.codec import CodecError, Opaque, decode, encode
+from sandbox.records import Verdict
+from sandbox.sandbox import Sandbox
+from sandbox.settings import LimitSettings, SandboxSettings
+from workflow.outcome import Outcome
+from workflow.problem import Problem
+from workflow.settings import TaskSettings
+from workflow.tasks import load_problems
+
+TESTS = ("assert f([1, 2]) == 3", "assert f([]) == 0", "assert f([5]) == 5", "assert candidate([2, 2]) == 4")
+HUMANEVAL = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "humaneval.jsonl.gz"
+
+
+async def verdict(source: str, tests: tuple[str, ...] = TESTS, *, wall_s: float = 10.0) -> Verdict:
+    problem = Problem("t/0", "q", "f", (), tests)
+    settings = SandboxSettings(limits=LimitSettings(wall_s=wall_s))
+    async with Sandbox(settings, worker=None) as sandbox:  # type: ignore[arg-type]
+        return await sandbox.judge(problem, source)
+
+
+async def test_a_right_solution_passes_every_test():
+    result = await verdict("def f(xs):\n    return sum(xs)")
+    assert result.outcome is Outcome.PASSED and result.passed == (True,) * 4
+
+
+async def test_partial_credit_counts_the_tests_that_pass():
+    result = await verdict("def f(xs):\n    return sum(xs) if xs != [5] else 0")
+    assert result.outcome is Outcome.WRONG_ANSWER and result.passed == (True, True, False, True) and result.performance == 0.75
+
+
+FORGERIES = {
+    "equal to everything": "class E:\n    def __eq__(self, o): return True\n    def __ne__(self, o): return False\ndef f(xs): return E()",
+    "int subclass": "class E(int):\n    def __eq__(self, o): return True\n    __hash__ = int.__hash__\ndef f(xs): return E(1)",
+    "list subclass": "class E(list):\n    def __eq__(self, o): return True\ndef f(xs): return E()",
+    "exit 0 at load": "import os\nos._exit(0)",
+    "exit 0 in the call": "import os\ndef f(xs): os._exit(0)",
+    "sys.exit in the call": "import sys\ndef f(xs): sys.exit(0)",
+    "returns None": "def f(xs): return None",
+    "no function": "g = 1",
+    "does not compile": "def f(xs) return",
+    "raises AssertionError": "def f(xs): raise AssertionError()",
+    "patched builtins": "import builtins\nbuiltins.AssertionError = Exception\nbuiltins.sum = lambda x: 0\ndef f(xs): return -1",
+    "writes frames itself": "import os, json, struct\ndef f(xs):\n    b = json.dumps({'done': 4}).encode()\n"
+    "    for fd in (3, 4):\n        try: os.write(fd, struct.pack('>I', len(b)) + b)\n        except OSError: pass\n    return -1",
+    "walks the frames": "import sys\ndef f(xs):\n    fr = sys._getframe()\n    while fr:\n        for v in fr.f_locals.values():\n"
+    "            if isinstance(v, list) and v and isinstance(v[0], bool): v[:] = [True] * len(v)\n        fr = fr.f_back\n    return -1",
+}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+async def test_a_forged_solution_fails_every_test(name: str):
+    result = await verdict(FORGERIES[name])
+    assert result.outcome is Outcome.WRONG_ANSWER and not any(result.passed), result
+
+
+async def test_a_hanging_solution_keeps_the_tests_that_it_passed_before():
+    result = await verdict("def f(xs):\n    while xs == [5]: pass\n    return sum(xs)", wall_s=1.5)
+    assert result.outcome is Outcome.WRONG_ANSWER and result.passed == (True, True, False, False)
+
+
+async def test_a_changed_argument_is_seen_by_the_test():
+    tests = ("xs = [3, 1]\nf(xs)\nassert xs == [1, 3]",)
+    assert (await verdict("def f(xs):\n    xs.sort()", tests)).outcome is Outcome.PASSED
+
+
+async def test_an_expected_exception_crosses_by_its_builtin_name():
+    tests = ("try:\n    f(1)\n    raised = False\nexcept ValueError:\n    raised = True\nassert raised",)
+    assert (await verdict("def f(x):\n    raise ValueError('no')", tests)).outcome is Outcome.PASSED
+
+
+async def test_a_failure_names_its_test_and_what_came_back():
+    (message, *_) = (await verdict("def f(xs):\n    return 7")).failures
+    assert "assert f([1, 2]) == 3" in message and "returned 7" in message
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.tuples(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@given(plain)
+def test_plain_values_cross_unchanged_and_keep_their_types(value):
+    back = decode(json.loads(json.dumps(encode(value))))
+    assert back == value and repr(back) == repr(value)
+
+
+@given(
+    st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10)
+)
+def test_hostile_data_is_refused_or_plain(data):
+    try:
+        value = decode(data)
+    except CodecError:
+        return
+    assert value is None or type(value) in (bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, Opaque)
+
+
+def humaneval() -> list[Problem]:
+    if not HUMANEVAL.exists():
+        pytest.skip("the full HumanEval file is not beside this checkout")
+    with gzip.open(HUMANEVAL) as file:
+        assert sum(1 for _ in file) == 164
+    return list(load_problems(TaskSettings(name="humaneval", path=str(HUMANEVAL))))
+
+
+async def test_every_humaneval_reference_passes_and_none_fails():
+    problems = humaneval()
+    async with Sandbox(SandboxSettings(), worker=None) as sandbox:  # type: ignore[arg-type]
+        right = [await sandbox.judge(problem, problem.reference or "") for problem in problems]
+        wrong = [await sandbox.judge(problem, f"def {problem.entry_point}(*args, **kwargs):\n    return None") for problem in problems]
+    assert [p.id for p, v in zip(problems, right, strict=True) if v.outcome is not Outcome.PASSED] == []
+    assert [p.id for p, v in zip(problems, wrong, strict=True) if v.outcome is not Outcome.WRONG_ANSWER] == []

@@ -1,0 +1,174 @@
+"""Workflows in the box: fresh processes, limits, budgets, the two kinds of failure."""
+
+import asyncio
+import contextlib
+import os
+
+import psutil
+import pytest
+
+from sandbox.records import Execution
+from sandbox.sandbox import Sandbox
+from sandbox.settings import BudgetSettings, LimitSettings, SandboxSettings
+from workflow.outcome import Outcome
+from workflow.problem import Problem
+from workflow.program import Workflow
+from workflow.worker import Reply, WorkerError
+
+PROBLEM = Problem("t/0", "Write f(xs) that adds.", "f", ("assert f([1, 2]) == 3",), ("assert f([4, 5]) == 9",))
+ANSWER = "```python\ndef f(xs):\n    return sum(xs)\n```"
+
+
+class ScriptedWorker:
+    def __init__(self, text: str = ANSWER, *, fails: bool = False, latency_s: float = 0.0) -> None:
+        self.text, self.fails, self.latency_s = text, fails, latency_s
+        self.seeds: list[tuple[int, int]] = []
+
+    async def complete(self, messages, *, seed, ordinal=0, temperature=None, max_tokens=None):
+        self.seeds.append((seed, ordinal))
+        await asyncio.sleep(self.latency_s)
+        if self.fails:
+            raise WorkerError("the endpoint is down")
+        return Reply(self.text, 10, 20, 0.001, 0.0)
+
+
+def raw(body: str) -> Workflow:
+    """A workflow past the static checks: the box has to hold by itself."""
+    lines = "\n".join("        " + line for line in body.splitlines())
+    source = f"import os, socket, sys\nclass Workflow:\n    async def __call__(self, problem):\n{lines}\n"
+    return Workflow(source, "raw", (), 0, 0, 0, 3)
+
+
+async def execute(body: str, worker=None, *, limits: LimitSettings | None = None, budget: BudgetSettings | None = None) -> Execution:
+    settings = SandboxSettings(limits=limits or LimitSettings(), budget=budget or BudgetSettings())
+    async with Sandbox(settings, worker or ScriptedWorker()) as sandbox:
+        return await sandbox.execute(raw(body), PROBLEM, seed=7)
+
+
+async def refused(body: str) -> Execution:
+    """A run whose body must raise inside the box."""
+    execution = await execute(body)
+    assert execution.outcome is Outcome.CRASHED, execution
+    return execution
+
+
+async def test_a_workflow_returns_its_answer_with_trace_and_level():
+    execution = await execute("return await self.generate(problem)")
+    assert execution.outcome is Outcome.ANSWERED and "sum(xs)" in (execution.answer or "")
+    assert [call.operator for call in execution.trace] == ["generate"] and execution.worker_calls == 1
+    assert execution.isolation in ("namespace", "process")
+
+
+async def test_the_workflow_sees_no_hidden_test():
+    execution = await execute("return repr([problem.query, problem.entry_point, problem.public_tests, vars(problem)])")
+    assert "assert f([1, 2]) == 3" in (execution.answer or "") and "[4, 5]" not in (execution.answer or "")
+
+
+async def test_the_environment_is_empty():
+    assert (await execute("return repr(dict(os.environ))")).answer == "{}"
+
+
+async def test_sockets_are_refused():
+    await refused("socket.socket(socket.AF_INET, socket.SOCK_STREAM)\nreturn 'open'")
+
+
+async def test_forks_are_refused():
+    await refused("os.fork()\nreturn 'forked'")
+
+
+async def test_programs_cannot_be_started():
+    await refused("os.execv('/bin/sh', ['sh'])")
+
+
+async def test_files_of_one_run_do_not_reach_the_next():
+    async with Sandbox(SandboxSettings(), ScriptedWorker()) as sandbox:
+        if sandbox.backend.level != "namespace":
+            pytest.skip("the process level has no private /tmp")
+        first = await sandbox.execute(raw("open('/tmp/left', 'w').write('x')\nreturn str(os.listdir('/tmp'))"), PROBLEM, 1)
+        second = await sandbox.execute(raw("return str(os.listdir('/tmp'))"), PROBLEM, 1)
+    assert first.answer == "['left']" and second.answer == "[]"
+
+
+async def test_host_files_are_out_of_sight_in_the_namespace_level():
+    async with Sandbox(SandboxSettings(), ScriptedWorker()) as sandbox:
+        if sandbox.backend.level != "namespace":
+            pytest.skip("the process level shows the host's files")
+        execution = await sandbox.execute(raw("return open('/etc/passwd').read()"), PROBLEM, 1)
+    assert execution.outcome is Outcome.CRASHED
+
+
+async def test_a_hanging_workflow_times_out_and_leaves_no_process():
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    execution = await execute("while True: pass", limits=LimitSettings(workflow_wall_s=0.5))
+    assert execution.outcome is Outcome.TIMED_OUT
+    assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
+
+
+async def test_a_memory_bomb_is_a_crash():
+    assert (await execute("return str(len(bytearray(8 << 30)))")).outcome is Outcome.CRASHED
+
+
+async def test_a_dying_process_is_a_crash_not_an_infrastructure_error():
+    assert (await execute("os._exit(0)")).outcome is Outcome.CRASHED
+
+
+async def test_a_workflow_that_returns_no_text_crashed():
+    assert (await execute("return 3")).outcome is Outcome.CRASHED
+
+
+async def test_garbage_on_the_channel_is_a_crash():
+    assert (await execute("os.write(3, b'garbage' * 100)\nreturn 'x'")).outcome is Outcome.CRASHED
+
+
+async def test_a_worker_failure_taints_the_run_even_if_the_workflow_catches_it():
+    body = "try:\n    await self.generate(problem)\nexcept Exception:\n    pass\nreturn 'def f(xs): return 0'"
+    assert (await execute(body, ScriptedWorker(fails=True))).outcome is Outcome.INFRA_ERROR
+
+
+async def test_concurrent_calls_never_exceed_the_budget():
+    worker = ScriptedWorker(latency_s=0.01)
+    body = "import asyncio\ndrafts = await asyncio.gather(*[self.generate(problem) for _ in range(20)], return_exceptions=True)\n"
+    body += "return str(sum(isinstance(draft, str) for draft in drafts))"
+    execution = await execute(body, worker, budget=BudgetSettings(calls=5))
+    assert execution.answer == "5" and len(worker.seeds) == 5
+
+
+async def test_an_exhausted_budget_that_ends_the_run_is_named():
+    body = "while True:\n    await self.generate(problem)"
+    assert (await execute(body, budget=BudgetSettings(calls=3))).outcome is Outcome.BUDGET_EXCEEDED
+
+
+async def test_identical_requests_of_one_run_get_ordinals():
+    worker = ScriptedWorker()
+    await execute("await self.generate(problem)\nreturn await self.generate(problem)", worker)
+    assert worker.seeds == [(7, 0), (7, 1)]
+
+
+async def test_the_test_operator_reports_what_failed():
+    body = "report = await self.test(problem, 'def f(xs):\\n    return 0')\nreturn f'{report.passed} {report.feedback}'"
+    execution = await execute(body)
+    assert (execution.answer or "").startswith("False assert f([1, 2]) == 3") and execution.test_runs == 1
+
+
+async def test_a_killed_zygote_fails_the_run_as_infrastructure_and_the_next_run_works():
+    async with Sandbox(SandboxSettings(), ScriptedWorker(latency_s=0.5)) as sandbox:
+        running = asyncio.ensure_future(sandbox.execute(raw("return await self.generate(problem)"), PROBLEM, 1))
+        await asyncio.sleep(0.2)
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # the zygote takes its children along
+                child.kill()
+        assert (await running).outcome is Outcome.INFRA_ERROR
+        assert (await sandbox.execute(raw("return await self.generate(problem)"), PROBLEM, 1)).outcome is Outcome.ANSWERED
+
+
+async def test_a_closed_sandbox_leaves_no_process_and_no_descriptor():
+    async def once() -> None:
+        async with Sandbox(SandboxSettings(), ScriptedWorker()) as sandbox:
+            await asyncio.gather(*(sandbox.run(raw("return await self.generate(problem)"), PROBLEM, seed) for seed in range(20)))
+
+    await once()
+    before = len(os.listdir("/proc/self/fd"))
+    await once()
+    await asyncio.sleep(0.1)
+    assert len(os.listdir("/proc/self/fd")) <= before
+    assert not [child for child in psutil.Process().children(recursive=True) if "zygote" in " ".join(child.cmdline())]
