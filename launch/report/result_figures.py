@@ -24,7 +24,7 @@ def calls_by_level(run: RunData) -> str:
             axes.set_title(f"Queries {title} examples in the text")
             axes.set_xlabel("difficulty level of the query")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.set_ylim(bottom=0)
+        panels[0].set_ylim(bottom=0)  # after both panels: a limit stops the shared axis from growing
         panels[0].set_ylabel("worker calls per query")
         drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
         return svg(drawn, "Calls by difficulty")
