@@ -80,11 +80,11 @@ async def test_rewarded_responses_become_likelier_and_punished_ones_less_likely(
 
 async def test_the_kl_term_is_zero_at_the_reference_and_grows_with_the_distance(learner):
     await learner.set_reference()
-    await learner.configure_optimizer(FAST, 10)
+    await learner.configure_optimizer(OptimizerSettings(lr=2e-4, warmup_steps=0), 10)
     batch = await on_policy(learner, random_rows(12, siblings=3, seed=2), torch.randn(12))
     distances = [(await learner.update(batch, GRPOSettings(kl_coef=0.02)))["actor/kl"] for _ in range(3)]
     assert distances[0] == pytest.approx(0.0, abs=1e-9)
-    assert distances[2] > distances[1] > 1e-5
+    assert distances[2] > distances[1] > 1e-6
 
 
 async def test_the_kl_term_alone_pulls_back_to_the_reference(learner):
@@ -114,11 +114,11 @@ async def test_a_kl_term_without_a_reference_is_refused(folder, learner):
 async def test_rows_without_loss_change_nothing(learner, tmp_path):
     await learner.configure_optimizer(FAST, 10)
     await learner.save(tmp_path / "start")
-    rows = random_rows(8, siblings=2, seed=4)
+    more = random_rows(12, siblings=2, seed=4)
+    rows = more.select(torch.arange(8))
     advantages_B = torch.randn(8)
     alone = await learner.update(await on_policy(learner, rows, advantages_B), GRPOSettings(kl_coef=0.0))
     await learner.load(tmp_path / "start")
-    more = random_rows(12, siblings=2, seed=4)
     more.loss_mask_BT[8:] = 0
     among = await learner.update(await on_policy(learner, more, torch.cat([advantages_B, torch.ones(4)])), GRPOSettings(kl_coef=0.0))
     assert among["actor/loss"] == pytest.approx(alone["actor/loss"], abs=1e-6)
