@@ -88,7 +88,7 @@ def about(run: RunData) -> list[str]:
     worker = run.setting("worker.model", "?")
     simulated = run.setting("worker.base_url") is None
     lines = [
-        "Policy: nano, a Qwen2-architecture model of 0.9 M parameters made on the spot" if policy == "nano" else f"Policy: {policy}",
+        "Policy: nano, a Qwen3-architecture model of 0.9 M parameters made on the spot" if policy == "nano" else f"Policy: {policy}",
         "Worker LLM: simulated (an OpenAI-compatible server with set skill)" if simulated else f"Worker LLM: {worker}",
         f"Tasks: {run.setting('tasks.name', '?')}",
         f"Seed: {run.setting('trainer.seed', '?')}",
