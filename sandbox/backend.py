@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import socket
 import sys
 import tempfile
@@ -54,7 +53,6 @@ class ZygoteBackend:
         self._limits = settings.limits
         self._process: asyncio.subprocess.Process | None = None
         self._control: socket.socket | None = None
-        self._new_root: str | None = None
         self._next = 0
         self._spawning: dict[int, asyncio.Future[Process]] = {}
         self._running: dict[int, Process] = {}
@@ -74,7 +72,7 @@ class ZygoteBackend:
                 if not sang - ALLOWED_TO_SING[level]:
                     return
                 reasons.append(f"{level}: the box does not prevent {', '.join(sorted(sang - ALLOWED_TO_SING[level]))}")
-            self._stop_zygote()
+            await self.close()
         raise ValueError(
             f"No sandbox of level {self._min_level!r} or better starts here ({'; '.join(reasons)}): allow user namespaces, or run "
             f"as root, or lower sandbox.min_level."
@@ -83,13 +81,12 @@ class ZygoteBackend:
     async def _start_zygote(self, level: str) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
-        self._new_root = self._new_root or tempfile.mkdtemp(prefix="fr-box-")
         code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from sandbox.guest.zygote import main; "
-        code += f"main({theirs.fileno()}, {level!r}, {self._new_root!r})"
+        code += f"main({theirs.fileno()}, {level!r})"
         self._process = await asyncio.create_subprocess_exec(
             os.path.realpath(sys.executable),
-            *("-I", "-S", "-B", "-c", code),
-            env={"MALLOC_ARENA_MAX": "1"},
+            *("-s", "-P", "-S", "-B", "-c", code),  # as -I, but the hash seed is read: sets have the same order in every box
+            env={"MALLOC_ARENA_MAX": "1", "PYTHONHASHSEED": "0"},
             pass_fds=[theirs.fileno()],
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
@@ -98,14 +95,16 @@ class ZygoteBackend:
             cwd="/",
         )
         theirs.close()
-        self._control = ours
         try:
             hello = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(ours, 65536), 30)
         except (TimeoutError, OSError):
             hello = b""
         message = json.loads(hello) if hello else {"failed": "the zygote died at start"}
         if "failed" in message:
+            ours.close()
+            await self._process.wait()
             raise BackendError(message["failed"])
+        self._control = ours
         self.level = level
         asyncio.get_running_loop().add_reader(ours.fileno(), self._on_message)
 
@@ -221,6 +220,3 @@ class ZygoteBackend:
         self._stop_zygote()
         if self._process is not None:
             await self._process.wait()
-        if self._new_root is not None:
-            shutil.rmtree(self._new_root, ignore_errors=True)
-            self._new_root = None

@@ -50,8 +50,12 @@ class Channel:
         except TimeoutError:
             raise FrameError(f"a frame was not complete within {PARTIAL_FRAME_TIMEOUT_S:g} s") from None
 
+    def abort(self) -> None:
+        """Closes the socket at once; whoever waits for a frame gets None."""
+        self._writer.transport.abort()
+
     async def close(self) -> None:
         """Closes the socket; what is unsent is dropped."""
-        self._writer.transport.abort()
+        self.abort()
         with contextlib.suppress(ConnectionError, asyncio.CancelledError):
             await self._writer.wait_closed()

@@ -24,36 +24,61 @@ TRACE_CHARACTERS = 4000
 """Length to which arguments and replies are cut in the trace."""
 MAX_UNANSWERED = 256
 """Operator calls that may wait for an answer; a flood beyond breaks the run."""
+MAX_REFUSED = 1000
+"""Calls beyond the budget or to no operator that a run may make before it counts as a flood."""
+MAX_ANSWER_CHARACTERS = 256 * 1024
+
+MESSAGE_TOKENS = 16
+"""What a chat template may add to a message."""
 
 RunTests = Callable[[str, Sequence[str]], Awaitable[TestReport]]
 
 
 class Budget:
-    """What is left of a run's calls and tokens."""
+    """What is left of a run's calls and tokens; neither can be overdrawn, however many calls are in flight."""
 
     def __init__(self, settings: BudgetSettings) -> None:
         self._settings = settings
+        self._settled = asyncio.Condition()
         self.calls = 0
         self.tokens = 0
+        """Used and reserved."""
+        self.reserved = 0
+        self.refused = 0
+        """Times that it said no."""
 
     def take_call(self) -> None:
         """Charges one operator call. Raises BudgetExceeded."""
         if self.calls >= self._settings.calls:
+            self.refused += 1
             raise BudgetExceeded(f"the budget of {self._settings.calls} operator calls is spent")
         self.calls += 1
 
-    def reserve(self, messages: Sequence[Message], max_tokens: int | None) -> int:
-        """Sets the tokens of one worker call aside and says how many. Raises BudgetExceeded."""
-        prompt = sum(len(message["content"]) for message in messages) // 3
+    async def reserve(self, messages: Sequence[Message], max_tokens: int | None) -> int:
+        """Sets aside the most tokens that one worker call may use (a token is a byte or more) and says how many.
+
+        Waits where calls in flight may give enough back. Raises BudgetExceeded.
+        """
+        prompt = sum(len(message["content"].encode("utf-8", "replace")) + MESSAGE_TOKENS for message in messages)
         tokens = prompt + (max_tokens or self._settings.reserved_completion_tokens)
-        if self.tokens + tokens > self._settings.tokens:
-            raise BudgetExceeded(f"the budget of {self._settings.tokens} worker tokens is spent")
-        self.tokens += tokens
+        async with self._settled:
+            await self._settled.wait_for(lambda: self._fits(tokens) or not self.reserved)
+            if not self._fits(tokens):
+                self.refused += 1
+                raise BudgetExceeded(f"the budget of {self._settings.tokens} worker tokens is spent")
+            self.tokens += tokens
+            self.reserved += tokens
         return tokens
 
-    def settle(self, reserved: int, used: int) -> None:
+    def _fits(self, tokens: int) -> bool:
+        return self.tokens + tokens <= self._settings.tokens
+
+    async def settle(self, reserved: int, used: int) -> None:
         """Replaces a reservation by what was used."""
         self.tokens += used - reserved
+        self.reserved -= reserved
+        async with self._settled:
+            self._settled.notify_all()
 
 
 class CallContext:
@@ -73,16 +98,16 @@ class CallContext:
 
     async def ask(self, messages: Sequence[Message], *, temperature: float | None = None, max_tokens: int | None = None) -> str:
         host = self._host
-        reserved = host.budget.reserve(messages, max_tokens)
+        reserved = await host.budget.reserve(messages, max_tokens)
         key = json.dumps([list(messages), temperature, max_tokens], sort_keys=True)
         ordinal = host.asked[key]
         host.asked[key] += 1
         try:
             reply = await host.worker.complete(messages, seed=host.seed, ordinal=ordinal, temperature=temperature, max_tokens=max_tokens)
         except BaseException:
-            host.budget.settle(reserved, 0)
+            await host.budget.settle(reserved, 0)
             raise
-        host.budget.settle(reserved, reply.prompt_tokens + reply.completion_tokens)
+        await host.budget.settle(reserved, reply.prompt_tokens + reply.completion_tokens)
         self.worker_calls += 1
         self.prompt_tokens += reply.prompt_tokens
         self.completion_tokens += reply.completion_tokens
@@ -110,6 +135,7 @@ class WorkflowHost:
         self._slots = asyncio.Semaphore(budget.concurrent_calls)
         self._start = time.monotonic()
         self._calls = 0
+        self._max_calls = budget.calls + MAX_REFUSED
 
     async def serve(self, channel: Channel) -> dict[str, Any]:
         """Answers calls until the finish frame, and returns that. Raises FrameError where the guest breaks the protocol."""
@@ -117,11 +143,9 @@ class WorkflowHost:
         try:
             while (frame := await channel.receive()) is not None:
                 if "finish" in frame:
-                    if not isinstance(frame["finish"], dict):
-                        raise FrameError("the finish frame holds no object")
-                    return frame["finish"]
-                if len(tasks) >= MAX_UNANSWERED:
-                    raise FrameError(f"more than {MAX_UNANSWERED} operator calls wait for an answer")
+                    return self._checked(frame["finish"])
+                if len(tasks) >= MAX_UNANSWERED or self._calls >= self._max_calls:
+                    raise FrameError(f"a flood of {self._calls} operator calls, {len(tasks)} of them unanswered")
                 task = asyncio.ensure_future(self._answer(channel, frame))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
@@ -130,6 +154,17 @@ class WorkflowHost:
             for task in list(tasks):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _checked(self, finish: Any) -> dict[str, Any]:
+        """A finish frame's object as far as the guest's word counts: its budget was exceeded only where we said so."""
+        if not isinstance(finish, dict):
+            raise FrameError("the finish frame holds no object")
+        answer, error = finish.get("answer"), str(finish.get("error", ""))
+        if not isinstance(answer, str):
+            return {"error": error, "kind": "budget" if finish.get("kind") == "budget" and self.budget.refused else "crash"}
+        if len(answer) > MAX_ANSWER_CHARACTERS:
+            return {"error": f"an answer of {len(answer)} characters is over the limit of {MAX_ANSWER_CHARACTERS}", "kind": "crash"}
+        return {"answer": answer}
 
     async def _answer(self, channel: Channel, frame: dict[str, Any]) -> None:
         number, name = frame.get("id"), frame.get("op")
@@ -154,6 +189,9 @@ class WorkflowHost:
                 self.infrastructure = error = f"{type(failure).__name__}: {failure}"
                 kind = "infra"
         self.trace.append(self._record(index, str(name), frame, value, error, context, started))
+        if self.infrastructure:
+            channel.abort()  # whatever the workflow makes of it, this run says nothing: no need to go on
+            return
         reply = {"id": number, "error": error[:1000], "kind": kind} if error else {"id": number, "value": value}
         try:
             await channel.send(reply)

@@ -12,14 +12,17 @@ from collections.abc import Sequence
 
 from sandbox.backend import Backend
 from sandbox.channel import Channel
-from sandbox.guest.frames import FrameError
-from sandbox.process import BackendError, Process
+from sandbox.guest.frames import FrameError, encode_frame
+from sandbox.process import CPU_SIGNALS, BackendError, Process
 from sandbox.records import Verdict
 from sandbox.settings import LimitSettings
 from workflow.outcome import Outcome
 
-CALL_SHARE = 0.6
-"""Share of the judgement's deadline that one call of the candidate may take."""
+CALL_SHARE = 0.3
+"""Share of the judgement's deadline that one call of the candidate may take; half of that after each replacement."""
+SPARES = 2
+"""Fresh processes that a candidate gets after it hung or died in a test, so that the other tests still count."""
+MAX_MESSAGE_CHARACTERS = 400
 
 
 async def judge(
@@ -31,59 +34,99 @@ async def judge(
     (no process, a judge that breaks off) give INFRA_ERROR.
     """
     started = time.monotonic()
-    host_candidate, candidate_host = socket.socketpair()
-    host_judge, judge_host = socket.socketpair()
-    candidate_judge, judge_candidate = socket.socketpair()
-    processes: list[Process] = []
-    channels: list[Channel] = []
+    judgement = Judgement(backend, source, entry_point)
     try:
-        channels = [await Channel.open(host_candidate), await Channel.open(host_judge)]
-        processes.append(await backend.spawn("candidate", [candidate_host, candidate_judge]))
-        processes.append(await backend.spawn("judge", [judge_host, judge_candidate]))
-        await _start(channels, source, entry_point, tests, setup, limits)
-        passed, failures, complete = await _collect(channels[1], processes[1], len(tests), limits.wall_s)
+        await judgement.begin(tests, setup, limits.wall_s * CALL_SHARE)
+        outcome = await judgement.collect(len(tests), limits.wall_s)
     except (BackendError, FrameError, OSError) as error:
         return Verdict(Outcome.INFRA_ERROR, (), (f"sandbox: {error}"[:300],), time.monotonic() - started, backend.level)
     finally:
-        for process in processes:
-            process.kill()
-        for channel in channels:
-            await channel.close()
-        for sock in (host_candidate, candidate_host, host_judge, judge_host, candidate_judge, judge_candidate):
-            sock.close()
-    outcome = Outcome.PASSED if complete and passed and all(passed) else Outcome.WRONG_ANSWER
-    return Verdict(outcome, tuple(passed), tuple(failures), time.monotonic() - started, backend.level)
+        await judgement.close()
+    return Verdict(outcome, tuple(judgement.passed), tuple(judgement.failures), time.monotonic() - started, backend.level)
 
 
-async def _start(
-    channels: Sequence[Channel], source: str, entry_point: str, tests: Sequence[str], setup: str, limits: LimitSettings
-) -> None:
-    with contextlib.suppress(FrameError):  # a candidate too large to send fails like one that does not load
-        await channels[0].send({"source": source, "entry_point": entry_point})
-    call_timeout_s = limits.wall_s * CALL_SHARE
-    await channels[1].send({"setup": setup, "tests": list(tests), "entry_point": entry_point, "call_timeout_s": call_timeout_s})
+class Judgement:
+    """One answer before the judge: its processes, sockets and what was reported so far."""
 
+    def __init__(self, backend: Backend, source: str, entry_point: str) -> None:
+        self.passed: list[bool] = []
+        self.failures: list[str] = []
+        self._backend = backend
+        self._entry_point = entry_point
+        self._source = source
+        self._channel: Channel | None = None
+        self._candidate: Process | None = None
+        self._judge: Process | None = None
+        self._pairs = [socket.socketpair() for _ in range(1 + SPARES)]
+        """Ends of the candidate and of the judge, for the first process and its replacements."""
 
-async def _collect(channel: Channel, process: Process, count: int, wall_s: float) -> tuple[list[bool], list[str], bool]:
-    """Per-test results, messages of the failed ones, and whether the judge closed in order.
+    async def begin(self, tests: Sequence[str], setup: str, call_timeout_s: float) -> None:
+        """Starts both processes. Raises BackendError, or FrameError where the tests are too large to send."""
+        ours, theirs = socket.socketpair()
+        self._channel = await Channel.open(ours)
+        await self._start_candidate(0)
+        self._judge = await self._backend.spawn("judge", [theirs, *(mine for _, mine in self._pairs)])
+        start = {"setup": setup, "tests": list(tests), "entry_point": self._entry_point, "call_timeout_s": call_timeout_s}
+        await self._channel.send(start)
 
-    Raises FrameError where the judge ended early without a deadline: that is our fault, not the candidate's.
-    """
-    passed: list[bool] = []
-    failures: list[str] = []
-    try:
-        async with asyncio.timeout(wall_s):
-            while (frame := await channel.receive()) is not None:
-                if "done" in frame:
-                    complete = frame["done"] == count == len(passed) and await process.wait(5.0) == 0
-                    return passed, failures, complete
-                if frame.get("test") != len(passed) or not isinstance(frame.get("passed"), bool):
-                    raise FrameError("the judge's frames are out of order")
-                passed.append(frame["passed"])
-                if not frame["passed"]:
-                    failures.append(str(frame.get("message", ""))[:400])
-            status = await process.wait(1.0)
+    async def _start_candidate(self, number: int) -> None:
+        if self._candidate is not None:
+            self._candidate.kill()
+        ours, theirs = socket.socketpair()
+        with ours:
+            ours.setblocking(False)
+            self._candidate = await self._backend.spawn("candidate", [theirs, self._pairs[number][0]])
+            with contextlib.suppress(FrameError, ConnectionError, TimeoutError):  # too large to send: fails like one that does not load
+                frame = encode_frame({"source": self._source, "entry_point": self._entry_point})
+                await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(ours, frame), 10)
+
+    async def collect(self, count: int, wall_s: float) -> Outcome:
+        """Receives one result a test until all are there or the deadline passed.
+
+        Raises FrameError where the judge ended early without a deadline: that is our fault, not the candidate's.
+        """
+        try:
+            async with asyncio.timeout(wall_s):
+                await self._receive(count)
+        except TimeoutError:
+            self._fail_rest(count, f"no answer within {wall_s:g} s")
+        return Outcome.PASSED if self.passed and all(self.passed) else Outcome.WRONG_ANSWER
+
+    async def _receive(self, count: int) -> None:
+        assert self._channel is not None and self._judge is not None
+        while (frame := await self._channel.receive()) is not None:
+            if "done" in frame:
+                status = await self._judge.wait()
+                if status != 0 or not frame["done"] == count == len(self.passed):
+                    raise FrameError(f"the judge counted {frame['done']} of {count} tests and ended with status {status}")
+                return
+            if "replace" in frame:
+                if frame["replace"] not in range(1, 1 + SPARES):
+                    raise FrameError("the judge asks for more processes than there are")
+                await self._start_candidate(frame["replace"])
+                continue
+            if frame.get("test") != len(self.passed) or not isinstance(frame.get("passed"), bool):
+                raise FrameError("the judge's frames are out of order")
+            self.passed.append(frame["passed"])
+            if not frame["passed"]:
+                self.failures.append(str(frame.get("message", ""))[:MAX_MESSAGE_CHARACTERS])
+        status = await self._judge.wait()
+        if status not in CPU_SIGNALS:
             raise FrameError(f"the judge ended without its count (exit status {status})")
-    except TimeoutError:
-        missing = count - len(passed)
-        return passed + [False] * missing, [*failures, f"no answer within {wall_s:g} s"], False
+        self._fail_rest(count, "its values took the tests too long to compare")
+
+    def _fail_rest(self, count: int, message: str) -> None:
+        if len(self.passed) < count:
+            self.passed += [False] * (count - len(self.passed))
+            self.failures.append(message)
+
+    async def close(self) -> None:
+        """Ends both processes."""
+        for process in (self._candidate, self._judge):
+            if process is not None:
+                process.kill()
+        if self._channel is not None:
+            await self._channel.close()
+        for pair in self._pairs:
+            for sock in pair:
+                sock.close()

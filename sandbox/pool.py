@@ -35,6 +35,8 @@ class SandboxActor:
 
     def __init__(self, settings: SandboxSettings, worker: WorkerSettings, worker_url: str) -> None:
         self._client = WorkerClient(worker, worker_url)
+        budget = settings.budget.model_copy(update={"reserved_completion_tokens": worker.max_tokens})
+        settings = settings.model_copy(update={"budget": budget})
         self._sandbox = Sandbox(settings, self._client)
         self._started = asyncio.Lock()
         self._up = False
@@ -164,4 +166,10 @@ class SandboxPool:
 
 
 async def _awaited(reference: Awaitable[R]) -> R:
-    return await reference
+    """The result of an actor's call; where the caller gives up, the actor does so too."""
+    try:
+        return await reference
+    except asyncio.CancelledError:
+        with contextlib.suppress(RayError):
+            ray.cancel(reference)
+        raise

@@ -5,13 +5,18 @@ import contextlib
 import os
 import signal
 
+CPU_SIGNALS = (-24, -9)
+"""Exit statuses of a process over its CPU limit: SIGXCPU, or the SIGKILL that follows it."""
+EXIT_TIMEOUT_S = 10.0
+"""Seconds in which the exit of a process that closed its channel must be known."""
+
 
 class BackendError(Exception):
     """The backend failed, not the code in it: the caller retries and, if it persists, records INFRA_ERROR."""
 
 
 class Process:
-    """One run's process, killed with all it started; ``exit_status`` is there once it ended."""
+    """One run's process, killed with all it started; ``exited`` holds its exit status once it ended."""
 
     def __init__(self, pid: int, pidfd: int) -> None:
         self.pid = pid
@@ -26,8 +31,11 @@ class Process:
             os.close(self._pidfd)
             self._pidfd = -1
 
-    async def wait(self, timeout_s: float) -> int | None:
-        """Exit status (negative: the signal that ended it), or None where it has not ended in time."""
+    async def wait(self, timeout_s: float = EXIT_TIMEOUT_S) -> int | None:
+        """Exit status (negative: the signal that ended it), or None where it has not ended in time.
+
+        Raises BackendError where the zygote died, so that nobody knows.
+        """
         try:
             return await asyncio.wait_for(asyncio.shield(self.exited), timeout_s)
         except TimeoutError:

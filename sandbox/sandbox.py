@@ -1,17 +1,20 @@
 """The Sandbox: runs workflows and judges answers, many at once, in one process of the trusted side."""
 
 import asyncio
+import hashlib
 import socket
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from sandbox.backend import Backend, ZygoteBackend
 from sandbox.channel import Channel
 from sandbox.guest.frames import FrameError
 from sandbox.host import WorkflowHost
 from sandbox.judge import judge
-from sandbox.process import BackendError, Process
+from sandbox.process import CPU_SIGNALS, BackendError, Process
 from sandbox.records import Execution, Run, Verdict
 from sandbox.settings import SandboxSettings
 from workflow.code import extract_code
@@ -22,8 +25,8 @@ from workflow.problem import Problem
 from workflow.program import Workflow
 from workflow.worker import Worker
 
-CPU_SIGNALS = (-24, -9)
-"""SIGXCPU and the SIGKILL that follows it."""
+TRIES = 2
+"""Times that a run or a judgement is tried here where the box fails; the pool then tries elsewhere."""
 MAX_JUDGEMENTS = 8
 """Judgements in flight in one sandbox; each needs two processes."""
 
@@ -35,7 +38,8 @@ class Sandbox:
         self.settings = settings
         self.worker = worker
         self.backend: Backend = backend or ZygoteBackend(settings)
-        self._verdicts: OrderedDict[tuple[str, tuple[str, ...], str, str], Verdict] = OrderedDict()
+        self._verdicts: OrderedDict[bytes, Verdict] = OrderedDict()
+        self._in_progress: dict[bytes, _Judging] = {}
         self._judging = asyncio.Semaphore(MAX_JUDGEMENTS)
 
     async def __aenter__(self) -> "Sandbox":
@@ -47,6 +51,10 @@ class Sandbox:
 
     async def close(self) -> None:
         """Ends every process of the box."""
+        tasks = [judging.task for judging in self._in_progress.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.backend.close()
 
     async def run(self, workflow: Workflow, problem: Problem, seed: int) -> Run:
@@ -62,34 +70,63 @@ class Sandbox:
 
     async def _verdict(self, answer: str, entry_point: str, tests: Sequence[str], setup: str) -> Verdict:
         """Judges once per (answer, tests): solutions repeat within a group, and a verdict is a function of both."""
-        key = (answer, tuple(tests), setup, entry_point)
+        key = hashlib.sha256(repr((answer, tuple(tests), setup, entry_point)).encode()).digest()
         if key in self._verdicts:
             self._verdicts.move_to_end(key)
             return self._verdicts[key]
-        async with self._judging:
-            source = extract_code(answer, entry_point)
-            verdict = await judge(self.backend, self.settings.limits, source=source, entry_point=entry_point, tests=tests, setup=setup)
-        if verdict.outcome is not Outcome.INFRA_ERROR and self.settings.verdict_cache_entries:
-            self._verdicts[key] = verdict
+        judging = self._in_progress.get(key)
+        if judging is None:
+            judging = self._in_progress[key] = _Judging(asyncio.ensure_future(self._judged(answer, entry_point, tests, setup)))
+            judging.task.add_done_callback(lambda done: self._remember(key, done))
+        judging.waiting += 1
+        try:
+            return await asyncio.shield(judging.task)
+        finally:
+            judging.waiting -= 1
+            if not judging.waiting:
+                judging.task.cancel()
+
+    def _remember(self, key: bytes, task: "asyncio.Task[Verdict]") -> None:
+        del self._in_progress[key]
+        if task.cancelled() or task.exception() is not None or task.result().outcome is Outcome.INFRA_ERROR:
+            return
+        if self.settings.verdict_cache_entries:
+            self._verdicts[key] = task.result()
             while len(self._verdicts) > self.settings.verdict_cache_entries:
                 self._verdicts.popitem(last=False)
-        return verdict
+
+    async def _judged(self, answer: str, entry_point: str, tests: Sequence[str], setup: str) -> Verdict:
+        source = extract_code(answer, entry_point)
+        async with self._judging:
+            tries = 1
+            while True:
+                verdict = await judge(self.backend, self.settings.limits, source=source, entry_point=entry_point, tests=tests, setup=setup)
+                if verdict.outcome is not Outcome.INFRA_ERROR or tries == TRIES:
+                    return verdict
+                tries += 1
 
     async def execute(self, workflow: Workflow, problem: Problem, seed: int) -> Execution:
         """Runs a workflow on the public view of a problem; see Execution for how it may end."""
-        started = time.monotonic()
-        host: WorkflowHost | None = None
-        infrastructure = ""
-        finish: dict[str, object] = {}
-        outcome = Outcome.CRASHED
+        tries = 1
+        while True:
+            host = self._host(problem, seed)
+            execution = await self._attempt(host, workflow)
+            if execution.outcome is not Outcome.INFRA_ERROR or host.infrastructure or tries == TRIES:
+                return execution  # a failed worker is not tried again: it has its own retries
+            tries += 1
 
+    def _host(self, problem: Problem, seed: int) -> WorkflowHost:
         async def run_tests(solution: str, tests: Sequence[str]) -> TestReport:
             verdict = await self._verdict(solution, problem.entry_point, tests, problem.test_setup)
             if verdict.outcome is Outcome.INFRA_ERROR:
                 raise BackendError("; ".join(verdict.failures))
             return TestReport(verdict.outcome is Outcome.PASSED, "\n".join(verdict.failures))
 
-        host = WorkflowHost(problem, self.worker, run_tests, self.settings.budget, seed)
+        return WorkflowHost(problem, self.worker, run_tests, self.settings.budget, seed)
+
+    async def _attempt(self, host: WorkflowHost, workflow: Workflow) -> Execution:
+        started = time.monotonic()
+        answer: str | None = None
         process: Process | None = None
         channel: Channel | None = None
         ours, theirs = socket.socketpair()
@@ -97,15 +134,13 @@ class Sandbox:
             channel = await Channel.open(ours)
             process = await self.backend.spawn("workflow", [theirs])
             async with asyncio.timeout(self.settings.limits.workflow_wall_s):
-                await channel.send(_start_frame(workflow, host.problem))
+                await channel.send(_start_frame(workflow, host))
                 finish = await host.serve(channel)
-            outcome = _outcome(finish)
+            outcome, answer, error = _outcome(finish), finish.get("answer"), str(finish.get("error", ""))
         except TimeoutError:
-            outcome = Outcome.TIMED_OUT
-            finish = {"error": f"no answer within {self.settings.limits.workflow_wall_s:g} s"}
-        except (FrameError, BackendError) as error:
-            outcome, infrastructure = await _ending(process)
-            finish = {"error": str(error)}
+            outcome, error = Outcome.TIMED_OUT, f"no answer within {self.settings.limits.workflow_wall_s:g} s"
+        except (FrameError, BackendError) as failure:
+            outcome, error = (Outcome.INFRA_ERROR, "") if host.infrastructure else await _ending(process, failure)
         finally:
             if process is not None:
                 process.kill()
@@ -113,40 +148,52 @@ class Sandbox:
                 await channel.close()
             ours.close()
             theirs.close()
-        infrastructure = infrastructure or host.infrastructure
-        answer = finish.get("answer")
         return Execution(
-            outcome=Outcome.INFRA_ERROR if infrastructure else outcome,
-            answer=answer if isinstance(answer, str) and not infrastructure else None,
+            outcome=Outcome.INFRA_ERROR if host.infrastructure else outcome,
+            answer=None if host.infrastructure else answer,
             trace=tuple(sorted(host.trace, key=lambda call: call.index)),
-            error=(infrastructure or str(finish.get("error", "")))[:400],
+            error=(host.infrastructure or error)[:400],
             wall_s=time.monotonic() - started,
             isolation=self.backend.level,
         )
 
 
-def _start_frame(workflow: Workflow, problem: Problem) -> dict[str, object]:
+@dataclass(slots=True)
+class _Judging:
+    """A judgement under way and how many wait for it; the last one that gives up ends it."""
+
+    task: "asyncio.Task[Verdict]"
+    waiting: int = 0
+
+
+def _start_frame(workflow: Workflow, host: WorkflowHost) -> dict[str, Any]:
     return {
         "source": workflow.source,
         "operators": list(OPERATORS),
-        "query": problem.query,
-        "entry_point": problem.entry_point,
-        "public_tests": list(problem.public_tests),
+        "query": host.problem.query,
+        "entry_point": host.problem.entry_point,
+        "public_tests": list(host.problem.public_tests),
+        "seed": host.seed,
     }
 
 
-def _outcome(finish: dict[str, object]) -> Outcome:
+def _outcome(finish: dict[str, Any]) -> Outcome:
     if isinstance(finish.get("answer"), str):
         return Outcome.ANSWERED
     return Outcome.BUDGET_EXCEEDED if finish.get("kind") == "budget" else Outcome.CRASHED
 
 
-async def _ending(process: Process | None) -> tuple[Outcome, str]:
-    """How a run ended that broke off: by its own doing, or (second entry) by a fault of the sandbox."""
+async def _ending(process: Process | None, failure: Exception) -> tuple[Outcome, str]:
+    """How a run ended that broke off, and why: by its own doing, or by a fault of the box."""
     if process is None:
-        return Outcome.INFRA_ERROR, "the sandbox gave no process"
+        return Outcome.INFRA_ERROR, str(failure)
     try:
         status = await process.wait(0.5)
+        if status is None:  # it lives and broke the protocol; its end tells that the zygote does, too
+            process.kill()
+            return (Outcome.CRASHED, str(failure)) if await process.wait() is not None else (Outcome.INFRA_ERROR, "the zygote hangs")
     except BackendError as error:
         return Outcome.INFRA_ERROR, str(error)
-    return (Outcome.TIMED_OUT if status in CPU_SIGNALS else Outcome.CRASHED), ""
+    if status in CPU_SIGNALS:
+        return Outcome.TIMED_OUT, "the CPU limit is spent"
+    return Outcome.CRASHED, f"{failure} (exit status {status})"

@@ -150,15 +150,40 @@ async def test_the_test_operator_reports_what_failed():
     assert (execution.answer or "").startswith("False assert f([1, 2]) == 3") and execution.test_runs == 1
 
 
-async def test_a_killed_zygote_fails_the_run_as_infrastructure_and_the_next_run_works():
-    async with Sandbox(SandboxSettings(), ScriptedWorker(latency_s=0.5)) as sandbox:
+def kill_the_box() -> None:
+    """Kills every process of this test's sandbox, as an out-of-memory killer would."""
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # the zygote takes its children along
+            child.kill()
+
+
+async def test_a_run_that_a_dying_zygote_took_down_is_run_again():
+    worker = ScriptedWorker(latency_s=0.5)
+    async with Sandbox(SandboxSettings(), worker) as sandbox:
         running = asyncio.ensure_future(sandbox.execute(raw("return await self.generate(problem)"), PROBLEM, 1))
         await asyncio.sleep(0.2)
-        for child in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):  # the zygote takes its children along
-                child.kill()
-        assert (await running).outcome is Outcome.INFRA_ERROR
+        kill_the_box()
+        execution = await running
+    assert execution.outcome is Outcome.ANSWERED and len(worker.seeds) == 2 and execution.worker_calls == 1
+
+
+async def test_a_box_that_keeps_dying_is_an_infrastructure_error_and_later_runs_work():
+    async with Sandbox(SandboxSettings(), ScriptedWorker(latency_s=0.5)) as sandbox:
+        running = asyncio.ensure_future(sandbox.execute(raw("return await self.generate(problem)"), PROBLEM, 1))
+        while not running.done():
+            await asyncio.sleep(0.2)
+            kill_the_box()
+        assert running.result().outcome is Outcome.INFRA_ERROR
         assert (await sandbox.execute(raw("return await self.generate(problem)"), PROBLEM, 1)).outcome is Outcome.ANSWERED
+
+
+async def test_a_judgement_that_a_dying_zygote_took_down_is_no_wrong_answer():
+    async with Sandbox(SandboxSettings(), ScriptedWorker()) as sandbox:
+        slow = "import time\ndef f(xs):\n    time.sleep(0.5)\n    return sum(xs)"
+        judging = asyncio.ensure_future(sandbox.judge(PROBLEM, slow))
+        await asyncio.sleep(0.2)
+        kill_the_box()
+        assert (await judging).outcome is Outcome.PASSED
 
 
 async def test_a_closed_sandbox_leaves_no_process_and_no_descriptor():

@@ -1,6 +1,7 @@
 """Role S: holds the candidate solution and answers calls with plain values. Hostile by assumption; owns nothing."""
 
 import builtins
+import random
 import socket
 from typing import Any
 
@@ -13,6 +14,7 @@ def serve(host: socket.socket, judge: socket.socket) -> None:
     start = receive(host)
     assert start is not None
     host.close()
+    random.seed(0)  # the same answer has the same verdict in every box
     namespace: dict[str, Any] = {"__name__": "candidate", "__builtins__": builtins}
     try:
         exec(compile(start["source"], "<candidate>", "exec", dont_inherit=True), namespace)

@@ -1,10 +1,12 @@
 """The closed codec between candidate and judge: plain values of exact builtin types, nothing else.
 
-Subclasses, NaN tricks of ``__eq__`` and objects with behaviour cannot cross: what is not exactly one of the types
-below becomes an opaque handle. Each encoded value is ``[tag, payload]``; the decoder re-validates everything,
-since the candidate's side is hostile.
+Objects with behaviour cannot cross: what is not exactly one of the types below becomes an opaque handle, except
+that subclasses of the standard library (Counter, defaultdict, namedtuple, IntEnum ...) cross as the builtin value
+that they hold, because they equal it. Each encoded value is ``[tag, payload]``; the decoder re-validates everything,
+since the candidate's side is hostile. The encoder gives the candidate no power that writing its own frames would not.
 """
 
+import reprlib
 from typing import Any
 
 MAX_DEPTH = 60
@@ -27,6 +29,9 @@ class Opaque:
         raise AssertionError(f"the candidate returned an object of its own type {self.kind!r}, which cannot be compared")
 
     __hash__ = None  # type: ignore[assignment]
+
+    def __bool__(self) -> bool:
+        raise AssertionError(f"the candidate returned an object of its own type {self.kind!r}, which is neither true nor false here")
 
     def __repr__(self) -> str:
         return f"<{self.kind} object of the candidate>"
@@ -64,7 +69,24 @@ def _encode(value: Any, depth: int, budget: list[int]) -> list[Any]:
         return [SEQUENCES[kind], [_encode(item, depth - 1, budget) for item in list(value)]]
     if kind is dict:
         return ["d", [[_encode(key, depth - 1, budget), _encode(item, depth - 1, budget)] for key, item in list(value.items())]]
+    for base, copy in COPIES.items():
+        if isinstance(value, base):
+            return _encode(copy(value), depth, budget)
     return ["o", str(kind.__name__)[:80]]
+
+
+COPIES: dict[type, Any] = {
+    int: int.__int__,
+    float: float.__float__,
+    str: str.__str__,
+    bytes: lambda value: bytes(bytes.__iter__(value)),
+    tuple: lambda value: tuple(tuple.__iter__(value)),
+    list: lambda value: list(list.__iter__(value)),
+    dict: lambda value: dict(dict.items(value)),
+    set: lambda value: set(set.__iter__(value)),
+    frozenset: lambda value: frozenset(frozenset.__iter__(value)),
+}
+"""How an instance of a subclass becomes the builtin value that it holds, without running its own methods."""
 
 
 def _has_surrogate(text: str) -> bool:
@@ -125,9 +147,29 @@ def _exact(value: Any, kind: type) -> Any:
     return value
 
 
+_MUTABLE = (list, dict, set)
+
+
+def show(value: Any) -> str:
+    """A short text of a plain value, cheap and without failure also for huge ones."""
+    try:
+        return _SHORT.repr(value)[:300]
+    except Exception:
+        return f"a {type(value).__name__} too large to show"
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = _SHORT.maxfrozenset = _SHORT.maxdict = 30
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 120
+
+
 def mirror(original: Any, after: Any) -> None:
     """Copies an in-place change of a mutable argument back into the judge's own object."""
     if type(original) is list and type(after) is list:
+        for index, (mine, theirs) in enumerate(zip(original, after, strict=False)):
+            if type(mine) in _MUTABLE and type(mine) is type(theirs):
+                mirror(mine, theirs)
+                after[index] = mine
         original[:] = after
     elif (type(original) is dict and type(after) is dict) or (type(original) is set and type(after) is set):
         original.clear()

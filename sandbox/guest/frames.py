@@ -1,6 +1,7 @@
 """Length-prefixed JSON frames over a stream socket: the one wire format of the sandbox."""
 
 import json
+import re
 import socket
 import struct
 from typing import Any
@@ -33,7 +34,21 @@ def decode_body(body: bytes) -> dict[str, Any]:
         raise FrameError(f"not JSON: {error}") from None
     if not isinstance(message, dict):
         raise FrameError("a frame must hold a JSON object")
-    return message
+    return _well_formed(message) if _SURROGATE.search(body) else message
+
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def _well_formed(value: Any) -> Any:
+    """The same value with lone surrogates spelt out: such a text could be neither hashed, logged nor sent by its reader."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, list):
+        return [_well_formed(item) for item in value]
+    if isinstance(value, dict):
+        return {_well_formed(key): _well_formed(item) for key, item in value.items()}
+    return value
 
 
 def body_length(header: bytes) -> int:

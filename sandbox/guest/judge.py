@@ -2,15 +2,16 @@
 
 import builtins
 import os
+import random
 import socket
 from typing import Any
 
-from sandbox.guest.codec import CodecError, decode, encode, mirror
+from sandbox.guest.codec import CodecError, decode, encode, mirror, show
 from sandbox.guest.frames import FrameError, receive, send
 
 
 class CandidateGone(BaseException):
-    """The candidate's process died, hung or broke the protocol: every further call fails. Not an Exception: tests cannot swallow it."""
+    """The candidate's process died, hung or broke the protocol: this test fails. Not an Exception: tests cannot swallow it."""
 
 
 class Proxy:
@@ -19,8 +20,16 @@ class Proxy:
     def __init__(self, sock: socket.socket, timeout_s: float) -> None:
         self._sock = sock
         self._sock.settimeout(timeout_s)
+        self._timeout_s = timeout_s
         self.last = ""
         """Short text of the last call's result, for failure messages."""
+
+    def move_to(self, sock: socket.socket) -> None:
+        """Goes on with a fresh process of the candidate, with less patience than with the one before."""
+        self._sock.close()
+        self._sock = sock
+        self._timeout_s /= 2
+        self._sock.settimeout(self._timeout_s)
 
     def wait_loaded(self) -> None:
         """Raises CandidateGone with the reason where the candidate does not load."""
@@ -41,8 +50,8 @@ class Proxy:
         reply = self._receive()
         if "raise" in reply:
             kind = getattr(builtins, str(reply["raise"]), Exception)
-            if not (isinstance(kind, type) and issubclass(kind, Exception)):
-                kind = RuntimeError
+            if not (isinstance(kind, type) and issubclass(kind, Exception)) or issubclass(kind, StopIteration | StopAsyncIteration):
+                kind = RuntimeError  # a StopIteration would end a test's loop early, as if all had passed
             self.last = f"it raised {reply['raise']}: {str(reply.get('message'))[:200]}"
             try:
                 error = kind(str(reply.get("message"))[:300])
@@ -56,7 +65,7 @@ class Proxy:
                     mirror(mine, theirs)
         except CodecError as error:
             raise CandidateGone(f"the solution's process broke the protocol ({error})") from None
-        self.last = f"it returned {repr(value)[:200]}"
+        self.last = f"it returned {show(value)}"
         return value
 
     def _receive(self) -> dict[str, Any]:
@@ -71,29 +80,38 @@ class Proxy:
         return reply
 
 
-def run(host: socket.socket, candidate: socket.socket) -> None:
-    """Runs the tests of the host's first frame in order; one frame a test, then the count, then a clean exit."""
+def run(host: socket.socket, *candidates: socket.socket) -> None:
+    """Runs the tests of the host's first frame in order; one frame a test, then the count, then a clean exit.
+
+    ``candidates`` are the ends towards the candidate's process and towards its replacements: where a test ends with the
+    candidate gone, the next test asks the host for a fresh one, so that one hanging test does not fail the others.
+    """
     start = receive(host)
     assert start is not None
-    proxy = Proxy(candidate, float(start["call_timeout_s"]))
-    tests: list[str] = start["tests"]
-    gone = ""
+    random.seed(0)
+    proxy = Proxy(candidates[0], float(start["call_timeout_s"]))
+    spares = list(candidates[1:])
     namespace: dict[str, Any] = {"__name__": "tests", "__builtins__": builtins, "candidate": proxy, start["entry_point"]: proxy}
-    try:
-        exec(compile(start["setup"], "<setup>", "exec", dont_inherit=True), namespace)
-        namespace.update({"candidate": proxy, start["entry_point"]: proxy})
-        proxy.wait_loaded()
-    except CandidateGone as error:
-        gone = str(error)
-    for index, test in enumerate(tests):
+    exec(compile(start["setup"], "<setup>", "exec", dont_inherit=True), namespace)
+    namespace.update({"candidate": proxy, start["entry_point"]: proxy})
+    gone, loaded, stale = "", False, False
+    for index, test in enumerate(start["tests"]):
         message = gone
         if not gone:
             try:
+                if stale:
+                    send(host, {"replace": len(candidates) - len(spares)})
+                    proxy.move_to(spares.pop(0))
+                if stale or not loaded:
+                    proxy.wait_loaded()
+                loaded, stale = True, False
                 message = _failure(test, namespace, proxy)
             except CandidateGone as error:
-                gone = message = str(error)
+                message = f"{test.strip()[:200]} failed: {error}" if loaded else str(error)
+                stale = True
+                gone = "" if loaded and spares else str(error)
         send(host, {"test": index, "passed": message == "", "message": message[:400]})
-    send(host, {"done": len(tests)})
+    send(host, {"done": len(start["tests"])})
     host.close()
     os._exit(0)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import builtins
+import random
 import socket
 from types import SimpleNamespace
 from typing import Any
@@ -130,6 +131,7 @@ def run(sock: socket.socket) -> None:
     """Reads the start frame, runs the workflow, sends one finish frame."""
     start = receive(sock)
     assert start is not None
+    random.seed(start["seed"])  # a rerun repeats
     sock.setblocking(False)
     try:
         asyncio.run(_main(sock, start))

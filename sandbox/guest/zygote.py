@@ -12,16 +12,18 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
-from sandbox.guest import canary, candidate, jail, judge, workflow
+from sandbox.guest import canary, candidate, jail, judge, landlock, workflow
+from sandbox.guest.seccomp import SystemCallFilter
 
 WARM = """abc array asyncio base64 bisect calendar cmath collections collections.abc contextlib copy dataclasses datetime decimal
 enum fractions functools hashlib heapq io itertools json keyword linecache math numbers operator pprint queue random re
-statistics string struct textwrap threading time traceback types typing unicodedata unittest uuid zlib"""
+statistics secrets string struct textwrap threading time traceback types typing unicodedata unittest uuid zlib zoneinfo"""
 
 
-def main(control_fd: int, level: str, new_root: str) -> None:
+def main(control_fd: int, level: str) -> None:
     """Entry point of the zygote's process."""
     for name in WARM.split():
         __import__(name)
@@ -29,21 +31,26 @@ def main(control_fd: int, level: str, new_root: str) -> None:
     sys.path[:] = [path for path in sys.path if path.startswith(sys.base_prefix)]
     control = socket.socket(fileno=control_fd)
     pid_namespace = -1
+    first_run = (os.getpid() & 0xFFFF) << 12  # another zygote's runs have other user ids, as far as they go
     try:
+        calls = SystemCallFilter()
         if level == "namespace":
-            pid_namespace = jail.enter_namespaces(new_root, visible_paths())
+            pid_namespace = jail.enter_namespaces(visible_paths())
+        elif landlock.abi():
+            jail.prctl(jail.PR_SET_NO_NEW_PRIVS, 1)
+            landlock.restrict(visible_paths())
     except OSError as error:
         control.send(json.dumps({"failed": str(error)}).encode())
         return
     control.send(json.dumps({"ready": level}).encode())
     gc.collect()
     gc.freeze()
-    Zygote(control, pid_namespace).serve()
+    Zygote(control, pid_namespace, calls, first_run).serve()
 
 
 def visible_paths() -> list[str]:
     """What Python needs on disk: its own standard library and the system's shared libraries."""
-    paths = ["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/dev/null", "/dev/urandom", "/dev/zero"]
+    paths = ["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/share/zoneinfo", "/dev/null", "/dev/urandom", "/dev/zero"]
     prefix = os.path.realpath(sys.base_prefix)
     library = os.path.dirname(os.path.realpath(os.__file__))
     paths += [path for path in (library,) if not path.startswith(("/usr/lib/", "/lib/"))]
@@ -52,11 +59,21 @@ def visible_paths() -> list[str]:
     return [path for path in paths if os.path.lexists(path)]
 
 
+ROLES: dict[str, Callable[..., None]] = {
+    "workflow": workflow.run,
+    "candidate": candidate.serve,
+    "judge": judge.run,
+    "canary": canary.run,
+}
+
+
 class Zygote:
     """Forks on request and reports who ended."""
 
-    def __init__(self, control: socket.socket, pid_namespace: int) -> None:
+    def __init__(self, control: socket.socket, pid_namespace: int, calls: SystemCallFilter, first_run: int) -> None:
         self.control = control
+        self.calls = calls
+        self.first_run = first_run
         self.pid_namespace = pid_namespace
         """Descriptor of the zygote's own pid namespace; -1 on level process."""
         self.running: dict[int, tuple[int, int]] = {}
@@ -69,7 +86,7 @@ class Zygote:
         while True:
             for fd, _ in self.poll.poll():
                 if fd == self.control.fileno():
-                    data, fds, _, _ = socket.recv_fds(self.control, 65536, 4)
+                    data, fds, _, _ = socket.recv_fds(self.control, 65536, 8)
                     if not data:
                         os._exit(0)
                     self.spawn(json.loads(data), fds)
@@ -79,24 +96,33 @@ class Zygote:
     def spawn(self, request: dict[str, Any], fds: list[int]) -> None:
         """Forks the process for one run."""
         try:
-            if self.pid_namespace >= 0:
-                jail.unshare(jail.CLONE_NEWPID)
-            pid = os.fork()
+            pid = self.fork()
         except OSError as error:
             self.control.send(json.dumps({"id": request["id"], "failed": str(error)}).encode())
             for fd in fds:
                 os.close(fd)
             return
         if pid == 0:
-            run_child(self.pid_namespace >= 0, request, fds)
-        if self.pid_namespace >= 0:
-            jail.setns(self.pid_namespace, jail.CLONE_NEWPID)
+            self.run_child(request, fds)
         for fd in fds:
             os.close(fd)
         pidfd = os.pidfd_open(pid)
         self.running[pidfd] = (request["id"], pid)
         self.poll.register(pidfd, select.EPOLLIN)
         socket.send_fds(self.control, [json.dumps({"id": request["id"], "pid": pid}).encode()], [pidfd])
+
+    def fork(self) -> int:
+        """fork(2), on level namespace into a pid namespace of the child's own. Raises OSError."""
+        if self.pid_namespace < 0:
+            return os.fork()
+        jail.unshare(jail.CLONE_NEWPID)
+        pid = -1
+        try:
+            pid = os.fork()
+        finally:
+            if pid != 0:
+                jail.setns(self.pid_namespace, jail.CLONE_NEWPID)
+        return pid
 
     def reap(self, pidfd: int) -> None:
         """Collects an ended process and tells the host."""
@@ -106,29 +132,24 @@ class Zygote:
         status = os.waitpid(pid, 0)[1]
         self.control.send(json.dumps({"id": number, "exited": os.waitstatus_to_exitcode(status)}).encode())
 
-
-def run_child(jailed: bool, request: dict[str, Any], fds: list[int]) -> None:
-    """Closes the remaining doors, then plays the role. Never returns."""
-    code = 1
-    try:
-        null = os.open("/dev/null", os.O_RDWR)
-        high = [os.dup2(fd, 200 + index, inheritable=False) for index, fd in enumerate(fds)]
-        for number in range(3):
-            os.dup2(null, number)
-        keep = [os.dup2(fd, 3 + index, inheritable=False) for index, fd in enumerate(high)]
-        os.closerange(3 + len(keep), 4096)
-        if jailed:
-            jail.private_tmp(16)
-        os.setsid()
-        jail.drop_privileges()
-        jail.set_limits(request["limits"])
-        jail.install_seccomp()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        sockets = [socket.socket(fileno=fd) for fd in keep]
-        role = {"workflow": workflow.run, "candidate": candidate.serve, "judge": judge.run, "canary": canary.run}[request["role"]]
-        role(*sockets)
-        code = 0
-    except BaseException:
+    def run_child(self, request: dict[str, Any], fds: list[int]) -> None:
+        """Closes the remaining doors, then plays the role. Never returns."""
         code = 1
-    finally:
-        os._exit(code)
+        try:
+            null = os.open("/dev/null", os.O_RDWR)
+            high = [os.dup2(fd, 200 + index, inheritable=False) for index, fd in enumerate(fds)]
+            for number in range(3):
+                os.dup2(null, number)
+            keep = [os.dup2(fd, 3 + index, inheritable=False) for index, fd in enumerate(high)]
+            os.closerange(3 + len(keep), 1 << 20)
+            if self.pid_namespace >= 0:
+                jail.private_tmp(16)
+            os.setsid()
+            threads = jail.drop_privileges(self.first_run + request["id"] % 4096)
+            jail.set_limits(request["limits"], threads)
+            self.calls.install()
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            ROLES[request["role"]](*[socket.socket(fileno=fd) for fd in keep])
+            code = 0
+        finally:
+            os._exit(code)
