@@ -18,6 +18,7 @@ import ray
 
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings
+from rollout.weights_gate import WeightsGate
 
 MAX_SEQUENCES = 256
 """Sequences that one CPU engine decodes at once."""
@@ -91,6 +92,7 @@ class PolicyEngine:
         self._tokenizer = AutoTokenizer.from_pretrained(policy)
         self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_args(policy, model, rollout, device)))
         self._version = 0
+        self._gate = WeightsGate()
         self._requests = 0
 
     async def ready(self) -> list[int]:
@@ -123,22 +125,31 @@ class PolicyEngine:
         if len(prompt_ids) > longest:
             raise ValueError(f"A prompt has {len(prompt_ids)} tokens, more than model.max_prompt_tokens={longest}: raise that setting.")
         self._requests += 1
-        version = self._version
         final = None
-        async for output in self._llm.generate({"prompt_token_ids": list(prompt_ids)}, params, f"r{self._requests}"):
-            final = output
+        async with self._gate.sampling():
+            version = self._version
+            async for output in self._llm.generate({"prompt_token_ids": list(prompt_ids)}, params, f"r{self._requests}"):
+                final = output
         assert final is not None
         texts = self._tokenizer.batch_decode([list(one.token_ids) for one in final.outputs], skip_special_tokens=True)
         completions = [_completion(one, text, version) for one, text in zip(final.outputs, texts, strict=True)]
         return completions * n if greedy else completions
 
     async def publish(self, version: int, weights: Sequence[tuple[str, Any]]) -> int:
-        """Loads ``weights`` (HF names) into the running engine and forgets the prefixes computed with the old ones."""
+        """Loads ``weights`` (HF names) into the running engine and forgets the prefixes computed with the old ones.
+
+        Requests in flight end with the old weights first.
+
+        Raises:
+            RuntimeError: the old prefixes cannot be dropped, so that the engine is of no use any more.
+        """
         # A function travels to the engine's process by pickle, tensors and all; plain arguments would lose the tensors' type.
         reload: Any = partial(_reload, weights=[(name, tensor.clone()) for name, tensor in weights])
-        await self._llm.collective_rpc(reload)
-        await self._llm.reset_prefix_cache()
-        self._version = version
+        async with self._gate.updating():
+            await self._llm.collective_rpc(reload)
+            if not await self._llm.reset_prefix_cache():
+                raise RuntimeError(f"vLLM keeps prefixes computed with version {self._version} while version {version} is published.")
+            self._version = version
         return version
 
     async def close(self) -> None:
