@@ -11,6 +11,7 @@ import struct
 from typing import Any
 
 libc = ctypes.CDLL(None, use_errno=True)
+_with_gil = ctypes.PyDLL(None, use_errno=True)
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = (
     0x00020000,
@@ -55,6 +56,17 @@ def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> No
 def prctl(option: int, value: int) -> None:
     """prctl(2) with one argument. Raises OSError."""
     _check(libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), f"prctl {option}")
+
+
+def fork() -> int:
+    """fork(2) without Python's hooks, which prepare for threads and reseed ``random``: the zygote has no threads, and roles seed.
+
+    Each page that the hooks touch would be copied for each run. Raises OSError.
+    """
+    pid = _with_gil.fork()
+    if pid < 0:
+        raise OSError(ctypes.get_errno(), "fork")
+    return pid
 
 
 def enter_namespaces(visible: list[str]) -> int:

