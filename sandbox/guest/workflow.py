@@ -2,12 +2,17 @@
 
 import asyncio
 import builtins
+import math
 import random
+import select
 import socket
+from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 from sandbox.guest.frames import HEADER, FrameError, body_length, decode_body, encode_frame, receive
+
+T = TypeVar("T")
 
 
 class OperatorError(Exception):
@@ -53,19 +58,44 @@ def _object(value: Any) -> Any:
     return SimpleNamespace(**value) if isinstance(value, dict) else value
 
 
-class Channel:
-    """Sends operator calls and hands replies to the calls that wait for them.
+class Loop(asyncio.BaseEventLoop):
+    """asyncio's own loop, waiting for one socket and nothing else.
 
-    On the bare socket: streams and transports cost every run more than all else here together.
+    A selector loop, its self-pipe and its streams cost every run more pages, copied after the fork, than all else here.
     """
 
-    def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, sock: socket.socket, on_readable: Callable[[], bool]) -> None:
+        super().__init__()
+        self._selector = self  # BaseEventLoop asks its selector for events, then hands them to _process_events
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+        self._on_readable = on_readable
+
+    def select(self, timeout: float | None) -> bool:
+        """True where the socket has something to read; waits up to ``timeout`` seconds for it, None: for ever."""
+        return bool(self._poll.poll(None if timeout is None else math.ceil(timeout * 1000)))
+
+    def _process_events(self, event_list: bool) -> None:
+        if event_list and not self._on_readable():
+            self._poll = select.poll()  # closed: only timers are left to wait for
+
+    def _write_to_self(self) -> None:
+        """Nothing to wake: a workflow has one thread."""
+
+
+class Channel:
+    """Sends operator calls and hands replies to the calls that wait for them."""
+
+    def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._loop = loop
+        self._loop = Loop(sock, self._on_readable)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._next = 0
         self._received = bytearray()
-        loop.add_reader(sock.fileno(), self._on_readable)
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """The coroutine's result. The loop is left as it is: the process ends, and closing it would only cost time."""
+        return self._loop.run_until_complete(coroutine)
 
     def stub(self, name: str) -> Any:
         """The coroutine function that stands for one operator."""
@@ -87,31 +117,22 @@ class Channel:
 
     def write(self, data: bytes) -> None:
         """Sends a frame, whole; waits where the host has not read the ones before."""
-        self._sock.setblocking(True)
-        try:
-            self._sock.sendall(data)
-        finally:
-            self._sock.setblocking(False)
+        self._sock.sendall(data)
 
-    def _on_readable(self) -> None:
-        """Hands out the replies that have come in."""
-        try:
-            piece = self._sock.recv(1 << 18)
-        except BlockingIOError:
-            return
-        except OSError:
-            piece = b""
+    def _on_readable(self) -> bool:
+        """Hands out the replies that have come in; False where the host closed."""
+        piece = self._sock.recv(1 << 18)
         if not piece:
-            self._loop.remove_reader(self._sock.fileno())
-            return
+            return False
         self._received += piece
         while len(self._received) >= HEADER.size:
             end = HEADER.size + body_length(bytes(self._received[: HEADER.size]))
             if len(self._received) < end:
-                return
+                break
             reply = decode_body(bytes(self._received[HEADER.size : end]))
             del self._received[:end]
             self._settle(reply)
+        return True
 
     def _settle(self, reply: dict[str, Any]) -> None:
         future = self._waiting.pop(reply["id"], None)
@@ -145,17 +166,12 @@ async def _call(channel: Channel, start: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(sock: socket.socket) -> None:
-    """Reads the start frame, runs the workflow, sends one finish frame.
-
-    The loop is left as it is: the process ends, and closing in good order would only cost time.
-    """
+    """Reads the start frame, runs the workflow, sends one finish frame."""
     start = receive(sock)
     assert start is not None
     random.seed(start["seed"])  # a rerun repeats
-    sock.setblocking(False)
-    loop = asyncio.new_event_loop()
-    channel = Channel(sock, loop)
-    finish = loop.run_until_complete(_call(channel, start))
+    channel = Channel(sock)
+    finish = channel.run(_call(channel, start))
     try:
         channel.write(encode_frame({"finish": finish}))
     except FrameError as error:
