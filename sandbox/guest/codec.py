@@ -134,8 +134,8 @@ def _decode(data: Any, depth: int, budget: list[int]) -> Any:
     if tag in _BUILD:
         return _BUILD[tag](_decode(item, depth - 1, budget) for item in _exact(payload, list))
     if tag == "d":
-        pairs = [(_decode(pair[0], depth - 1, budget), _decode(pair[1], depth - 1, budget)) for pair in _exact(payload, list)]
-        return dict(pairs)
+        pairs = [_exact(pair, list) for pair in _exact(payload, list)]
+        return {_decode(key, depth - 1, budget): _decode(item, depth - 1, budget) for key, item in pairs}
     if tag == "o":
         return Opaque(_exact(payload, str)[:80])
     raise CodecError("unknown tag")
@@ -171,6 +171,14 @@ def mirror(original: Any, after: Any) -> None:
                 mirror(mine, theirs)
                 after[index] = mine
         original[:] = after
-    elif (type(original) is dict and type(after) is dict) or (type(original) is set and type(after) is set):
+    elif type(original) is dict and type(after) is dict:
+        for key, theirs in after.items():
+            mine = original.get(key)
+            if type(mine) in _MUTABLE and type(mine) is type(theirs):
+                mirror(mine, theirs)
+                after[key] = mine
+        original.clear()
+        original.update(after)
+    elif type(original) is set and type(after) is set:
         original.clear()
         original.update(after)
