@@ -109,9 +109,9 @@ def attend(
 
     def scaled(query: torch.Tensor, places: torch.Tensor, **mask: Any) -> torch.Tensor:
         keys, values = take(key_NHD, places), take(value_NHD, places)
-        repeats = query.shape[1] // keys.shape[1]
-        keys, values = keys.repeat_interleave(repeats, dim=1), values.repeat_interleave(repeats, dim=1)
-        return F.scaled_dot_product_attention(query, keys, values, dropout_p=dropout, scale=scaling, **mask).transpose(1, 2)
+        grouped = query.shape[1] != keys.shape[1]
+        output = F.scaled_dot_product_attention(query, keys, values, dropout_p=dropout, scale=scaling, enable_gqa=grouped, **mask)
+        return output.transpose(1, 2)
 
     prompts_GPHD = scaled(take(query_NHD, rows.prompt_places_GP), rows.prompt_places_GP, is_causal=True)
     responses_BTHD = scaled(take(query_NHD, rows.response_places_BT), rows.key_places_BL, attn_mask=rows.key_bias_B1TL.to(query.dtype))
