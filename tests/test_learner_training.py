@@ -30,15 +30,33 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def learner(folder):
+def shared_learner(folder, tmp_path_factory):
+    """One learner for all tests, with the weights that it started from in a checkpoint."""
     temp = start_ray(RunSettings())
     learner = Learner(folder, LearnerSettings(ranks=1), device="cpu", seed=0)
+    start = tmp_path_factory.mktemp("checkpoints") / "start"
+
+    async def begin() -> None:
+        await learner.start()
+        await learner.configure_optimizer(FAST, 1)
+        await learner.save(start)
+
     try:
-        asyncio.run(learner.start())
-        yield learner
+        asyncio.run(begin())
+        yield learner, start
     finally:
         asyncio.run(learner.close())
         stop_ray(temp)
+
+
+@pytest.fixture
+async def learner(shared_learner) -> Learner:
+    """The shared learner as it started, whatever the tests before did to it."""
+    learner, start = shared_learner
+    torch.manual_seed(0)
+    await learner.configure_optimizer(FAST, 1)
+    await learner.load(start)
+    return learner
 
 
 def random_rows(count: int, *, siblings: int = 1, seed: int = 0) -> TokenRows:
