@@ -1,0 +1,126 @@
+"""The pool of sandboxes under Ray: retries elsewhere, bounded work in flight, nothing left behind."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import psutil
+import pytest
+import ray
+
+from sandbox.pool import SandboxPool
+from sandbox.settings import SandboxSettings
+from tests.scripted_endpoint import Endpoint, completion, endpoint, error
+from tests.test_sandbox_runs import PROBLEM, raw
+from trainer.cluster import start_ray, stop_ray
+from trainer.settings import RunSettings
+from workflow.outcome import Outcome
+from workflow.settings import WorkerSettings
+
+pytestmark = pytest.mark.slow
+
+RIGHT = completion("def f(xs):\n    return sum(xs)")
+GENERATE = raw("return await self.generate(problem)")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def a_ray_of_our_own() -> Iterator[None]:
+    folder = start_ray(RunSettings())
+    yield
+    stop_ray(folder)
+
+
+@asynccontextmanager
+async def pool(settings: SandboxSettings, *script: bytes, delay_s: float = 0.0) -> AsyncIterator[tuple[SandboxPool, Endpoint]]:
+    worker = WorkerSettings(model="scripted-worker", max_retries=0)
+    async with endpoint(*(script or (RIGHT,)), delay_s=delay_s) as scripted:
+        one = SandboxPool(settings, worker, scripted.base_url)
+        await one.start()
+        try:
+            yield one, scripted
+        finally:
+            await one.close()
+
+
+async def reached(scripted: Endpoint, requests: int) -> None:
+    async with asyncio.timeout(30):
+        while scripted.open_requests < requests:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_run_whose_actor_is_killed_is_run_again_and_succeeds():
+    async with pool(SandboxSettings(actors=2), delay_s=1.0) as (sandboxes, scripted):
+        running = asyncio.ensure_future(sandboxes.run(GENERATE, PROBLEM, 1))
+        await reached(scripted, 1)
+        for index, load in enumerate(sandboxes._load):
+            if load:
+                ray.kill(sandboxes._actors[index], no_restart=False)
+        run = await running
+        assert run.outcome is Outcome.PASSED and len(scripted.requests) == 2
+        again = await asyncio.gather(*(sandboxes.run(GENERATE, PROBLEM, seed) for seed in range(2, 8)))
+        assert {run.outcome for run in again} == {Outcome.PASSED}
+
+
+async def test_a_dead_endpoint_is_an_infrastructure_error_after_all_retries():
+    async with pool(SandboxSettings(actors=2, retries=2), error(500)) as (sandboxes, scripted):
+        run = await sandboxes.run(GENERATE, PROBLEM, 1)
+        assert run.outcome is Outcome.INFRA_ERROR and run.verdict is None and run.execution.error
+        assert len(scripted.requests) == 3
+
+
+async def test_a_workflows_own_failure_is_not_retried():
+    async with pool(SandboxSettings(actors=2)) as (sandboxes, scripted):
+        run = await sandboxes.run(raw("await self.generate(problem)\nraise ValueError('mine')"), PROBLEM, 1)
+        assert run.outcome is Outcome.CRASHED and "mine" in run.execution.error and len(scripted.requests) == 1
+
+
+async def test_no_more_runs_are_in_flight_than_there_are_slots():
+    async with pool(SandboxSettings(actors=2, slots_per_actor=3), delay_s=0.3) as (sandboxes, scripted):
+        runs = await asyncio.gather(*(sandboxes.run(GENERATE, PROBLEM, seed) for seed in range(20)))
+        assert {run.outcome for run in runs} == {Outcome.PASSED} and scripted.most_open_requests == 6
+
+
+async def test_a_cancelled_run_gives_its_slot_back_and_ends_in_its_actor():
+    async with pool(SandboxSettings(actors=1, slots_per_actor=1), delay_s=20.0) as (sandboxes, scripted):
+        running = asyncio.ensure_future(sandboxes.run(GENERATE, PROBLEM, 1))
+        await reached(scripted, 1)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        async with asyncio.timeout(10):
+            while not scripted.given_up:
+                await asyncio.sleep(0.02)
+        scripted.delay_s = 0.0
+        assert (await sandboxes.run(GENERATE, PROBLEM, 2)).outcome is Outcome.PASSED
+
+
+async def test_answers_are_judged_without_a_run():
+    async with pool(SandboxSettings(actors=1)) as (sandboxes, scripted):
+        right, wrong = await asyncio.gather(
+            sandboxes.judge(PROBLEM, "def f(xs):\n    return sum(xs)"), sandboxes.judge(PROBLEM, "def f(xs):\n    return 0")
+        )
+        assert (right.outcome, wrong.outcome) == (Outcome.PASSED, Outcome.WRONG_ANSWER) and not scripted.requests
+        assert right.isolation == sandboxes.level
+
+
+async def test_a_closed_pool_leaves_no_box():
+    async with pool(SandboxSettings(actors=2)) as (sandboxes, _):
+        await sandboxes.run(GENERATE, PROBLEM, 1)
+        assert boxes()
+    deadline = time.monotonic() + 10
+    while boxes() and time.monotonic() < deadline:
+        await asyncio.sleep(0.05)
+    assert not boxes()
+
+
+def boxes() -> list[int]:
+    """Zygotes below this process, Ray's workers included."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if any("sandbox.guest.zygote" in part for part in process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+        except psutil.NoSuchProcess:
+            continue
+    return found
