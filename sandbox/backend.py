@@ -5,10 +5,10 @@ level at start by canaries, and the level goes into every record.
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -47,11 +47,16 @@ class Backend(Protocol):
 class ZygoteBackend:
     """Jail once, fork many: a zygote exec'ed clean, a fresh forked process per run."""
 
-    def __init__(self, settings: SandboxSettings) -> None:
+    def __init__(self, settings: SandboxSettings, levels: Sequence[str] = LEVELS) -> None:
+        """
+        Args:
+            levels: those to try, weakest first; a test or a benchmark names one.
+        """
         self.level = ""
+        self._levels = levels
         self._min_level = settings.min_level
         self._limits = settings.limits
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._next = 0
         self._spawning: dict[int, asyncio.Future[Process]] = {}
@@ -60,7 +65,7 @@ class ZygoteBackend:
 
     async def start(self) -> None:
         reasons: list[str] = []
-        for level in reversed(LEVELS):
+        for level in reversed(self._levels):
             if LEVELS.index(level) < LEVELS.index(self._min_level):
                 break
             try:
@@ -83,14 +88,14 @@ class ZygoteBackend:
         ours.setblocking(False)
         code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from sandbox.guest.zygote import main; "
         code += f"main({theirs.fileno()}, {level!r})"
-        self._process = await asyncio.create_subprocess_exec(
-            os.path.realpath(sys.executable),
-            *("-s", "-P", "-S", "-B", "-c", code),  # as -I, but the hash seed is read: sets have the same order in every box
+        # Options as -I sets them, but the hash seed is read: sets have the same order in every box.
+        self._process = subprocess.Popen(
+            [os.path.realpath(sys.executable), *("-s", "-P", "-S", "-B", "-c"), code],
             env={"MALLOC_ARENA_MAX": "1", "PYTHONHASHSEED": "0"},
             pass_fds=[theirs.fileno()],
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             start_new_session=True,
             cwd="/",
         )
@@ -102,7 +107,7 @@ class ZygoteBackend:
         message = json.loads(hello) if hello else {"failed": "the zygote died at start"}
         if "failed" in message:
             ours.close()
-            await self._process.wait()
+            await self._reap()
             raise BackendError(message["failed"])
         self._control = ours
         self.level = level
@@ -197,9 +202,8 @@ class ZygoteBackend:
             asyncio.get_running_loop().remove_reader(self._control.fileno())
             self._control.close()
             self._control = None
-        if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+        if self._process is not None:
+            self._process.kill()
         for future in self._spawning.values():
             if not future.done():
                 future.set_exception(BackendError("the zygote died"))
@@ -218,5 +222,9 @@ class ZygoteBackend:
 
     async def close(self) -> None:
         self._stop_zygote()
+        await self._reap()
+
+    async def _reap(self) -> None:
         if self._process is not None:
-            await self._process.wait()
+            self._process.kill()
+            await asyncio.to_thread(self._process.wait)

@@ -1,7 +1,9 @@
 """The split judge: verdicts that a candidate cannot forge."""
 
+import asyncio
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,8 @@ FORGERIES = {
     "patched builtins": "import builtins\nbuiltins.AssertionError = Exception\nbuiltins.sum = lambda x: 0\ndef f(xs): return -1",
     "writes frames itself": "import os, json, struct\ndef f(xs):\n    b = json.dumps({'done': 4}).encode()\n"
     "    for fd in (3, 4):\n        try: os.write(fd, struct.pack('>I', len(b)) + b)\n        except OSError: pass\n    return -1",
+    "stops the test's loop": "def f(xs): raise StopIteration",
+    "permissive handle": "class E:\n    def __getattr__(self, n): return lambda *a: True\ndef f(xs): return E()",
     "walks the frames": "import sys\ndef f(xs):\n    fr = sys._getframe()\n    while fr:\n        for v in fr.f_locals.values():\n"
     "            if isinstance(v, list) and v and isinstance(v[0], bool): v[:] = [True] * len(v)\n        fr = fr.f_back\n    return -1",
 }
@@ -95,6 +99,79 @@ async def test_a_failure_names_its_test_and_what_came_back():
     assert "assert f([1, 2]) == 3" in message and "returned 7" in message
 
 
+async def test_a_stop_iteration_of_the_solution_does_not_end_a_tests_loop_early():
+    tests = ("assert all(map(lambda n: f(n) == n, [1, 2, 3]))", "assert sum(1 for n in map(f, [1, 2])) == 2")
+    result = await verdict("def f(n):\n    raise StopIteration", tests)
+    assert result.passed == (False, False)
+
+
+async def test_an_object_of_the_solutions_own_type_is_neither_true_nor_equal_nor_different():
+    tests = ("assert f(1)", "assert f(1) != 3", "assert not f(1)", "assert f(1) in [1, 2]", "assert f(1) == f(1)")
+    result = await verdict("class E:\n    pass\ndef f(x):\n    return E()", tests)
+    assert not any(result.passed)
+
+
+async def test_standard_containers_equal_the_builtin_value_that_they_hold():
+    tests = (
+        "assert f('counter') == {'a': 2, 'b': 1}",
+        "assert f('default') == {1: [2]}",
+        "assert f('tuple') == (1, 2)",
+        "assert f('enum') == 3 and f('ordered') == {1: 2}",
+    )
+    source = """from collections import Counter, OrderedDict, defaultdict, namedtuple
+from enum import IntEnum
+Pair = namedtuple('Pair', 'x y')
+class Level(IntEnum):
+    HIGH = 3
+def f(kind):
+    lists = defaultdict(list)
+    lists[1].append(2)
+    made = {'counter': Counter('aab'), 'default': lists, 'tuple': Pair(1, 2), 'enum': Level.HIGH, 'ordered': OrderedDict({1: 2})}
+    return made[kind]
+"""
+    assert (await verdict(source, tests)).passed == (True,) * 4
+
+
+async def test_huge_values_cross_and_are_shown_short():
+    right = await verdict("def f(n):\n    return 7 ** n", ("assert f(20_000) == 7 ** 20_000",))
+    assert right.outcome is Outcome.PASSED
+    wrong = await verdict("def f(n):\n    return [7 ** n] * 1000", ("assert f(9_000) == 1",))
+    assert wrong.outcome is Outcome.WRONG_ANSWER and len(wrong.failures[0]) <= 400
+
+
+async def test_a_value_too_large_or_too_deep_fails_its_test_alone():
+    source = "def f(n):\n    if n == 1: return 'x' * (1 << 24)\n    deep = []\n    for _ in range(n): deep = [deep]\n    return deep"
+    result = await verdict(source, ("assert f(1) == 1", "assert f(5000) == 1", "assert f(2) == [[[]]]"))
+    assert result.passed == (False, False, True)
+
+
+async def test_values_that_are_slow_to_compare_end_at_the_deadline_as_wrong():
+    source = "def f(n):\n    return {i * (2**61 - 1) for i in range(100_000)}"
+    result = await verdict(source, ("assert f(1) == 1",), wall_s=1.0)
+    assert result.outcome is Outcome.WRONG_ANSWER and result.wall_s < 3
+
+
+async def test_an_argument_changed_deep_inside_is_seen_by_the_test():
+    tests = ("inner = [2]\nouter = [1, inner]\nf(outer)\nassert outer == [1, [2, 3], 4] and inner == [2, 3]",)
+    assert (await verdict("def f(xs):\n    xs[1].append(3)\n    xs.append(4)", tests)).outcome is Outcome.PASSED
+
+
+async def test_a_broken_test_set_up_is_no_fault_of_the_solution():
+    problem = Problem("t/0", "q", "f", (), TESTS, test_setup="raise RuntimeError('the task set is broken')")
+    async with Sandbox(SandboxSettings(), worker=None) as sandbox:  # type: ignore[arg-type]
+        assert (await sandbox.judge(problem, "def f(xs):\n    return sum(xs)")).outcome is Outcome.INFRA_ERROR
+
+
+async def test_equal_answers_are_judged_once_and_infrastructure_errors_are_not_kept():
+    problem = Problem("t/0", "q", "f", (), TESTS)
+    async with Sandbox(SandboxSettings(), worker=None) as sandbox:  # type: ignore[arg-type]
+        first, second = await asyncio.gather(*(sandbox.judge(problem, "def f(xs):\n    return sum(xs)") for _ in range(2)))
+        assert first is second is await sandbox.judge(problem, "def f(xs):\n    return sum(xs)")
+        broken = replace(problem, test_setup="raise RuntimeError")
+        assert (await sandbox.judge(broken, "def f(xs): return 0")).outcome is Outcome.INFRA_ERROR
+        assert await sandbox.judge(broken, "def f(xs): return 0") is not await sandbox.judge(broken, "def f(xs): return 0")
+
+
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
     lambda inner: st.lists(inner) | st.tuples(inner) | st.dictionaries(st.text(), inner),
@@ -130,7 +207,8 @@ def humaneval() -> list[Problem]:
 async def test_every_humaneval_reference_passes_and_none_fails():
     problems = humaneval()
     async with Sandbox(SandboxSettings(), worker=None) as sandbox:  # type: ignore[arg-type]
-        right = [await sandbox.judge(problem, problem.reference or "") for problem in problems]
-        wrong = [await sandbox.judge(problem, f"def {problem.entry_point}(*args, **kwargs):\n    return None") for problem in problems]
+        right = await asyncio.gather(*(sandbox.judge(problem, problem.reference or "") for problem in problems))
+        nothing = "def {}(*args, **kwargs):\n    return None"
+        wrong = await asyncio.gather(*(sandbox.judge(problem, nothing.format(problem.entry_point)) for problem in problems))
     assert [p.id for p, v in zip(problems, right, strict=True) if v.outcome is not Outcome.PASSED] == []
     assert [p.id for p, v in zip(problems, wrong, strict=True) if v.outcome is not Outcome.WRONG_ANSWER] == []

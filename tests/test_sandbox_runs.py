@@ -7,36 +7,12 @@ import os
 import psutil
 import pytest
 
+from sandbox.backend import ZygoteBackend
 from sandbox.records import Execution
 from sandbox.sandbox import Sandbox
 from sandbox.settings import BudgetSettings, LimitSettings, SandboxSettings
+from tests.sandbox_parts import PROBLEM, ScriptedWorker, raw
 from workflow.outcome import Outcome
-from workflow.problem import Problem
-from workflow.program import Workflow
-from workflow.worker import Reply, WorkerError
-
-PROBLEM = Problem("t/0", "Write f(xs) that adds.", "f", ("assert f([1, 2]) == 3",), ("assert f([4, 5]) == 9",))
-ANSWER = "```python\ndef f(xs):\n    return sum(xs)\n```"
-
-
-class ScriptedWorker:
-    def __init__(self, text: str = ANSWER, *, fails: bool = False, latency_s: float = 0.0) -> None:
-        self.text, self.fails, self.latency_s = text, fails, latency_s
-        self.seeds: list[tuple[int, int]] = []
-
-    async def complete(self, messages, *, seed, ordinal=0, temperature=None, max_tokens=None):
-        self.seeds.append((seed, ordinal))
-        await asyncio.sleep(self.latency_s)
-        if self.fails:
-            raise WorkerError("the endpoint is down")
-        return Reply(self.text, 10, 20, 0.001, 0.0)
-
-
-def raw(body: str) -> Workflow:
-    """A workflow past the static checks: the box has to hold by itself."""
-    lines = "\n".join("        " + line for line in body.splitlines())
-    source = f"import os, socket, sys\nclass Workflow:\n    async def __call__(self, problem):\n{lines}\n"
-    return Workflow(source, "raw", (), 0, 0, 0, 3)
 
 
 async def execute(body: str, worker=None, *, limits: LimitSettings | None = None, budget: BudgetSettings | None = None) -> Execution:
@@ -125,19 +101,6 @@ async def test_a_worker_failure_taints_the_run_even_if_the_workflow_catches_it()
     assert (await execute(body, ScriptedWorker(fails=True))).outcome is Outcome.INFRA_ERROR
 
 
-async def test_concurrent_calls_never_exceed_the_budget():
-    worker = ScriptedWorker(latency_s=0.01)
-    body = "import asyncio\ndrafts = await asyncio.gather(*[self.generate(problem) for _ in range(20)], return_exceptions=True)\n"
-    body += "return str(sum(isinstance(draft, str) for draft in drafts))"
-    execution = await execute(body, worker, budget=BudgetSettings(calls=5))
-    assert execution.answer == "5" and len(worker.seeds) == 5
-
-
-async def test_an_exhausted_budget_that_ends_the_run_is_named():
-    body = "while True:\n    await self.generate(problem)"
-    assert (await execute(body, budget=BudgetSettings(calls=3))).outcome is Outcome.BUDGET_EXCEEDED
-
-
 async def test_identical_requests_of_one_run_get_ordinals():
     worker = ScriptedWorker()
     await execute("await self.generate(problem)\nreturn await self.generate(problem)", worker)
@@ -197,3 +160,17 @@ async def test_a_closed_sandbox_leaves_no_process_and_no_descriptor():
     await asyncio.sleep(0.1)
     assert len(os.listdir("/proc/self/fd")) <= before
     assert not [child for child in psutil.Process().children(recursive=True) if "zygote" in " ".join(child.cmdline())]
+
+
+async def test_sixty_four_runs_at_once_lose_none():
+    worker = ScriptedWorker(latency_s=0.05)
+    body = "for _ in range(5):\n    answer = await self.generate(problem)\nreturn answer"
+    async with Sandbox(SandboxSettings(), worker) as sandbox:
+        runs = await asyncio.gather(*(sandbox.run(raw(body), PROBLEM, seed) for seed in range(64)))
+    assert {run.outcome for run in runs} == {Outcome.PASSED} and len(worker.seeds) == 320
+
+
+async def test_a_level_that_is_not_reached_is_refused_in_one_sentence():
+    settings = SandboxSettings(min_level="namespace")
+    with pytest.raises(ValueError, match=r"No sandbox of level 'namespace' or better starts here"):
+        await ZygoteBackend(settings, levels=("process",)).start()

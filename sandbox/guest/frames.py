@@ -10,6 +10,9 @@ HEADER = struct.Struct(">I")
 MAX_FRAME_BYTES = 4 * 2**20
 """Largest frame that either side sends or accepts."""
 
+MAX_DEPTH = 250
+"""Deepest nesting of a message, far from where its reader's own recursion would end."""
+
 
 class FrameError(Exception):
     """The peer sent something that is not a frame, or closed within one."""
@@ -27,14 +30,30 @@ def encode_frame(message: dict[str, Any]) -> bytes:
 
 
 def decode_body(body: bytes) -> dict[str, Any]:
-    """The message in a frame's body. Raises FrameError where it is no JSON object."""
+    """The message in a frame's body. Raises FrameError where it is no JSON object, or too deep."""
     try:
         message = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise FrameError(f"not JSON: {error}") from None
     if not isinstance(message, dict):
         raise FrameError("a frame must hold a JSON object")
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _is_deeper(message, MAX_DEPTH):
+        raise FrameError(f"a message is nested more than {MAX_DEPTH} deep")
     return _well_formed(message) if _SURROGATE.search(body) else message
+
+
+def _is_deeper(value: Any, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit):
+        level = [
+            item
+            for container in level
+            if isinstance(container, dict | list)
+            for item in (container.values() if isinstance(container, dict) else container)
+        ]
+        if not level:
+            return False
+    return True
 
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")

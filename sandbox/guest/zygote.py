@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sandbox.guest import canary, candidate, jail, judge, landlock, workflow
+from sandbox.guest.rehearsal import rehearse
 from sandbox.guest.seccomp import SystemCallFilter
 
 WARM = """abc array asyncio base64 bisect calendar cmath collections collections.abc contextlib copy dataclasses datetime decimal
@@ -28,6 +29,7 @@ def main(control_fd: int, level: str) -> None:
     for name in WARM.split():
         __import__(name)
     os.environ.clear()
+    rehearse()
     sys.path[:] = [path for path in sys.path if path.startswith(sys.base_prefix)]
     control = socket.socket(fileno=control_fd)
     pid_namespace = -1

@@ -1,0 +1,180 @@
+"""Hostile workflows at every level: each tries to get out, to see what is not its own, or to use more than its share."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from sandbox.backend import LEVELS
+from sandbox.guest.landlock import abi
+from sandbox.records import Execution
+from sandbox.settings import LimitSettings, SandboxSettings
+from tests.sandbox_parts import PROBLEM, box, raw
+from workflow.outcome import Outcome
+
+TIGHT = SandboxSettings(limits=LimitSettings(workflow_wall_s=5, cpu_s=1, memory_mib=256))
+LIBC = "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+
+ESCAPES = {
+    "TCP": "socket.socket(socket.AF_INET, socket.SOCK_STREAM)",
+    "UDP": "socket.socket(socket.AF_INET, socket.SOCK_DGRAM)",
+    "IPv6": "socket.socket(socket.AF_INET6, socket.SOCK_STREAM)",
+    "Unix socket": "socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)",
+    "netlink": "socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)",
+    "vsock": "socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)",
+    "name look-up": "socket.create_connection(('localhost', 80), timeout=1)",
+    "fork": "os.fork()",
+    "exec": "os.execv('/bin/sh', ['sh', '-c', 'true'])",
+    "posix_spawn": "os.posix_spawn('/bin/sh', ['sh', '-c', 'true'], {})",
+    "host accounts": "open('/etc/passwd').read()",
+    "way up": "open('../../../../etc/passwd').read()",
+    "process root": "open('/proc/self/root/etc/passwd').read()",
+    "other processes": "os.listdir('/proc/1/fd')",
+    "write to the library": "open(os.path.dirname(os.__file__) + '/canary.py', 'w')",
+    "poisoned cache": "open(os.path.dirname(os.__file__) + '/__pycache__/os.cpython-311.pyc', 'ab')",
+    "device node": "os.mknod('/tmp/disk', 0o60600, os.makedev(254, 0))",
+    "become root": "os.setresuid(12345, 12345, 12345)\nos.setuid(0)",
+    "chroot": "os.chroot('/tmp')",
+    "raise a limit": "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (999, 999))",
+    "namespaces": LIBC + "assert libc.unshare(0x10000000) == 0",
+    "mount": LIBC + "assert libc.mount(b'none', b'/tmp', b'tmpfs', 0, None) == 0",
+    "trace the zygote": LIBC + "assert libc.ptrace(16, os.getppid(), 0, 0) == 0",
+    "undo the death signal": LIBC + "assert libc.prctl(1, 0, 0, 0, 0) == 0",
+    "become traceable": LIBC + "assert libc.prctl(4, 1, 0, 0, 0) == 0",
+    "io_uring": LIBC + "import platform\nassert libc.syscall(425, 4, 0) >= 0",
+    "shared memory": LIBC + "assert libc.shmget(0x1234, 4096, 0o1666) >= 0",
+    "message queue": LIBC + "assert libc.msgget(0x1234, 0o1666) >= 0",
+    "memory file": "os.memfd_create('x')",
+}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_no_way_out_of_the_box(level: str):
+    got_out: dict[str, Execution] = {}
+    async with box(level) as sandbox:
+        for name, attempt in ESCAPES.items():
+            execution = await sandbox.execute(raw(f"{attempt}\nreturn 'out'"), PROBLEM, 1)
+            assert execution.isolation == level
+            if execution.outcome is not Outcome.CRASHED:
+                got_out[name] = execution
+    without_landlock = {"host accounts", "way up", "process root"}
+    assert set(got_out) <= (without_landlock if level == "process" and not abi() else set()), got_out
+
+
+def test_outside_the_box_the_same_attempts_succeed(tmp_path: Path):
+    """The positive control: these are refused by the box, not by the machine."""
+    socket.socket(socket.AF_INET, socket.SOCK_STREAM).close()
+    os.close(os.memfd_create("x"))
+    assert Path("/etc/passwd").read_text()
+    pid = os.posix_spawn("/bin/sh", ["sh", "-c", "true"], {})
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+async def ending(level: str, body: str, settings: SandboxSettings = TIGHT) -> Execution:
+    async with box(level, settings) as sandbox:
+        return await sandbox.execute(raw(body), PROBLEM, 1)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_a_spin_that_blocks_all_signals_ends_at_the_cpu_limit(level: str):
+    execution = await ending(level, "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\nwhile True: pass")
+    assert execution.outcome is Outcome.TIMED_OUT and execution.wall_s < 4, execution
+
+
+async def test_a_process_that_stops_itself_ends_at_its_deadline():
+    settings = SandboxSettings(limits=LimitSettings(workflow_wall_s=0.5))
+    execution = await ending("namespace", "libc = __import__('ctypes').CDLL(None)\nwhile True: libc.pause()", settings)
+    assert execution.outcome is Outcome.TIMED_OUT and execution.wall_s < 2
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_a_bomb_of_threads_stays_within_its_number(level: str):
+    body = "import threading\ngate, count = threading.Event(), 0\nthreading.stack_size(65536)\n"
+    body += "try:\n    while count < 3000:\n        threading.Thread(target=gate.wait, daemon=True).start()\n        count += 1\n"
+    body += "except RuntimeError:\n    pass\ngate.set()\nreturn str(count)"
+    execution = await ending(level, body, SandboxSettings())
+    assert execution.outcome is Outcome.ANSWERED and int(execution.answer or 0) < 512
+
+
+BOMBS = {
+    "memory": "blocks = []\nwhile True: blocks.append(bytearray(1 << 24))",
+    "message of an exception": "raise ValueError('x' * (1 << 30))",
+    "long exception": "raise ValueError('x' * (1 << 27))",
+    "recursion": "sys.setrecursionlimit(10**8)\ndeep = []\nfor _ in range(10**6): deep = [deep]\nrepr(deep)",
+    "segmentation fault": "__import__('ctypes').string_at(0)",
+    "abort": "os.abort()",
+    "answer over the limit": "return 'x' * (1 << 20)",
+    "answer over a frame": "return 'x' * (1 << 24)",
+    "descriptors": "kept = [os.dup(0) for _ in range(10**6)]",
+    "kills itself": "os.kill(os.getpid(), signal.SIGTERM) or os._exit(3)",
+}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_bombs_crash_their_own_run_and_no_other(level: str):
+    async with box(level, TIGHT) as sandbox:
+        for name, body in BOMBS.items():
+            execution = await sandbox.execute(raw(body), PROBLEM, 1)
+            assert execution.outcome is Outcome.CRASHED and len(execution.error) <= 400, (name, execution.outcome)
+        assert (await sandbox.execute(raw("return 'fine'"), PROBLEM, 1)).answer == "fine"
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_a_flood_of_output_goes_nowhere_and_does_not_block(level: str):
+    execution = await ending(level, "for _ in range(2000):\n    print('x' * 65536)\nreturn 'done'", SandboxSettings())
+    assert execution.answer == "done"
+
+
+FILL_DISK = """written = 0
+try:
+    for name in range(10):
+        with open(f'/tmp/{name}', 'wb') as file:
+            for _ in range(8):
+                written += file.write(bytes(1 << 20))
+except OSError:
+    pass
+return str(written)"""
+MANY_NAMES = """count = 0
+try:
+    for count in range(10**5):
+        open(f'/tmp/n{count}', 'w').close()
+except OSError:
+    pass
+return str(count)"""
+
+
+async def test_the_disk_of_a_run_is_small_and_goes_with_it():
+    async with box("namespace") as sandbox:
+        written = (await sandbox.execute(raw(FILL_DISK), PROBLEM, 1)).answer
+        count = (await sandbox.execute(raw(MANY_NAMES), PROBLEM, 1)).answer
+    assert 0 < int(written or 0) <= 16 << 20 and 0 < int(count or 0) < 1100
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_nothing_of_one_run_is_seen_by_the_next(level: str):
+    leave = "import builtins, json\nbuiltins.left = json.left = 1\nsys.modules['left'] = sys\nos.environ['LEFT'] = '1'\nreturn 'left'"
+    look = "import builtins, json\nreturn repr([hasattr(builtins, 'left'), hasattr(json, 'left'), 'left' in sys.modules, dict(os.environ)])"
+    async with box(level) as sandbox:
+        assert (await sandbox.execute(raw(leave), PROBLEM, 1)).answer == "left"
+        assert (await sandbox.execute(raw(look), PROBLEM, 1)).answer == "[False, False, False, {}]"
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_a_run_holds_no_descriptor_but_its_channel(level: str):
+    body = "def stat(n):\n    try:\n        return os.stat(n)\n    except OSError:\n        return None\n"
+    body += "null = os.stat(0).st_rdev\nimport stat as s\n"
+    body += "return repr([n for n in range(1024) if stat(n) and stat(n).st_rdev != null and s.S_ISSOCK(stat(n).st_mode)])"
+    async with box(level) as sandbox:
+        answer = (await sandbox.execute(raw(body), PROBLEM, 1)).answer
+    assert answer is not None and answer.startswith("[3") and len(answer.split(",")) <= 3, answer  # and asyncio's own pair
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_equal_seeds_give_equal_runs_in_any_box(level: str):
+    body = "import random\nreturn repr([random.random(), sorted(map(hash, 'abc')), list({'x', 'y', 'z', 'w'})])"
+    answers = []
+    for _ in range(2):
+        async with box(level) as sandbox:
+            answers += [(await sandbox.execute(raw(body), PROBLEM, seed)).answer for seed in (1, 2)]
+    assert answers[0] == answers[2] and answers[1] == answers[3] and answers[0] != answers[1]
