@@ -11,7 +11,7 @@ STAGES = ("distil", "sft", "grpo", "evaluate")
 
 def problems_between_settings(config: RunSettings) -> list[str]:
     """Everything that does not fit together, machine and files included where they are asked for by name."""
-    checks = (_model, _tasks, _worker, _batch, _stages, _devices)
+    checks = (_model, _tasks, _worker, _teacher, _batch, _stages, _devices)
     return [problem for check in checks for problem in check(config)]
 
 
@@ -42,6 +42,15 @@ def _worker(config: RunSettings) -> Iterator[str]:
             yield f"{name}.base_url={url!r} is not a URL: it must start with http:// or https://, for example http://localhost:8000/v1."
         if url is not None and section.model.startswith("simulated-"):
             yield f"{name}.base_url={url!r} is set, but {name}.model={section.model!r}: set {name}.model to one that it serves."
+
+
+def _teacher(config: RunSettings) -> Iterator[str]:
+    sensible, habit = config.simulated.teacher_sensible, config.simulated.teacher_habit
+    if sensible + habit > 1:
+        yield (
+            f"simulated.teacher_sensible={sensible} and simulated.teacher_habit={habit} are shares of the teacher's replies "
+            "and add up to more than 1: lower one of them."
+        )
 
 
 def _batch(config: RunSettings) -> Iterator[str]:

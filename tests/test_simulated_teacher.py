@@ -7,12 +7,18 @@ import pytest
 
 from workflow.parse import parse_workflow
 from workflow.program import Workflow
+from workflow.settings import SimulatedWorkerSettings
 from workflow.simulated.book import Book, Known
 from workflow.simulated.skill import stream
-from workflow.simulated.teacher import PLANS, SINGLE_CALL, Plan, corpus, sensible_plan, teach
+from workflow.simulated.teacher import HABIT, PLANS, SINGLE_CALL, Plan, corpus, sensible_plan, teach
 from workflow.tasks.nano import nano_problem
 
 BOOK = Book()
+DECLARED = SimulatedWorkerSettings()
+
+
+def shares(sensible: float, habit: float) -> SimulatedWorkerSettings:
+    return SimulatedWorkerSettings(teacher_sensible=sensible, teacher_habit=habit)
 
 
 @cache
@@ -42,7 +48,7 @@ def test_the_set_is_closed_and_of_few_lines() -> None:
 
 def test_a_reply_parses_and_its_reasoning_agrees_with_problem_and_workflow() -> None:
     for index in range(120):
-        reply = teach(known(index), 0.15, stream(index))
+        reply = teach(known(index), DECLARED, stream(index))
         plan_of(reply)
         assert isinstance(parse_workflow(reply), Workflow)
         problem = nano_problem(0, "train", index)
@@ -51,19 +57,20 @@ def test_a_reply_parses_and_its_reasoning_agrees_with_problem_and_workflow() -> 
         assert ("with examples" in reply) == problem.has_examples
 
 
-def test_sensible_replies_come_in_their_share() -> None:
-    fits = [
-        plan_of(teach(known(index), 0.15, stream(index, run))) == sensible_plan(known(index).puzzle.level, known(index).has_examples)
+def test_sensible_and_habitual_replies_come_in_their_shares() -> None:
+    plans = [
+        (plan_of(teach(known(index), DECLARED, stream(index, run))), sensible_plan(known(index).puzzle.level, known(index).has_examples))
         for index in range(120)
         for run in range(20)
     ]
-    expected = 0.15 + 0.85 / 35
-    assert abs(sum(fits) / len(fits) - expected) < 0.035
+    by_chance = 0.60 / 35
+    assert abs(sum(plan == fit for plan, fit in plans) / len(plans) - 0.15 - by_chance) < 0.035
+    assert abs(sum(plan == HABIT for plan, _ in plans) / len(plans) - 0.25 - by_chance) < 0.035
 
 
 def test_always_sensible_replies_fit_level_and_examples() -> None:
     for index in range(60):
-        plan = plan_of(teach(known(index), 1.0, stream(index)))
+        plan = plan_of(teach(known(index), shares(1.0, 0.0), stream(index)))
         level, examples = known(index).puzzle.level, known(index).has_examples
         if level == 1:
             assert plan == SINGLE_CALL
@@ -72,7 +79,7 @@ def test_always_sensible_replies_fit_level_and_examples() -> None:
 
 
 def test_random_replies_cover_the_whole_set() -> None:
-    assert {plan_of(teach(known(0), 0.0, stream(run))).words for run in range(600)} == set(PLANS)
+    assert {plan_of(teach(known(0), shares(0.0, 0.0), stream(run))).words for run in range(600)} == set(PLANS)
 
 
 def test_the_corpus_holds_every_workflow_alone_and_in_traces() -> None:

@@ -49,7 +49,7 @@ class Player:
         rng = stream(self.settings.seed, model, *(part for message in messages for part in message.values()), sample)
         if model == TEACHER_MODEL:
             known = self.book.find(messages[-1]["content"])
-            return UNKNOWN_PROBLEM if known is None else teach(known, self.settings.teacher_sensible, rng)
+            return UNKNOWN_PROBLEM if known is None else teach(known, self.settings, rng)
         job = read_job(messages, self._systems)
         known = self.book.find(job.problem)
         return UNKNOWN_PROBLEM if known is None else self._work(job, known, rng)

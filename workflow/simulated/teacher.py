@@ -1,14 +1,16 @@
 """What the simulated teacher answers: short reasoning and one of a closed set of workflows.
 
 ``teacher_sensible`` of the replies fit the problem: test loops where there are examples, review loops where there are
-none, more rounds at higher levels, a single call where that is enough. The others are drawn at random from the whole
-set, so that imitation alone stays mediocre. Workflows are built from few exact lines, so that the nano policy's
-tokenizer can keep a line in one token.
+none, more rounds at higher levels, a single call where that is enough. ``teacher_habit`` of them are the teacher's
+habit, the same cautious workflow whatever the problem. The others are drawn at random from the whole set. Imitation
+alone, greedy or sampled, stays mediocre, although all that is kept has passed. Workflows are built from few exact
+lines, so that the nano policy's tokenizer can keep a line in one token.
 """
 
 import random
 from dataclasses import dataclass
 
+from workflow.settings import SimulatedWorkerSettings
 from workflow.simulated.book import Known
 from workflow.simulated.nano_puzzle import NanoPuzzle
 from workflow.tasks.steps import VERBS
@@ -82,6 +84,9 @@ _ALWAYS_REVIEW = (
     "        report = await self.review(problem, answer)\n        answer = await self.revise(problem, answer, report.feedback)\n",
 )
 
+HABIT = _plan(_draft(), _test(1), _review(1))
+"""What the teacher writes from habit: everything once, needed or not."""
+
 SINGLE_CALL = Plan("one call", _HEAD + "        return await self.generate(problem)\n")
 
 
@@ -117,10 +122,17 @@ def sensible_plan(level: int, has_examples: bool) -> Plan:
     return (_TESTS if has_examples else _REVIEWS)[min(level, 6) - 1]
 
 
-def teach(known: Known, sensible_share: float, rng: random.Random) -> str:
+def teach(known: Known, settings: SimulatedWorkerSettings, rng: random.Random) -> str:
     """One reply for a problem: reasoning that agrees with the workflow, then the workflow."""
-    sensible = rng.random() < sensible_share
-    plan = sensible_plan(known.puzzle.level, known.has_examples) if sensible else rng.choice(list(PLANS.values()))
+    kinds = ("sensible", "habit", "random")
+    sensible, habit = settings.teacher_sensible, settings.teacher_habit
+    match rng.choices(kinds, (sensible, habit, max(0.0, 1 - sensible - habit)))[0]:
+        case "sensible":
+            plan = sensible_plan(known.puzzle.level, known.has_examples)
+        case "habit":
+            plan = HABIT
+        case _:
+            plan = rng.choice(list(PLANS.values()))
     return trace(_assessment(known), plan)
 
 
