@@ -13,7 +13,7 @@ from workflow.simulated.teacher import corpus
 from workflow.tasks import load_tasks
 
 TRACES = [text for text in corpus() if "```python" in text]
-QUERIES = [problem.query for problem in load_tasks(TaskSettings()).train[:2000]]
+QUERIES = [problem.query for problem in load_tasks(TaskSettings(train_size=600, validation_size=1, test_size=1)).train]
 TOKENIZER = make_tokenizer(corpus() + QUERIES)
 
 

@@ -18,7 +18,7 @@ from trainer.learner import Learner
 from trainer.settings import GRPOSettings, LearnerSettings, OptimizerSettings, RunSettings
 from trainer.token_rows import TokenRows
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 TEXTS = ["Write f(xs) that drops the odd numbers.", "class Workflow:\n    async def __call__(self, problem):\n        return problem"]
 FAST = OptimizerSettings(lr=5e-3, warmup_steps=0)

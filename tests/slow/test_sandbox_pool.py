@@ -18,8 +18,6 @@ from trainer.settings import RunSettings
 from workflow.outcome import Outcome
 from workflow.settings import WorkerSettings
 
-pytestmark = pytest.mark.slow
-
 RIGHT = completion("def f(xs):\n    return sum(xs)")
 GENERATE = raw("return await self.generate(problem)")
 

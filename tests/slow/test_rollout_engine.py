@@ -23,7 +23,7 @@ from workflow.settings import TaskSettings
 from workflow.simulated.teacher import corpus
 from workflow.tasks import load_tasks
 
-pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MODEL = ModelSettings(max_response_tokens=64)
 TOLERANCE = 1e-3
