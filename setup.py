@@ -63,7 +63,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
     packages=PACKAGES,
-    package_data={"conf": ["*.yaml", "*/*.yaml"], "launch.report": ["*.jinja", "*.css"]},
+    package_data={"conf": ["*.yaml", "*/*.yaml"], "workflow.tasks": ["*.json"], "launch.report": ["*.jinja", "*.css"]},
     install_requires=CORE,
     extras_require=EXTRAS,
 )

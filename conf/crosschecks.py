@@ -32,7 +32,7 @@ def _tasks(config: RunSettings) -> Iterator[str]:
     if tasks.name == "jsonl" and tasks.path is None:
         yield "tasks.name='jsonl' needs the file to read: set tasks.path."
     if tasks.name == "nano" and tasks.path is not None:
-        yield f"tasks.path={tasks.path!r} has no meaning for tasks.name='nano': set tasks.name to humaneval or jsonl."
+        yield f"tasks.path={tasks.path!r} has no meaning for tasks.name='nano': set tasks.name to the set that the file holds, or to jsonl."
 
 
 def _worker(config: RunSettings) -> Iterator[str]:

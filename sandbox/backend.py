@@ -129,6 +129,7 @@ class ZygoteBackend:
         if "exited" in message:
             process = self._running.pop(number, None)
             if process is not None and not process.exited.done():
+                process.cpu_s = message["cpu_s"]
                 process.exited.set_result(message["exited"])
             return
         waiting = self._spawning.pop(number, None)

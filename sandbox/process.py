@@ -20,6 +20,8 @@ class Process:
 
     def __init__(self, pid: int, pidfd: int) -> None:
         self.pid = pid
+        self.cpu_s = 0.0
+        """CPU seconds, known once it ended."""
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._pidfd = pidfd
 

@@ -1,8 +1,13 @@
 """What a run in the sandbox leaves behind. Written by the trusted side only."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from workflow.outcome import Outcome
+
+Trust = Literal["parent", "split", "shared"]
+"""Where a verdict was made: ``parent``, compared in the trusted process; ``split``, by tests in a process apart from the
+candidate; ``shared``, by tests in the candidate's own process, with negative controls (never the only reward)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,7 @@ class Verdict:
     """One short message for each failed test, bounded; for public tests it may be shown to a workflow."""
     wall_s: float
     isolation: str
+    trust: Trust = "split"
 
     @property
     def performance(self) -> float:

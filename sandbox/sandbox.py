@@ -13,11 +13,10 @@ from sandbox.backend import Backend, ZygoteBackend
 from sandbox.channel import Channel
 from sandbox.guest.frames import FrameError
 from sandbox.host import WorkflowHost
-from sandbox.judge import judge
+from sandbox.judges import judge
 from sandbox.process import CPU_SIGNALS, BackendError, Process
 from sandbox.records import Execution, Run, Verdict
 from sandbox.settings import SandboxSettings
-from workflow.code import extract_code
 from workflow.operators import OPERATORS
 from workflow.operators.context import TestReport
 from workflow.outcome import Outcome
@@ -66,17 +65,17 @@ class Sandbox:
 
     async def judge(self, problem: Problem, answer: str) -> Verdict:
         """The answer against the hidden tests."""
-        return await self._verdict(answer, problem.entry_point, problem.hidden_tests, problem.test_setup)
+        return await self._verdict(problem, answer, problem.hidden_tests)
 
-    async def _verdict(self, answer: str, entry_point: str, tests: Sequence[str], setup: str) -> Verdict:
+    async def _verdict(self, problem: Problem, answer: str, tests: Sequence[str]) -> Verdict:
         """Judges once per (answer, tests): solutions repeat within a group, and a verdict is a function of both."""
-        key = hashlib.sha256(repr((answer, tuple(tests), setup, entry_point)).encode()).digest()
+        key = hashlib.sha256(repr((answer, tuple(tests), problem.test_setup, problem.entry_point, problem.verifier)).encode()).digest()
         if key in self._verdicts:
             self._verdicts.move_to_end(key)
             return self._verdicts[key]
         judging = self._in_progress.get(key)
         if judging is None:
-            judging = self._in_progress[key] = _Judging(asyncio.ensure_future(self._judged(answer, entry_point, tests, setup)))
+            judging = self._in_progress[key] = _Judging(asyncio.ensure_future(self._judged(problem, answer, tests)))
             judging.task.add_done_callback(lambda done: self._remember(key, done))
         judging.waiting += 1
         try:
@@ -95,12 +94,11 @@ class Sandbox:
             while len(self._verdicts) > self.settings.verdict_cache_entries:
                 self._verdicts.popitem(last=False)
 
-    async def _judged(self, answer: str, entry_point: str, tests: Sequence[str], setup: str) -> Verdict:
-        source = extract_code(answer, entry_point)
+    async def _judged(self, problem: Problem, answer: str, tests: Sequence[str]) -> Verdict:
         async with self._judging:
             tries = 1
             while True:
-                verdict = await judge(self.backend, self.settings.limits, source=source, entry_point=entry_point, tests=tests, setup=setup)
+                verdict = await judge(self.backend, self.settings.limits, problem, answer, tests)
                 if verdict.outcome is not Outcome.INFRA_ERROR or tries == TRIES:
                     return verdict
                 tries += 1
@@ -117,7 +115,7 @@ class Sandbox:
 
     def _host(self, problem: Problem, seed: int) -> WorkflowHost:
         async def run_tests(solution: str, tests: Sequence[str]) -> TestReport:
-            verdict = await self._verdict(solution, problem.entry_point, tests, problem.test_setup)
+            verdict = await self._verdict(problem, solution, tests)
             if verdict.outcome is Outcome.INFRA_ERROR:
                 raise BackendError("; ".join(verdict.failures))
             return TestReport(verdict.outcome is Outcome.PASSED, "\n".join(verdict.failures))

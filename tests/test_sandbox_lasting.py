@@ -24,7 +24,7 @@ def zygote(sandbox: Sandbox) -> psutil.Process:
     return (outer.children() or [outer])[0] if sandbox.backend.level == "namespace" else outer
 
 
-async def settled(condition, seconds: float = 5.0) -> bool:
+async def settled(condition, seconds: float = 30.0) -> bool:
     """True as soon as the condition holds."""
     for _ in range(int(seconds / 0.02)):
         if condition():

@@ -14,8 +14,9 @@ from workflow.problem import Problem
 from workflow.settings import TaskSettings
 from workflow.tasks import load_problems, load_tasks
 from workflow.tasks.files import read_jsonl, split_file_set, write_jsonl
-from workflow.tasks.humaneval import load_humaneval, to_problem
+from workflow.tasks.humaneval import to_problem
 from workflow.tasks.nano import nano_problem
+from workflow.tasks.sources import load_source
 
 SAMPLE = Path(__file__).parent / "data" / "humaneval_sample.jsonl"
 FULL = Path(__file__).parents[1].parent / "shared" / "data" / "humaneval.jsonl.gz"
@@ -38,7 +39,7 @@ def run_tests(problem: Problem, program: str, tests: tuple[str, ...]) -> list[st
 
 @pytest.fixture(scope="module")
 def sample() -> dict[str, Problem]:
-    return {problem.id: problem for problem in load_humaneval(str(SAMPLE))}
+    return {problem.id: problem for problem in load_source("humaneval", str(SAMPLE)).problems}
 
 
 def test_doctests_become_public_asserts(sample: dict[str, Problem]) -> None:
@@ -99,11 +100,11 @@ def test_an_assert_that_tests_nothing_is_dropped() -> None:
 def test_gzipped_and_plain_files_read_alike(tmp_path: Path) -> None:
     packed = tmp_path / "HumanEval.jsonl.gz"
     packed.write_bytes(gzip.compress(SAMPLE.read_bytes()))
-    assert load_humaneval(str(packed)) == load_humaneval(str(SAMPLE))
+    assert load_source("humaneval", str(packed)).problems == load_source("humaneval", str(SAMPLE)).problems
 
 
 def test_problems_survive_writing_and_reading(tmp_path: Path) -> None:
-    problems = [nano_problem(0, "train", index) for index in range(5)] + load_humaneval(str(SAMPLE))
+    problems = [nano_problem(0, "train", index) for index in range(5)] + list(load_source("humaneval", str(SAMPLE)).problems)
     for name in ("set.jsonl", "set.jsonl.gz"):
         write_jsonl(tmp_path / name, problems)
         assert read_jsonl(tmp_path / name) == problems
@@ -155,14 +156,13 @@ def test_jsonl_without_a_path_is_refused() -> None:
 
 
 def test_a_file_of_another_kind_is_refused_with_its_line(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"line 1 is not a HumanEval problem \(no field 'entry_point'\)"):
-        load_humaneval(str(write_rows(tmp_path / "x.jsonl", {"task_id": 1})))
+    with pytest.raises(ValueError, match=r"line 1 is no problem of humaneval \(no field 'entry_point'\)"):
+        load_source("humaneval", str(write_rows(tmp_path / "x.jsonl", {"task_id": 1})))
 
 
 def test_humaneval_offline_says_what_to_download(tmp_path: Path) -> None:
-    code = (
-        "from workflow.tasks.humaneval import load_humaneval\ntry:\n    load_humaneval(None)\nexcept ValueError as error:\n    print(error)"
-    )
+    code = "from workflow.tasks.sources import load_source\n"
+    code += "try:\n    load_source('humaneval', None)\nexcept ValueError as error:\n    print(error)"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=SAMPLE.parents[2]).stdout
     assert "openai/openai_humaneval" in said and "tasks.path" in said and said.count("\n") == 1

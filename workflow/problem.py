@@ -1,18 +1,24 @@
 """The query with its tests: what a task set is made of."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
+
+Verifier = Literal["function", "stdio", "unittest", "number"]
+"""How answers are judged. ``function``: tests are Python snippets that ``assert`` on ``candidate`` (also bound to
+``entry_point``). ``stdio``: tests are JSON objects with the texts ``stdin`` and ``stdout``. ``unittest``: each test is the source
+of a TestCase with one test method, run beside the solution. ``number``: the test is the number that the answer must end on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One query. Tests are Python snippets that ``assert`` on ``candidate`` (also bound to ``entry_point``)."""
+    """One query and how its answers are judged."""
 
     id: str
     """Unique in its task set and stable across runs, for example ``nano/train/17`` or ``HumanEval/3``."""
     query: str
     """The text that the meta-agent and the workers read."""
     entry_point: str
-    """Name of the function that a solution defines."""
+    """Name of the function that a solution defines; empty where there is none."""
     public_tests: tuple[str, ...]
     """Tests that a workflow may run and whose feedback it may read; possibly none."""
     hidden_tests: tuple[str, ...]
@@ -23,6 +29,7 @@ class Problem:
     """A right solution, for the audit and the simulated worker; never shown to policy or workflow."""
     level: int | None = None
     """Difficulty where the task set knows it (nano: 1 to 6)."""
+    verifier: Verifier = "function"
     source: str = ""
     """Name of the task set, for example ``nano`` or ``humaneval``."""
 

@@ -14,10 +14,13 @@ class Settings(BaseModel):
 class TaskSettings(Settings):
     """Which problems to train and evaluate on."""
 
-    name: Literal["nano", "humaneval", "jsonl"] = "nano"
-    """Task set."""
+    name: Literal["nano", "humaneval", "mbpp", "mbpp_sanitized", "bigcodebench", "bigcodebench_instruct", "gsm8k", "jsonl"] = "nano"
+    """Task set. ``bigcodebench`` asks with docstrings, ``bigcodebench_instruct`` in natural language."""
     path: str | None = None
-    """File to read (``humaneval``: the original JSONL, plain or .gz; ``jsonl``: our own schema). None: the public home of the set."""
+    """File to read (a published set: its original file, plain or .gz; ``jsonl``: our own schema). None: the public home of the set."""
+    splits: Literal["seeded", "aflow"] = "seeded"
+    """How a published set is split: ``seeded``, at random by ``seed``; ``aflow``, with the test problems of AFlow and FlowReasoner
+    (HumanEval, mbpp_sanitized, GSM8K), validation from AFlow's validation problems, training on the rest."""
     train_size: int = Field(default=4096, ge=1)
     """Problems to draw training batches from (nano generates them; file sets are split)."""
     validation_size: int = Field(default=240, ge=1)

@@ -23,18 +23,20 @@ def serve(host: socket.socket, judge: socket.socket) -> None:
         send(judge, {"loaded": False, "raise": type(error).__name__, "message": _text(error)})
         return
     send(judge, {"loaded": True})
+    held: list[Any] = []
     while (call := receive(judge)) is not None:
-        send(judge, _answer(function, call))
+        send(judge, _answer(namespace[call["name"]] if call.get("name") in namespace else function, call, held))
 
 
-def _answer(function: Any, call: dict[str, Any]) -> dict[str, Any]:
+def _answer(function: Any, call: dict[str, Any], held: list[Any]) -> dict[str, Any]:
+    """One call's frame; ``held`` are the objects of the candidate's own types that the judge may refer to."""
     try:
-        args = decode(call["args"])
-        kwargs = decode(call["kwargs"])
-        before = encode(args)
+        args = decode(call["args"], held)
+        kwargs = decode(call["kwargs"], held)
+        before = encode(args, list(held))
         value = function(*args, **kwargs)
-        after = encode(args)
-        return {"value": encode(value), "args": after if after != before else None}
+        after = encode(args, list(held))
+        return {"value": encode(value, held), "args": after if after != before else None}
     except CodecError as error:
         return {"raise": "ValueError", "message": str(error)}
     except BaseException as error:

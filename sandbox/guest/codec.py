@@ -6,6 +6,7 @@ that they hold, because they equal it. Each encoded value is ``[tag, payload]``;
 since the candidate's side is hostile. The encoder gives the candidate no power that writing its own frames would not.
 """
 
+import re
 import reprlib
 from typing import Any
 
@@ -20,10 +21,14 @@ class CodecError(Exception):
 class Opaque:
     """Stands in the judge for an object that lives on the candidate's side; it equals nothing."""
 
-    __slots__ = ("kind",)
+    __slots__ = ("handle", "kind", "truthy")
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, handle: int = -1, truthy: bool = False) -> None:
         self.kind = kind
+        self.handle = handle
+        """Its number on the candidate's side; -1 where it cannot be given back."""
+        self.truthy = truthy
+        """True for a match of a regular expression, which tests use as a truth value."""
 
     def __eq__(self, other: object) -> bool:
         raise AssertionError(f"the candidate returned an object of its own type {self.kind!r}, which cannot be compared")
@@ -31,15 +36,21 @@ class Opaque:
     __hash__ = None  # type: ignore[assignment]
 
     def __bool__(self) -> bool:
+        if self.truthy:
+            return True
         raise AssertionError(f"the candidate returned an object of its own type {self.kind!r}, which is neither true nor false here")
 
     def __repr__(self) -> str:
         return f"<{self.kind} object of the candidate>"
 
 
-def encode(value: Any) -> list[Any]:
-    """A value as nested JSON lists. Raises CodecError where it is too deep or too large."""
-    return _encode(value, MAX_DEPTH, [MAX_ITEMS])
+def encode(value: Any, held: list[Any] | None = None) -> list[Any]:
+    """A value as nested JSON lists. Raises CodecError where it is too deep or too large.
+
+    Args:
+        held: on the candidate's side, where objects of its own types stay; a reference to them crosses.
+    """
+    return _encode(value, MAX_DEPTH, [MAX_ITEMS], held)
 
 
 def _spend(budget: list[int], depth: int) -> None:
@@ -48,7 +59,7 @@ def _spend(budget: list[int], depth: int) -> None:
         raise CodecError("the value is too deep or too large")
 
 
-def _encode(value: Any, depth: int, budget: list[int]) -> list[Any]:
+def _encode(value: Any, depth: int, budget: list[int], held: list[Any] | None) -> list[Any]:
     _spend(budget, depth)
     kind = type(value)
     if value is None:
@@ -66,13 +77,28 @@ def _encode(value: Any, depth: int, budget: list[int]) -> list[Any]:
     if kind is bytes:
         return ["y", value.hex()]
     if kind in SEQUENCES:
-        return [SEQUENCES[kind], [_encode(item, depth - 1, budget) for item in list(value)]]
+        return [SEQUENCES[kind], [_encode(item, depth - 1, budget, held) for item in list(value)]]
     if kind is dict:
-        return ["d", [[_encode(key, depth - 1, budget), _encode(item, depth - 1, budget)] for key, item in list(value.items())]]
+        return ["d", [[_encode(key, depth - 1, budget, held), _encode(item, depth - 1, budget, held)] for key, item in list(value.items())]]
+    if kind is Opaque:
+        return ["r", value.handle]
+    if kind is type and value in TYPES.values():
+        return ["T", value.__name__]
+    if kind is re.Match:
+        return ["m", None]
     for base, copy in COPIES.items():
         if isinstance(value, base):
-            return _encode(copy(value), depth, budget)
-    return ["o", str(kind.__name__)[:80]]
+            return _encode(copy(value), depth, budget, held)
+    if held is None:
+        return ["o", [str(kind.__name__)[:80], -1]]
+    held.append(value)
+    return ["o", [str(kind.__name__)[:80], len(held) - 1]]
+
+
+TYPES: dict[str, type] = {
+    kind.__name__: kind for kind in (bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, type(None))
+}
+"""Types that cross as values, for functions such as ``remove(xs, str)``."""
 
 
 COPIES: dict[type, Any] = {
@@ -101,15 +127,15 @@ SEQUENCES: dict[type, str] = {list: "l", tuple: "t", set: "e", frozenset: "z"}
 _BUILD: dict[str, type] = {tag: kind for kind, tag in SEQUENCES.items()}
 
 
-def decode(data: Any) -> Any:
-    """The value that ``data`` encodes. Raises CodecError for anything else."""
+def decode(data: Any, held: list[Any] | None = None) -> Any:
+    """The value that ``data`` encodes; ``held`` as in ``encode``. Raises CodecError for anything else."""
     try:
-        return _decode(data, MAX_DEPTH, [MAX_ITEMS])
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        return _decode(data, MAX_DEPTH, [MAX_ITEMS], held)
+    except (TypeError, ValueError, LookupError, OverflowError, RecursionError) as error:
         raise CodecError(f"not an encoded value: {error}") from None
 
 
-def _decode(data: Any, depth: int, budget: list[int]) -> Any:
+def _decode(data: Any, depth: int, budget: list[int], held: list[Any] | None) -> Any:
     _spend(budget, depth)
     if type(data) is not list or len(data) != 2:
         raise CodecError("not an encoded value")
@@ -132,12 +158,19 @@ def _decode(data: Any, depth: int, budget: list[int]) -> Any:
     if tag == "y":
         return bytes.fromhex(_exact(payload, str))
     if tag in _BUILD:
-        return _BUILD[tag](_decode(item, depth - 1, budget) for item in _exact(payload, list))
+        return _BUILD[tag](_decode(item, depth - 1, budget, held) for item in _exact(payload, list))
     if tag == "d":
         pairs = [_exact(pair, list) for pair in _exact(payload, list)]
-        return {_decode(key, depth - 1, budget): _decode(item, depth - 1, budget) for key, item in pairs}
+        return {_decode(key, depth - 1, budget, held): _decode(item, depth - 1, budget, held) for key, item in pairs}
     if tag == "o":
-        return Opaque(_exact(payload, str)[:80])
+        kind, handle = _exact(payload, list)
+        return Opaque(_exact(kind, str)[:80], _exact(handle, int))
+    if tag == "m":
+        return Opaque("Match", truthy=True)
+    if tag == "T":
+        return TYPES[_exact(payload, str)]
+    if tag == "r" and held is not None:
+        return held[_exact(payload, int)]
     raise CodecError("unknown tag")
 
 

@@ -5,7 +5,7 @@ import random
 import socket
 from typing import Any
 
-from sandbox.guest.codec import CodecError, decode, encode, mirror, show
+from sandbox.guest.codec import CodecError, Opaque, decode, encode, mirror, show
 from sandbox.guest.frames import FrameError, receive, send
 
 
@@ -20,6 +20,8 @@ class Proxy:
         self._sock = sock
         self._sock.settimeout(timeout_s)
         self._timeout_s = timeout_s
+        self.name = ""
+        """Which of the candidate's names is called; empty: the entry point."""
         self.last = ""
         """Short text of the last call's result, for failure messages."""
 
@@ -39,7 +41,7 @@ class Proxy:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         positional = list(args)
         try:
-            frame = {"args": encode(positional), "kwargs": encode(kwargs)}
+            frame = {"name": self.name, "args": encode(positional), "kwargs": encode(kwargs)}
         except CodecError as error:
             raise TypeError(f"this test passes a value that cannot cross to the candidate: {error}") from None
         try:
@@ -79,6 +81,24 @@ class Proxy:
         return reply
 
 
+class Maker:
+    """A name that the tests use and only the candidate defines, such as a class: calling it makes objects, never plain values."""
+
+    def __init__(self, proxy: Proxy, name: str) -> None:
+        self._proxy = proxy
+        self._name = name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Opaque:
+        self._proxy.name = self._name
+        try:
+            made = self._proxy(*args, **kwargs)
+        finally:
+            self._proxy.name = ""
+        if type(made) is not Opaque:
+            raise NameError(f"name {self._name!r} is not defined by the tests")
+        return made
+
+
 def run(host: socket.socket, *candidates: socket.socket) -> None:
     """Runs the tests of the host's first frame in order; one frame a test, then the count.
 
@@ -91,7 +111,11 @@ def run(host: socket.socket, *candidates: socket.socket) -> None:
     proxy = Proxy(candidates[0], float(start["call_timeout_s"]))
     spares = list(candidates[1:])
     namespace: dict[str, Any] = {"__name__": "tests", "__builtins__": builtins, "candidate": proxy, start["entry_point"]: proxy}
-    exec(compile(start["setup"], "<setup>", "exec", dont_inherit=True), namespace)
+    try:
+        exec(compile(start["setup"], "<setup>", "exec", dont_inherit=True), namespace)
+    except Exception as error:
+        send(host, {"broken": f"the setup of the tests fails: {type(error).__name__}: {error}"[:300]})
+        return
     namespace.update({"candidate": proxy, start["entry_point"]: proxy})
     gone, loaded, stale = "", False, False
     for index, test in enumerate(start["tests"]):
@@ -118,7 +142,11 @@ def _failure(test: str, namespace: dict[str, Any], proxy: Proxy) -> str:
     """Empty where the test passed, else a sentence with the test and what happened."""
     proxy.last = ""
     try:
-        exec(compile(test, "<test>", "exec", dont_inherit=True), namespace)
+        code = compile(test, "<test>", "exec", dont_inherit=True)
+        for name in code.co_names:
+            if name not in namespace and not hasattr(builtins, name):
+                namespace[name] = Maker(proxy, name)
+        exec(code, namespace)
     except CandidateGone:
         raise
     except AssertionError as error:

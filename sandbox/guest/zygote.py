@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from sandbox.guest import canary, candidate, jail, judge, landlock, workflow
+from sandbox.guest import canary, candidate, jail, judge, landlock, program, suite, workflow
 from sandbox.guest.rehearsal import rehearse
 from sandbox.guest.seccomp import SystemCallFilter
 
@@ -65,6 +65,8 @@ ROLES: dict[str, Callable[..., None]] = {
     "workflow": workflow.run,
     "candidate": candidate.serve,
     "judge": judge.run,
+    "program": program.run,
+    "suite": suite.run,
     "canary": canary.run,
 }
 
@@ -131,8 +133,9 @@ class Zygote:
         number, pid = self.running.pop(pidfd)
         self.poll.unregister(pidfd)
         os.close(pidfd)
-        status = os.waitpid(pid, 0)[1]
-        self.control.send(json.dumps({"id": number, "exited": os.waitstatus_to_exitcode(status)}).encode())
+        _, status, usage = os.wait4(pid, 0)
+        report = {"id": number, "exited": os.waitstatus_to_exitcode(status), "cpu_s": usage.ru_utime + usage.ru_stime}
+        self.control.send(json.dumps(report).encode())
 
     def run_child(self, request: dict[str, Any], fds: list[int]) -> None:
         """Closes the remaining doors, then plays the role. Never returns."""

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from workflow.problem import Problem
 from workflow.settings import TaskSettings
+from workflow.tasks.aflow import aflow_split
 from workflow.tasks.files import read_jsonl, split_file_set
-from workflow.tasks.humaneval import load_humaneval
 from workflow.tasks.nano import Split, nano_problem
+from workflow.tasks.sources import SOURCES, load_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class TaskSet:
     """Problems in three parts that share none."""
 
     name: str
-    """``nano``, ``humaneval`` or ``jsonl``."""
+    """As in the setting ``tasks.name``."""
     train: tuple[Problem, ...]
     validation: tuple[Problem, ...]
     test: tuple[Problem, ...]
@@ -50,8 +51,10 @@ def _load_tasks(settings_json: str) -> TaskSet:
             _nano(settings.seed, "validation", settings.validation_size),
             _nano(settings.seed, "test", settings.test_size),
         )
-    train, validation, test = split_file_set(
-        load_problems(settings),
+    problems = load_problems(settings)
+    split = split_file_set if settings.splits == "seeded" else aflow_split(settings.name)
+    train, validation, test = split(
+        problems,
         train_size=settings.train_size,
         validation_size=settings.validation_size,
         test_size=settings.test_size,
@@ -62,8 +65,8 @@ def _load_tasks(settings_json: str) -> TaskSet:
 
 def load_problems(settings: TaskSettings) -> Sequence[Problem]:
     """Every problem of a file set, in file order. Raises ValueError as ``load_tasks`` does."""
-    if settings.name == "humaneval":
-        return load_humaneval(settings.path)
+    if settings.name in SOURCES:
+        return load_source(settings.name, settings.path).problems
     if settings.path is None:
         raise ValueError("tasks.name = 'jsonl' needs tasks.path: the path of a file with one problem a line.")
     return read_jsonl(Path(settings.path))

@@ -24,7 +24,7 @@ _VALIDATOR = TypeAdapter(Problem)
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) of each non-empty line of a JSONL file, plain or gzipped.
+    """(line number, object) of each non-empty line of a JSONL file, or (position, object) of a JSON list; plain or gzipped.
 
     Raises:
         ValueError: no such file, or a line that is not a JSON object.
@@ -34,6 +34,9 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rt", encoding="utf-8") as lines:
+            if path.name.removesuffix(".gz").endswith(".json"):
+                yield from enumerate(json.load(lines), start=1)
+                return
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     row = json.loads(line)

@@ -7,49 +7,12 @@ that the doctests show and those that test nothing; statements between them stay
 import ast
 import doctest
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from workflow.problem import Problem
-from workflow.tasks.files import read_rows
-
-HUB_ID = "openai/openai_humaneval"
 
 WRONG_DOCTESTS = frozenset({("HumanEval/47", "assert median([-10, 4, 6, 1000, 10, 20]) == 15.0")})
 """Doctests of the original that its own solution fails."""
-
-
-def load_humaneval(path: str | None) -> list[Problem]:
-    """All problems, in the order of the file.
-
-    Args:
-        path: the original file, plain or .gz; None: the ``datasets`` library fetches it.
-
-    Raises:
-        ValueError: the file cannot be read as HumanEval, or the public home cannot be reached.
-    """
-    if path is None:
-        return [to_problem(row) for row in _hub_rows()]
-    problems = []
-    for number, row in read_rows(Path(path)):
-        try:
-            problems.append(to_problem(row))
-        except (KeyError, SyntaxError, TypeError, ValueError) as error:
-            fault = f"no field {error}" if isinstance(error, KeyError) else str(error)
-            raise ValueError(f"{path}, line {number} is not a HumanEval problem ({fault}): use the original file.") from None
-    return problems
-
-
-def _hub_rows() -> list[dict[str, Any]]:
-    try:
-        from datasets import load_dataset
-
-        return [dict(row) for row in load_dataset(HUB_ID, split="test")]
-    except Exception as error:  # the library raises many kinds: offline, proxies, hub errors, missing package
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-        raise ValueError(
-            f"HumanEval could not be fetched from {HUB_ID!r} ({reason}): download HumanEval.jsonl.gz once and set tasks.path to it."
-        ) from None
 
 
 def to_problem(row: Mapping[str, Any]) -> Problem:

@@ -7,50 +7,42 @@ does, it can only answer calls with plain values.
 import asyncio
 import contextlib
 import socket
-import time
 from collections.abc import Sequence
 
 from sandbox.backend import Backend
 from sandbox.channel import Channel
 from sandbox.guest.frames import FrameError, encode_frame
-from sandbox.process import CPU_SIGNALS, BackendError, Process
-from sandbox.records import Verdict
+from sandbox.process import CPU_SIGNALS, Process
 from sandbox.settings import LimitSettings
-from workflow.outcome import Outcome
 
-CALL_SHARE = 0.3
+CALL_SHARE = 0.5
 """Share of the judgement's deadline that one call of the candidate may take; half of that after each replacement."""
 SPARES = 2
 """Fresh processes that a candidate gets after it hung or died in a test, so that the other tests still count."""
 MAX_MESSAGE_CHARACTERS = 400
 
 
-async def judge(
-    backend: Backend, limits: LimitSettings, *, source: str, entry_point: str, tests: Sequence[str], setup: str = ""
-) -> Verdict:
-    """Runs ``tests`` on the candidate ``source``; one entry of ``passed`` a test.
+async def examine(
+    backend: Backend, limits: LimitSettings, source: str, entry_point: str, tests: Sequence[str], setup: str
+) -> list[str | None]:
+    """What is wrong with the candidate ``source``, test by test; None where it passes.
 
-    A candidate that does not load, crashes or hangs fails the tests that it did not answer. Only faults of our own
-    (no process, a judge that breaks off) give INFRA_ERROR.
+    Raises BackendError, FrameError or OSError for faults of our own.
     """
-    started = time.monotonic()
     judgement = Judgement(backend, source, entry_point)
     try:
         await judgement.begin(tests, setup, limits.wall_s * CALL_SHARE)
-        outcome = await judgement.collect(len(tests), limits.wall_s)
-    except (BackendError, FrameError, OSError) as error:
-        return Verdict(Outcome.INFRA_ERROR, (), (f"sandbox: {error}"[:300],), time.monotonic() - started, backend.level)
+        await judgement.collect(len(tests), limits.wall_s)
     finally:
         await judgement.close()
-    return Verdict(outcome, tuple(judgement.passed), tuple(judgement.failures), time.monotonic() - started, backend.level)
+    return judgement.results
 
 
 class Judgement:
     """One answer before the judge: its processes, sockets and what was reported so far."""
 
     def __init__(self, backend: Backend, source: str, entry_point: str) -> None:
-        self.passed: list[bool] = []
-        self.failures: list[str] = []
+        self.results: list[str | None] = []
         self._backend = backend
         self._entry_point = entry_point
         self._source = source
@@ -80,7 +72,7 @@ class Judgement:
                 frame = encode_frame({"source": self._source, "entry_point": self._entry_point})
                 await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(ours, frame), 10)
 
-    async def collect(self, count: int, wall_s: float) -> Outcome:
+    async def collect(self, count: int, wall_s: float) -> None:
         """Receives one result a test until all are there or the deadline passed.
 
         Raises FrameError where the judge ended early without a deadline: that is our fault, not the candidate's.
@@ -90,35 +82,32 @@ class Judgement:
                 await self._receive(count)
         except TimeoutError:
             self._fail_rest(count, f"no answer within {wall_s:g} s")
-        return Outcome.PASSED if self.passed and all(self.passed) else Outcome.WRONG_ANSWER
 
     async def _receive(self, count: int) -> None:
         assert self._channel is not None and self._judge is not None
         while (frame := await self._channel.receive()) is not None:
             if "done" in frame:
                 status = await self._judge.wait()
-                if status != 0 or not frame["done"] == count == len(self.passed):
+                if status != 0 or not frame["done"] == count == len(self.results):
                     raise FrameError(f"the judge counted {frame['done']} of {count} tests and ended with status {status}")
                 return
+            if "broken" in frame:  # the task set's fault, not the candidate's
+                raise FrameError(str(frame["broken"])[:MAX_MESSAGE_CHARACTERS])
             if "replace" in frame:
                 if frame["replace"] not in range(1, 1 + SPARES):
                     raise FrameError("the judge asks for more processes than there are")
                 await self._start_candidate(frame["replace"])
                 continue
-            if frame.get("test") != len(self.passed) or not isinstance(frame.get("passed"), bool):
+            if frame.get("test") != len(self.results) or not isinstance(frame.get("passed"), bool):
                 raise FrameError("the judge's frames are out of order")
-            self.passed.append(frame["passed"])
-            if not frame["passed"]:
-                self.failures.append(str(frame.get("message", ""))[:MAX_MESSAGE_CHARACTERS])
+            self.results.append(None if frame["passed"] else str(frame.get("message", ""))[:MAX_MESSAGE_CHARACTERS])
         status = await self._judge.wait()
         if status not in CPU_SIGNALS:
             raise FrameError(f"the judge ended without its count (exit status {status})")
         self._fail_rest(count, "its values took the tests too long to compare")
 
     def _fail_rest(self, count: int, message: str) -> None:
-        if len(self.passed) < count:
-            self.passed += [False] * (count - len(self.passed))
-            self.failures.append(message)
+        self.results += [message] * (count - len(self.results))
 
     async def close(self) -> None:
         """Ends both processes."""

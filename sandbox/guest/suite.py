@@ -1,0 +1,62 @@
+"""Role U: a candidate and its unittest cases in one process, for tests that mock, patch and write files.
+
+Here the candidate shares an interpreter with the tests, so a verdict is only as good as the host's negative controls.
+"""
+
+import ast
+import builtins
+import random
+import socket
+import sys
+import types
+import unittest
+from typing import Any
+
+from sandbox.guest.frames import receive, send
+
+_load, _Result = unittest.TestLoader().loadTestsFromTestCase, unittest.TestResult
+
+
+def run(host: socket.socket) -> None:
+    """Loads the candidate, then runs each test (a source with one test method) and sends a frame for it; last the count."""
+    start = receive(host)
+    assert start is not None
+    module = types.ModuleType("__test__")
+    module.__dict__["__builtins__"] = builtins
+    sys.modules["__test__"] = module
+    random.seed(0)
+    try:
+        exec(compile(start["source"], "__test__", "exec", dont_inherit=True), module.__dict__)
+        exec(compile(start["setup"], "__test__", "exec", dont_inherit=True), module.__dict__)
+    except BaseException as error:
+        send(host, {"loaded": False, "message": f"the solution does not load: {_sentence(error)}"})
+        return
+    send(host, {"loaded": True})
+    for index, test in enumerate(start["tests"]):
+        message = _failure(test, module.__dict__)
+        send(host, {"test": index, "passed": message == "", "message": message[:400]})
+    send(host, {"done": len(start["tests"])})
+
+
+def _failure(test: str, namespace: dict[str, Any]) -> str:
+    """Empty where exactly one test ran and passed."""
+    try:
+        exec(compile(test, "__test__", "exec", dont_inherit=True), namespace)
+        names = [node.name for node in ast.parse(test).body if isinstance(node, ast.ClassDef)]
+        result = _Result()
+        for name in names:
+            if isinstance(namespace[name], type) and issubclass(namespace[name], unittest.TestCase):
+                _load(namespace[name]).run(result)
+    except BaseException as error:
+        return _sentence(error)
+    if result.wasSuccessful() and result.testsRun == 1 and not result.skipped:
+        return ""
+    texts = [text for _, text in (*result.failures, *result.errors)]
+    return texts[0].strip().splitlines()[-1] if texts else f"{result.testsRun} tests ran, {len(result.skipped)} were skipped"
+
+
+def _sentence(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"[:300]
+    except BaseException:
+        return type(error).__name__

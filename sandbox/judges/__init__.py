@@ -1,0 +1,42 @@
+"""The judge: an answer against tests, by the verifier that its problem names. Every verdict says how far it can be trusted."""
+
+import time
+from collections.abc import Sequence
+
+from sandbox.backend import Backend
+from sandbox.guest.frames import FrameError
+from sandbox.judges import function, number, stdio, suite
+from sandbox.process import BackendError
+from sandbox.records import Trust, Verdict
+from sandbox.settings import LimitSettings
+from workflow.code import extract_code
+from workflow.outcome import Outcome
+from workflow.problem import Problem, Verifier
+
+TRUST: dict[Verifier, Trust] = {"function": "split", "stdio": "parent", "unittest": "shared", "number": "parent"}
+
+
+async def judge(backend: Backend, limits: LimitSettings, problem: Problem, answer: str, tests: Sequence[str]) -> Verdict:
+    """Runs ``tests`` (the problem's hidden or public ones, or a worker's) on an answer; one entry of ``passed`` a test.
+
+    An answer that does not load, crashes or hangs fails the tests that it did not answer. Only faults of our own (no
+    process, a judge that breaks off) give INFRA_ERROR.
+    """
+    started = time.monotonic()
+    trust = TRUST[problem.verifier]
+    source = extract_code(answer, problem.entry_point)
+    try:
+        if problem.verifier == "function":
+            results = await function.examine(backend, limits, source, problem.entry_point, tests, problem.test_setup)
+        elif problem.verifier == "stdio":
+            results = await stdio.examine(backend, limits, source, tests)
+        elif problem.verifier == "unittest":
+            results = await suite.examine(backend, limits, source, tests, problem.test_setup)
+        else:
+            results = number.examine(answer, tests)
+    except (BackendError, FrameError, OSError) as error:
+        return Verdict(Outcome.INFRA_ERROR, (), (f"sandbox: {error}"[:300],), time.monotonic() - started, backend.level, trust)
+    passed = tuple(failure is None for failure in results)
+    failures = tuple(failure for failure in results if failure is not None)
+    outcome = Outcome.PASSED if passed and all(passed) else Outcome.WRONG_ANSWER
+    return Verdict(outcome, passed, failures, time.monotonic() - started, backend.level, trust)
