@@ -4,11 +4,14 @@ from setuptools import setup
 
 PACKAGES = [
     "workflow",
+    "workflow.aflow",
     "workflow.operators",
     "workflow.reference",
     "workflow.simulated",
     "workflow.tasks",
     "sandbox",
+    "sandbox.guest",
+    "sandbox.judges",
     "reward",
     "rollout",
     "trainer",

@@ -21,7 +21,7 @@ from typing import Any
 
 from reward.settings import RewardSettings
 from workflow.operators import OPERATORS
-from workflow.operators.context import TestReport
+from workflow.operators.context import ProgramResult, TestReport
 from workflow.parse import parse_workflow
 from workflow.problem import Problem
 from workflow.program import Workflow
@@ -72,6 +72,9 @@ class Meter:
         self.test_runs += 1
         failed = [test for test in tests if not holds(solution, test)]
         return TestReport(not failed, "\n".join(f"Failed: {test}" for test in failed))
+
+    async def run_program(self, source: str) -> ProgramResult:
+        raise NotImplementedError("the nano workflows run no programs")
 
 
 class _Report:

@@ -14,7 +14,7 @@ from rich.console import Console
 from launch.shell import one_sentence_errors, saved_settings
 from trainer.final_table import Row, final_table, print_table
 from trainer.system import System, quiet_libraries
-from workflow.parse import parse_workflow
+from workflow.aflow import read_workflow_file
 from workflow.program import Refusal, Workflow
 from workflow.reference import load_reference_workflows
 
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="FILE",
-        help="file with a class Workflow, or the name of a reference workflow, or 'all'",
+        help="file with a class Workflow (ours or AFlow's graph.py with its prompt.py), or the name of a reference workflow, or 'all'",
     )
     out.add_argument("--out", type=Path, help="write the rows as JSON to this file")
     out.add_argument("overrides", nargs="*", help="Hydra overrides, for example tasks.test_size=600 trainer.evaluation.runs=4")
@@ -52,7 +52,7 @@ def chosen_workflows(names: list[str]) -> dict[str, Workflow]:
         elif name in known:
             chosen[name] = known[name]
         elif Path(name).is_file():
-            parsed = parse_workflow(Path(name).read_text())
+            parsed = read_workflow_file(Path(name))
             if isinstance(parsed, Refusal):
                 raise ValueError(f"{name} holds no runnable workflow: {parsed.message}")
             chosen[Path(name).stem] = parsed

@@ -8,15 +8,16 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
+from sandbox.budget import Budget
 from sandbox.channel import Channel
 from sandbox.guest.frames import MAX_FRAME_BYTES, FrameError
 from sandbox.records import OperatorCall
 from sandbox.settings import BudgetSettings
-from workflow.operators import OPERATORS
-from workflow.operators.context import BudgetExceeded, TestReport
+from workflow.operators import OPERATORS, Operator
+from workflow.operators.context import BudgetExceeded, ProgramResult, TestReport
 from workflow.problem import Problem
 from workflow.worker import Message, PromptRefused, Worker, WorkerError
 
@@ -28,57 +29,17 @@ MAX_REFUSED = 1000
 """Calls beyond the budget or to no operator that a run may make before it counts as a flood."""
 MAX_ANSWER_CHARACTERS = 256 * 1024
 
-MESSAGE_TOKENS = 16
-"""What a chat template may add to a message."""
 
-RunTests = Callable[[str, Sequence[str]], Awaitable[TestReport]]
+class Box(Protocol):
+    """What operators may have run for them."""
 
+    async def run_tests(self, problem: Problem, solution: str, tests: Sequence[str]) -> TestReport:
+        """Tests on a solution. Raises BackendError."""
+        ...
 
-class Budget:
-    """What is left of a run's calls and tokens; neither can be overdrawn, however many calls are in flight."""
-
-    def __init__(self, settings: BudgetSettings) -> None:
-        self._settings = settings
-        self._settled = asyncio.Condition()
-        self.calls = 0
-        self.tokens = 0
-        """Used and reserved."""
-        self.reserved = 0
-        self.refused = 0
-        """Times that it said no."""
-
-    def take_call(self) -> None:
-        """Charges one operator call. Raises BudgetExceeded."""
-        if self.calls >= self._settings.calls:
-            self.refused += 1
-            raise BudgetExceeded(f"the budget of {self._settings.calls} operator calls is spent")
-        self.calls += 1
-
-    async def reserve(self, messages: Sequence[Message], max_tokens: int | None) -> int:
-        """Sets aside the most tokens that one worker call may use (a token is a byte or more) and says how many.
-
-        Waits where calls in flight may give enough back. Raises BudgetExceeded.
-        """
-        prompt = sum(len(message["content"].encode("utf-8", "replace")) + MESSAGE_TOKENS for message in messages)
-        tokens = prompt + (max_tokens or self._settings.reserved_completion_tokens)
-        async with self._settled:
-            await self._settled.wait_for(lambda: self._fits(tokens) or not self.reserved)
-            if not self._fits(tokens):
-                self.refused += 1
-                raise BudgetExceeded(f"the budget of {self._settings.tokens} worker tokens is spent")
-            self.tokens += tokens
-            self.reserved += tokens
-        return tokens
-
-    def _fits(self, tokens: int) -> bool:
-        return self.tokens + tokens <= self._settings.tokens
-
-    async def settle(self, reserved: int, used: int) -> None:
-        """Replaces a reservation by what was used."""
-        self.tokens += used - reserved
-        self.reserved -= reserved
-        async with self._settled:
-            self._settled.notify_all()
+    async def run_program(self, source: str) -> ProgramResult:
+        """A whole program. Raises BackendError."""
+        ...
 
 
 class CallContext:
@@ -105,9 +66,9 @@ class CallContext:
         try:
             reply = await host.worker.complete(messages, seed=host.seed, ordinal=ordinal, temperature=temperature, max_tokens=max_tokens)
         except BaseException:
-            await host.budget.settle(reserved, 0)
+            await host.budget.settle(reserved, 0, 0.0)
             raise
-        await host.budget.settle(reserved, reply.prompt_tokens + reply.completion_tokens)
+        await host.budget.settle(reserved, reply.prompt_tokens + reply.completion_tokens, reply.cost_dollars)
         self.worker_calls += 1
         self.prompt_tokens += reply.prompt_tokens
         self.completion_tokens += reply.completion_tokens
@@ -116,18 +77,30 @@ class CallContext:
 
     async def run_tests(self, solution: str, tests: Sequence[str]) -> TestReport:
         self.test_runs += 1
-        return await self._host.run_tests(solution, tests)
+        return await self._host.box.run_tests(self._host.problem, solution, tests)
+
+    async def run_program(self, source: str) -> ProgramResult:
+        return await self._host.box.run_program(source)
 
 
 class WorkflowHost:
     """Serves one run over its channel until it finishes."""
 
-    def __init__(self, problem: Problem, worker: Worker, run_tests: RunTests, budget: BudgetSettings, seed: int) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        worker: Worker,
+        box: Box,
+        budget: BudgetSettings,
+        seed: int,
+        operators: Mapping[str, type[Operator]] = OPERATORS,
+    ) -> None:
         self.problem = problem.public_view()
         self.worker = worker
-        self.run_tests = run_tests
+        self.box = box
         self.budget = Budget(budget)
         self.seed = seed
+        self.operators = operators
         self.asked: Counter[str] = Counter()
         self.trace: list[OperatorCall] = []
         self.infrastructure: str = ""
@@ -192,7 +165,11 @@ class WorkflowHost:
         if self.infrastructure:
             channel.abort()  # whatever the workflow makes of it, this run says nothing: no need to go on
             return
-        reply = {"id": number, "error": error[:1000], "kind": kind} if error else {"id": number, "value": value}
+        reply = (
+            {"id": number, "error": error[:1000], "kind": kind}
+            if error
+            else {"id": number, "value": value, "cost_dollars": context.cost_dollars}
+        )
         try:
             await channel.send(reply)
         except FrameError:
@@ -201,7 +178,7 @@ class WorkflowHost:
             # else the guest is gone; serve() sees that itself
 
     async def _operate(self, context: CallContext, name: Any, args: Any, kwargs: Any) -> Any:
-        operator = OPERATORS.get(name) if isinstance(name, str) else None
+        operator = self.operators.get(name) if isinstance(name, str) else None
         if operator is None or not isinstance(args, list) or not isinstance(kwargs, dict):
             raise TypeError(f"there is no operator {str(name)[:80]!r} called like this")
         self.budget.take_call()

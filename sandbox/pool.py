@@ -35,8 +35,9 @@ class SandboxActor:
 
     def __init__(self, settings: SandboxSettings, worker: WorkerSettings, worker_url: str) -> None:
         self._client = WorkerClient(worker, worker_url)
-        budget = settings.budget.model_copy(update={"reserved_completion_tokens": worker.max_tokens})
-        settings = settings.model_copy(update={"budget": budget})
+        prices = ("prompt_dollars_per_million", "completion_dollars_per_million")
+        asked = {"reserved_completion_tokens": worker.max_tokens} | {name: getattr(worker, name) for name in prices}
+        settings = settings.model_copy(update={"budget": settings.budget.model_copy(update=asked)})
         self._sandbox = Sandbox(settings, self._client)
         self._started = asyncio.Lock()
         self._up = False

@@ -53,8 +53,7 @@ async def run_program(backend: Backend, limits: LimitSettings, source: str, stdi
         tasks = [asyncio.ensure_future(job) for job in (*feeds, *readers)]
         try:
             status = await process.wait(limits.wall_s)
-            ended = process if status is not None else None
-            if ended is None:
+            if status is None:
                 process.kill()
                 await process.wait()
             await asyncio.wait(tasks[2:], timeout=DRAIN_S)
@@ -62,16 +61,19 @@ async def run_program(backend: Backend, limits: LimitSettings, source: str, stdi
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        cpu_s = process.cpu_s
     finally:
         if process is not None:
             process.kill()
         for mine in ours:
             mine.close()
-    limit = (
-        f"no end within {limits.wall_s:g} s" if status is None else f"the CPU limit of {limits.cpu_s} s" if status in CPU_SIGNALS else ""
-    )
-    texts = [bytes(buffer[:cap]).decode("utf-8", "backslashreplace") for buffer in kept]
-    return ProgramRun(None if limit else status, *texts, limit, time.monotonic() - started, process.cpu_s, backend.level)
+    limit = ""
+    if status is None:
+        limit = f"no end within {limits.wall_s:g} s"
+    elif status in CPU_SIGNALS:
+        limit = f"the CPU limit of {limits.cpu_s} s"
+    stdout, stderr = (bytes(buffer).decode("utf-8", "backslashreplace") for buffer in kept)
+    return ProgramRun(None if limit else status, stdout, stderr, limit, time.monotonic() - started, cpu_s, backend.level)
 
 
 def _start_frame(source: str) -> bytes:

@@ -15,10 +15,12 @@ from sandbox.guest.frames import FrameError
 from sandbox.host import WorkflowHost
 from sandbox.judges import judge
 from sandbox.process import CPU_SIGNALS, BackendError, Process
+from sandbox.program import run_program
 from sandbox.records import Execution, Run, Verdict
 from sandbox.settings import SandboxSettings
+from workflow.aflow.operators import AFLOW_OPERATORS
 from workflow.operators import OPERATORS
-from workflow.operators.context import TestReport
+from workflow.operators.context import ProgramResult, TestReport
 from workflow.outcome import Outcome
 from workflow.problem import Problem
 from workflow.program import Workflow
@@ -107,20 +109,26 @@ class Sandbox:
         """Runs a workflow on the public view of a problem; see Execution for how it may end."""
         tries = 1
         while True:
-            host = self._host(problem, seed)
+            operators = OPERATORS if workflow.aflow_prompts is None else AFLOW_OPERATORS
+            host = WorkflowHost(problem, self.worker, self, self.settings.budget, seed, operators)
             execution = await self._attempt(host, workflow)
             if execution.outcome is not Outcome.INFRA_ERROR or host.infrastructure or tries == TRIES:
                 return execution  # a failed worker is not tried again: it has its own retries
             tries += 1
 
-    def _host(self, problem: Problem, seed: int) -> WorkflowHost:
-        async def run_tests(solution: str, tests: Sequence[str]) -> TestReport:
-            verdict = await self._verdict(problem, solution, tests)
-            if verdict.outcome is Outcome.INFRA_ERROR:
-                raise BackendError("; ".join(verdict.failures))
-            return TestReport(verdict.outcome is Outcome.PASSED, "\n".join(verdict.failures))
+    async def run_tests(self, problem: Problem, solution: str, tests: Sequence[str]) -> TestReport:
+        """Public or worker-written tests on a solution, for operators. Raises BackendError."""
+        verdict = await self._verdict(problem, solution, tests)
+        if verdict.outcome is Outcome.INFRA_ERROR:
+            raise BackendError("; ".join(verdict.failures))
+        return TestReport(verdict.outcome is Outcome.PASSED, "\n".join(verdict.failures))
 
-        return WorkflowHost(problem, self.worker, run_tests, self.settings.budget, seed)
+    async def run_program(self, source: str) -> ProgramResult:
+        """A program that a worker wrote, for operators. Raises BackendError."""
+        async with self._judging:
+            done = await run_program(self.backend, self.settings.limits, source)
+        ok = done.exit_status == 0
+        return ProgramResult(ok, done.stdout if ok else done.limit or done.error_line())
 
     async def _attempt(self, host: WorkflowHost, workflow: Workflow) -> Execution:
         started = time.monotonic()
@@ -167,7 +175,8 @@ class _Judging:
 def _start_frame(workflow: Workflow, host: WorkflowHost) -> dict[str, Any]:
     return {
         "source": workflow.source,
-        "operators": list(OPERATORS),
+        "aflow_prompts": workflow.aflow_prompts,
+        "operators": list(host.operators),
         "query": host.problem.query,
         "entry_point": host.problem.entry_point,
         "public_tests": list(host.problem.public_tests),

@@ -29,8 +29,14 @@ class BudgetSettings(Settings):
     concurrent_calls: int = Field(default=8, ge=1)
     tokens: int = Field(default=200_000, ge=1)
     """Prompt and completion tokens of the worker together."""
+    dollars: float = Field(default=1.0, gt=0)
+    """Price of the worker tokens."""
     reserved_completion_tokens: int = Field(default=1024, ge=1)
-    """Completion tokens set aside for a call that does not say how many it may use."""
+    """Completion tokens set aside for a call that does not say how many it may use; a run takes ``worker.max_tokens``."""
+    prompt_dollars_per_million: float = Field(default=0.0, ge=0)
+    """Price at which prompt tokens are set aside; a run takes the worker's."""
+    completion_dollars_per_million: float = Field(default=0.0, ge=0)
+    """Price at which completion tokens are set aside; a run takes the worker's."""
 
 
 class SandboxSettings(Settings):

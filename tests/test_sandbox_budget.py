@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sandbox.host import Budget
+from sandbox.budget import Budget
 from sandbox.records import Execution
 from sandbox.settings import BudgetSettings, SandboxSettings
 from tests.sandbox_parts import PROBLEM, ScriptedWorker, box, raw
@@ -44,8 +44,8 @@ async def test_an_exhausted_budget_that_ends_the_run_is_named():
 async def test_a_failed_call_gives_its_reservation_back():
     budget = Budget(BudgetSettings(tokens=200))
     reserved = await budget.reserve(HELLO, 100)
-    assert budget.tokens == reserved == 200
-    await budget.settle(reserved, 0)
+    assert budget.tokens == reserved.tokens == 200
+    await budget.settle(reserved, 0, 0.0)
     assert budget.tokens == 0
 
 
@@ -55,8 +55,8 @@ async def test_a_call_waits_for_what_calls_in_flight_may_give_back():
     second = asyncio.ensure_future(budget.reserve(HELLO, 100))
     await asyncio.sleep(0.01)
     assert not second.done()
-    await budget.settle(first, 50)
-    assert await second == 200 and budget.tokens == 250 and not budget.refused
+    await budget.settle(first, 50, 0.0)
+    assert (await second).tokens == 200 and budget.tokens == 250 and not budget.refused
 
 
 async def test_a_call_that_can_never_fit_is_refused():
@@ -64,3 +64,26 @@ async def test_a_call_that_can_never_fit_is_refused():
     with pytest.raises(BudgetExceeded):
         await budget.reserve(HELLO, 100)
     assert budget.refused == 1 and budget.tokens == 0
+
+
+PRICES = {"prompt_dollars_per_million": 1.0, "completion_dollars_per_million": 10.0}
+
+
+async def test_dollars_are_set_aside_at_the_workers_prices_and_settled_by_its_bill():
+    budget = Budget(BudgetSettings(dollars=0.0025, **PRICES))
+    reserved = await budget.reserve(HELLO, 200)
+    assert reserved.dollars == pytest.approx((100 * 1 + 200 * 10) / 1e6)
+    waiting = asyncio.ensure_future(budget.reserve(HELLO, 200))
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    await budget.settle(reserved, 30, 0.001)
+    with pytest.raises(BudgetExceeded, match=r"0\.0025 dollars"):
+        await waiting
+    assert budget.dollars == pytest.approx(0.001)
+
+
+async def test_a_run_never_costs_more_than_its_dollars():
+    worker = ScriptedWorker(latency_s=0.01)  # 0.001 dollars a reply
+    settings = BudgetSettings(dollars=0.0055, reserved_completion_tokens=100, completion_dollars_per_million=10.0)
+    execution = await execute(GATHER, worker, settings)
+    assert execution.answer == "5" and execution.cost_dollars == pytest.approx(0.005)

@@ -56,7 +56,7 @@ def parse_source(source: str) -> Workflow | Refusal:
     size = len(source.encode("utf-8", "surrogatepass"))
     if size > MAX_SOURCE_BYTES:
         return Refusal(Outcome.FORBIDDEN, f"The source has {size} bytes; at most {MAX_SOURCE_BYTES} are allowed.")
-    tree = _parse(source)
+    tree = parse_tree(source)
     if isinstance(tree, Refusal):
         return tree
     refusal = _check_size(tree) or _check_compiles(source) or check_tree(tree)
@@ -74,7 +74,7 @@ def find_source(text: str) -> str | None:
     fenced = _last_fence(text)
     if fenced is not None:
         return fenced
-    if isinstance(_parse(text), ast.Module):
+    if isinstance(parse_tree(text), ast.Module):
         return text.strip("\n")
     return _bare_class(text)
 
@@ -94,7 +94,7 @@ def _last_fence(text: str) -> str | None:
         start = openings[before - 1]
         closings = [fence.start() for fence in fences[before : before + _MAX_CLOSINGS]] or [len(text)]
         blocks = [textwrap.dedent(text[start:closing]).strip("\n") for closing in closings]
-        return next((block for block in blocks if isinstance(_parse(block), ast.Module)), blocks[0])
+        return next((block for block in blocks if isinstance(parse_tree(block), ast.Module)), blocks[0])
     return None
 
 
@@ -106,7 +106,8 @@ def _bare_class(text: str) -> str:
     return "\n".join(lines[:end]).strip("\n")
 
 
-def _parse(source: str) -> ast.Module | Refusal:
+def parse_tree(source: str) -> ast.Module | Refusal:
+    """The AST, or a Refusal where there is none."""
     if len(source) > MAX_SOURCE_BYTES:
         return Refusal(Outcome.SYNTAX_ERROR, f"More than {MAX_SOURCE_BYTES} characters are not parsed.")
     return _guarded(source, ast.parse)

@@ -7,7 +7,7 @@ from workflow.outcome import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """A statically checked workflow. Made by ``workflow.parse.parse_workflow`` only."""
+    """A statically checked workflow. Made by ``workflow.parse`` and, in AFlow's form, by ``workflow.aflow`` only."""
 
     source: str
     """Python text of ``class Workflow`` as the policy wrote it."""
@@ -23,6 +23,8 @@ class Workflow:
     """Deepest nesting of branches and loops; 0 for straight-line code."""
     units: int
     """Size in AST units; the single call ``return await self.generate(problem)`` has 3."""
+    aflow_prompts: str | None = None
+    """Text of the prompt module of a workflow in AFlow's form; None for our own language."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ class SimulatedWorkerSettings(Settings):
     revise_blind: float = Field(default=0.06, ge=0, le=1)
     teacher_sensible: float = Field(default=0.15, ge=0, le=1)
     """Share of teacher traces whose workflow fits the problem."""
-    teacher_habit: float = Field(default=0.25, ge=0, le=1)
+    teacher_habit: float = Field(default=0.35, ge=0, le=1)
     """Share of teacher traces with the teacher's habitual workflow, whatever the problem; what remains is random."""
     latency: LatencySettings = LatencySettings()
     faults: FaultSettings = FaultSettings()

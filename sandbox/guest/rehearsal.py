@@ -22,7 +22,15 @@ SOLUTION = "def f(xs):\n    return sum(xs)"
 
 def rehearse() -> None:
     """One workflow run, one candidate, one judge."""
-    start = {"source": WORKFLOW, "operators": ["generate"], "query": "q", "entry_point": "f", "public_tests": [], "seed": 0}
+    start = {
+        "source": WORKFLOW,
+        "operators": ["generate"],
+        "aflow_prompts": None,
+        "query": "q",
+        "entry_point": "f",
+        "public_tests": [],
+        "seed": 0,
+    }
     _play(workflow.run, [[start]])
     call = {"args": encode([[1, 2]]), "kwargs": encode({})}
     _play(candidate.serve, [[{"source": SOLUTION, "entry_point": "f"}], [call]])
@@ -35,7 +43,7 @@ _first_script: list[socket.socket] = []
 
 def reply() -> None:
     """Answers the workflow's call, once it is made."""
-    send(_first_script[0], {"id": 1, "value": "text"})
+    send(_first_script[0], {"id": 1, "value": "text", "cost_dollars": 0.0})
 
 
 def _play(role: Any, scripts: list[list[dict[str, Any]]]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import builtins
+import inspect
 import math
 import random
 import select
@@ -10,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
+from sandbox.guest import aflow
 from sandbox.guest.frames import HEADER, FrameError, body_length, decode_body, encode_frame, receive
 
 T = TypeVar("T")
@@ -98,7 +100,7 @@ class Channel:
         return self._loop.run_until_complete(coroutine)
 
     def stub(self, name: str) -> Any:
-        """The coroutine function that stands for one operator."""
+        """The coroutine function that stands for one operator; its result is the reply's frame."""
 
         async def call(*args: Any, **kwargs: Any) -> Any:
             self._next += 1
@@ -114,6 +116,22 @@ class Channel:
 
         call.__name__ = name
         return call
+
+    def ours(self, name: str) -> Any:
+        """An operator of our language: reports are objects."""
+        stub = self.stub(name)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return _object((await stub(*args, **kwargs))["value"])
+
+        call.__name__ = name
+        return call
+
+    async def aflow(self, llm: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """An operator of AFlow's: reports are dicts, and the LLM keeps the bill."""
+        reply = await self.stub(name)(*args, **kwargs)
+        llm.cost_manager.total_cost += reply["cost_dollars"]
+        return reply["value"]
 
     def write(self, data: bytes) -> None:
         """Sends a frame, whole; waits where the host has not read the ones before."""
@@ -142,20 +160,34 @@ class Channel:
             kind = BudgetExceeded if reply.get("kind") == "budget" else TypeError if reply.get("kind") == "type" else OperatorError
             future.set_exception(kind(reply["error"]))
         else:
-            future.set_result(_object(reply["value"]))
+            future.set_result(reply)
+
+
+def _load(channel: Channel, start: dict[str, Any]) -> Any:
+    """The workflow object with its operators."""
+    namespace: dict[str, Any] = {"__name__": "workflow", "__builtins__": builtins, "asyncio": asyncio}
+    namespace |= {"OperatorError": OperatorError, "BudgetExceeded": BudgetExceeded}
+    exec(compile(start["source"], "<workflow>", "exec", dont_inherit=True), namespace)
+    kind = namespace["Workflow"]
+    workflow = kind.__new__(kind)
+    for name in start["operators"]:
+        setattr(workflow, name, channel.ours(name))
+    workflow.__init__()
+    return workflow
+
+
+async def _answer(channel: Channel, start: dict[str, Any]) -> Any:
+    if start["aflow_prompts"] is None:
+        return await _load(channel, start)(Problem(start["query"], start["entry_point"], start["public_tests"]))
+    workflow = aflow.load(start["source"], start["aflow_prompts"], start["operators"], channel.aflow)
+    takes = len(inspect.signature(workflow.__call__).parameters)
+    answer = await workflow(*[start["query"], start["entry_point"]][:takes])
+    return answer[0] if isinstance(answer, tuple) and answer else answer  # (solution, cost); the bill is kept elsewhere
 
 
 async def _call(channel: Channel, start: dict[str, Any]) -> dict[str, Any]:
-    namespace: dict[str, Any] = {"__name__": "workflow", "__builtins__": builtins, "asyncio": asyncio}
-    namespace |= {"OperatorError": OperatorError, "BudgetExceeded": BudgetExceeded}
     try:
-        exec(compile(start["source"], "<workflow>", "exec", dont_inherit=True), namespace)
-        kind = namespace["Workflow"]
-        workflow = kind.__new__(kind)
-        for name in start["operators"]:
-            setattr(workflow, name, channel.stub(name))
-        workflow.__init__()
-        answer = await workflow(Problem(start["query"], start["entry_point"], start["public_tests"]))
+        answer = await _answer(channel, start)
     except BudgetExceeded as error:
         return {"error": f"BudgetExceeded: {error}"[:400], "kind": "budget"}
     except BaseException as error:

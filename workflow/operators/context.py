@@ -19,6 +19,16 @@ class TestReport:
     __test__ = False  # not a pytest class
 
 
+@dataclass(frozen=True, slots=True)
+class ProgramResult:
+    """What a program that a worker wrote left behind."""
+
+    ok: bool
+    """True where it ran to its end."""
+    output: str
+    """Its standard output; the last line of its error where it failed."""
+
+
 class OperatorContext(Protocol):
     """One operator call's view of its run."""
 
@@ -33,6 +43,10 @@ class OperatorContext(Protocol):
 
     async def run_tests(self, solution: str, tests: Sequence[str]) -> TestReport:
         """Runs public (or worker-written) tests on a solution in the box, charged as one test run."""
+        ...
+
+    async def run_program(self, source: str) -> ProgramResult:
+        """Runs a whole program in the box."""
         ...
 
 

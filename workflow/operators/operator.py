@@ -16,6 +16,7 @@ class CostClass(StrEnum):
 
     WORKER_CALL = "one worker call"
     TEST_RUN = "one test run; one worker call more where the problem has no public tests"
+    PROGRAM = "one worker call for each program it writes"
 
 
 class Operator(ABC):

@@ -3,7 +3,7 @@
 import re
 from typing import TypedDict
 
-from workflow.code import extract_code
+from workflow.operators.generate import FORMS, read_solution
 from workflow.operators.operator import Operator, section
 
 _VERDICT = re.compile(r"[*_#`>\s]*\bverdict\b\W*(approved?|rejected?|not\s+approved)\b[*_`.:;,\s-]*", re.IGNORECASE)
@@ -58,9 +58,15 @@ class Revise(Operator):
 <feedback>
 {feedback}
 </feedback>
-Repair the solution. Answer with the complete function in one ```python code block."""
+Repair the solution. {form}"""
 
     async def __call__(self, problem: str, solution: str, feedback: str) -> str:
         entry_point = self.context.problem.entry_point
-        reply = await self._ask(problem=problem, entry_point=section("entry_point", entry_point), solution=solution, feedback=feedback)
-        return extract_code(reply, entry_point)
+        reply = await self._ask(
+            problem=problem,
+            entry_point=section("entry_point", entry_point),
+            solution=solution,
+            feedback=feedback,
+            form=FORMS[self.context.problem.verifier],
+        )
+        return read_solution(reply, self.context.problem)

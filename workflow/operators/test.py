@@ -48,12 +48,20 @@ Answer with that line in one ```python code block."""
         if public:
             report = await self.context.run_tests(code, public)
             return {"passed": report.passed, "feedback": report.feedback}
+        verifier = self.context.problem.verifier
+        if verifier not in ("function", "unittest"):
+            return {"passed": False, "feedback": NO_TEST}
         reply = await self._ask(problem=problem, entry_point=section("entry_point", entry_point), call=entry_point)
         test = find_assert(extract_code(reply), entry_point)
         if test is None:
             return {"passed": False, "feedback": NO_TEST}
-        report = await self.context.run_tests(code, (test,))
+        report = await self.context.run_tests(code, (as_case(test) if verifier == "unittest" else test,))
         return {"passed": report.passed, "feedback": "" if report.passed else f"{CAUTION}\n{report.feedback}"}
+
+
+def as_case(test: str) -> str:
+    """An assert as a TestCase of one method."""
+    return f"import unittest\nclass Test(unittest.TestCase):\n    def test(self):\n        {test}\n"
 
 
 def find_assert(text: str, entry_point: str) -> str | None:

@@ -86,7 +86,7 @@ def _hub_rows(source: Source) -> list[dict[str, Any]]:
         from datasets import load_dataset
 
         return [
-            {"split": split, "row": number, **row}
+            {"split": split, "row": number, **dict(row)}
             for split in source.hub_splits
             for number, row in enumerate(load_dataset(source.hub_id, source.hub_config, split=split))
         ]

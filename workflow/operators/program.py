@@ -1,0 +1,43 @@
+"""Answering by a program that is run (AFlow's Programmer; program-aided language models, Gao et al. 2023)."""
+
+from typing import TypedDict
+
+from workflow.code import extract_code
+from workflow.operators.operator import CostClass, Operator, section
+
+TRIES = 3
+RUN = "\n\nprint(solve())\n"
+
+
+class ProgramReport(TypedDict):
+    """What ``program`` wrote and what that printed."""
+
+    code: str
+    output: str
+
+
+class Program(Operator):
+    """Writes a program that computes the answer, runs it and returns its output; up to 3 tries where it fails.
+
+    ``output`` is what ``solve()`` returned, as text; empty where no try ran to its end.
+    """
+
+    name = "program"
+    system = "You are a Python programmer. You answer questions by writing a function solve() that computes the answer."
+    prompt = """<problem>
+{problem}
+</problem>
+{analysis}{failure}Write a function `solve()` without parameters that computes and returns the final answer, with the standard \
+library alone. Answer with it in one ```python code block."""
+    cost = CostClass.PROGRAM
+
+    async def __call__(self, problem: str, analysis: str = "") -> ProgramReport:
+        code = failure = ""
+        for _ in range(TRIES):
+            reply = await self._ask(problem=problem, analysis=section("analysis", analysis), failure=failure)
+            code = extract_code(reply, "solve")
+            done = await self.context.run_program(code + RUN)
+            if done.ok:
+                return {"code": code, "output": done.output.strip()}
+            failure = section("failed_program", code) + section("error", done.output)
+        return {"code": code, "output": ""}
