@@ -35,7 +35,11 @@ MAX_JUDGEMENTS = 8
 class Sandbox:
     """An async context manager over one backend."""
 
-    def __init__(self, settings: SandboxSettings, worker: Worker, backend: Backend | None = None) -> None:
+    def __init__(self, settings: SandboxSettings, worker: Worker | None = None, backend: Backend | None = None) -> None:
+        """
+        Args:
+            worker: answers the operators' calls; None: this sandbox only judges and runs programs.
+        """
         self.settings = settings
         self.worker = worker
         self.backend: Backend = backend or ZygoteBackend(settings)
@@ -107,6 +111,8 @@ class Sandbox:
 
     async def execute(self, workflow: Workflow, problem: Problem, seed: int) -> Execution:
         """Runs a workflow on the public view of a problem; see Execution for how it may end."""
+        if self.worker is None:
+            raise ValueError("This sandbox has no worker LLM, so it runs no workflow: give it one.")
         tries = 1
         while True:
             operators = OPERATORS if workflow.aflow_prompts is None else AFLOW_OPERATORS

@@ -19,7 +19,7 @@ TESTS = (f"assert f(1) == {SECRET}", f"assert f(2) == {SECRET + 1}")
 
 async def verdict(source: str, tests: tuple[str, ...] = TESTS, *, setup: str = "", wall_s: float = 10.0) -> Verdict:
     settings = SandboxSettings(limits=LimitSettings(wall_s=wall_s))
-    async with Sandbox(settings, worker=None) as sandbox:  # type: ignore[arg-type]
+    async with Sandbox(settings) as sandbox:
         return await sandbox.judge(Problem("t/0", "q", "f", (), tests, test_setup=setup), source)
 
 
@@ -107,7 +107,7 @@ async def test_changes_of_nested_arguments_are_seen_through_the_tests_own_names(
 
 async def test_state_of_the_candidate_lasts_for_its_own_tests_only():
     counting = "n = 0\ndef f(x):\n    global n\n    n += 1\n    return n"
-    async with Sandbox(SandboxSettings(verdict_cache_entries=0), worker=None) as sandbox:  # type: ignore[arg-type]
+    async with Sandbox(SandboxSettings(verdict_cache_entries=0)) as sandbox:
         problem = Problem("t/0", "q", "f", (), ("assert f(0) == 1", "assert f(0) == 2"))
         verdicts = [await sandbox.judge(problem, counting) for _ in range(3)]
     assert [one.outcome for one in verdicts] == [Outcome.PASSED] * 3

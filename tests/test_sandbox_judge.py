@@ -26,7 +26,7 @@ HUMANEVAL = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / 
 async def verdict(source: str, tests: tuple[str, ...] = TESTS, *, wall_s: float = 10.0) -> Verdict:
     problem = Problem("t/0", "q", "f", (), tests)
     settings = SandboxSettings(limits=LimitSettings(wall_s=wall_s))
-    async with Sandbox(settings, worker=None) as sandbox:  # type: ignore[arg-type]
+    async with Sandbox(settings) as sandbox:
         return await sandbox.judge(problem, source)
 
 
@@ -158,13 +158,13 @@ async def test_an_argument_changed_deep_inside_is_seen_by_the_test():
 
 async def test_a_broken_test_set_up_is_no_fault_of_the_solution():
     problem = Problem("t/0", "q", "f", (), TESTS, test_setup="raise RuntimeError('the task set is broken')")
-    async with Sandbox(SandboxSettings(), worker=None) as sandbox:  # type: ignore[arg-type]
+    async with Sandbox(SandboxSettings()) as sandbox:
         assert (await sandbox.judge(problem, "def f(xs):\n    return sum(xs)")).outcome is Outcome.INFRA_ERROR
 
 
 async def test_equal_answers_are_judged_once_and_infrastructure_errors_are_not_kept():
     problem = Problem("t/0", "q", "f", (), TESTS)
-    async with Sandbox(SandboxSettings(), worker=None) as sandbox:  # type: ignore[arg-type]
+    async with Sandbox(SandboxSettings()) as sandbox:
         first, second = await asyncio.gather(*(sandbox.judge(problem, "def f(xs):\n    return sum(xs)") for _ in range(2)))
         assert first is second is await sandbox.judge(problem, "def f(xs):\n    return sum(xs)")
         broken = replace(problem, test_setup="raise RuntimeError")
@@ -206,7 +206,7 @@ def humaneval() -> list[Problem]:
 
 async def test_every_humaneval_reference_passes_and_none_fails():
     problems = humaneval()
-    async with Sandbox(SandboxSettings(), worker=None) as sandbox:  # type: ignore[arg-type]
+    async with Sandbox(SandboxSettings()) as sandbox:
         right = await asyncio.gather(*(sandbox.judge(problem, problem.reference or "") for problem in problems))
         nothing = "def {}(*args, **kwargs):\n    return None"
         wrong = await asyncio.gather(*(sandbox.judge(problem, nothing.format(problem.entry_point)) for problem in problems))

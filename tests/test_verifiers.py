@@ -20,7 +20,7 @@ from workflow.problem import Problem, Verifier
 async def verdict(verifier: Verifier, answer: str, tests: tuple[str, ...], *, setup: str = "", wall_s: float = 6.0) -> Verdict:
     settings = SandboxSettings(limits=LimitSettings(wall_s=wall_s))
     problem = Problem("t/0", "q", "task_func", (), tests, test_setup=setup, verifier=verifier)
-    async with Sandbox(settings, worker=None) as sandbox:  # type: ignore[arg-type]
+    async with Sandbox(settings) as sandbox:
         return await sandbox.judge(problem, answer)
 
 

@@ -1,0 +1,116 @@
+"""``python -m launch.prepare SET``: a published task set as ``problems.jsonl``, audited row by row in the sandbox.
+
+Writes into the folder ``--out``: ``problems.jsonl`` (sound rows, our schema: train on it with tasks=jsonl), ``audit.json`` (every
+row) and ``audit.md`` (the table, and each row left out with its reason).
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from launch.shell import one_sentence_errors
+from sandbox.audit import RowAudit, audit
+from sandbox.sandbox import Sandbox
+from sandbox.settings import LimitSettings, SandboxSettings
+from workflow.problem import Problem
+from workflow.tasks.files import read_jsonl, write_jsonl
+from workflow.tasks.sources import SOURCES, Loaded, load_source
+
+PARALLEL = 4
+"""Rows audited at once."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Options of the command."""
+    out = argparse.ArgumentParser(prog="python -m launch.prepare", description="Audit a task set and write what can be trained on.")
+    out.add_argument("set", choices=(*SOURCES, "jsonl"), help="the task set; jsonl: a file in our own schema")
+    out.add_argument("--path", help="its original file, plain or .gz; default: its public home")
+    out.add_argument("--out", type=Path, help="folder to write (default: data/SET)")
+    out.add_argument("--mutants", type=int, default=5, help="mutants of each reference to judge (default: 5)")
+    out.add_argument("--limit", type=int, help="only the first rows")
+    out.add_argument("--wall-s", type=float, default=20.0, help="deadline of one judgement (default: 20)")
+    out.add_argument("--level", choices=("process", "namespace"), default="process", help="refuse to run below this isolation")
+    return out
+
+
+def loaded(name: str, path: str | None, limit: int | None) -> Loaded:
+    """The set's rows. Raises ValueError where they cannot be read."""
+    if name == "jsonl":
+        if path is None:
+            raise ValueError("jsonl needs --path FILE: a file with one problem a line.")
+        return Loaded(tuple(read_jsonl(Path(path)))[:limit], {})
+    found = load_source(name, path)
+    return Loaded(found.problems[:limit], found.left_out)
+
+
+async def audited(problems: Sequence[Problem], settings: SandboxSettings, mutants: int, console: Console) -> tuple[str, list[RowAudit]]:
+    """Isolation level and the rows' audits, in order, with a progress bar."""
+    queue = list(enumerate(problems))[::-1]
+    rows: dict[int, RowAudit] = {}
+    async with Sandbox(settings) as sandbox:
+        with Progress(console=console, transient=True) as progress:
+            task = progress.add_task(f"auditing on level {sandbox.backend.level}", total=len(problems))
+
+            async def lane() -> None:
+                while queue:
+                    index, problem = queue.pop()
+                    rows[index] = await audit(sandbox, problem, mutants)
+                    progress.advance(task)
+
+            await asyncio.gather(*(lane() for _ in range(PARALLEL)))
+            for index, row in rows.items():  # slow references once more, with the machine to themselves
+                if any("reference" in fault and ("in time" in fault or "within" in fault) for fault in row.faults):
+                    rows[index] = await audit(sandbox, problems[index], mutants)
+        return sandbox.backend.level, [rows[index] for index in range(len(problems))]
+
+
+def table(name: str, level: str, found: Loaded, rows: Sequence[RowAudit]) -> str:
+    """The audit as Markdown."""
+    sound = [row for row in rows if row.sound]
+    mutants, killed = sum(row.mutants for row in sound), sum(row.killed for row in sound)
+    references = sum(not any("reference" in fault for fault in row.faults) for row in rows)
+    lines = [
+        f"| {name} | |",
+        "|---|---|",
+        f"| rows | {len(rows) + len(found.left_out)} |",
+        f"| rows that can be judged here | {len(rows)} |",
+        f"| references that pass public and hidden tests | {references} |",
+        f"| rows on which no control passes | {sum(not any('passes' in fault for fault in row.faults) for row in rows)} |",
+        f"| sound rows written | {len(sound)} |",
+        f"| mutants killed by the hidden tests | {killed} of {mutants}" + (f" ({killed / mutants:.1%})" if mutants else "") + " |",
+        f"| verdicts | trust {', '.join(sorted({row.trust for row in rows})) or '-'}, isolation {level} |",
+    ]
+    excluded = [f"- {row.id}: {'; '.join(row.faults)}" for row in rows if not row.sound]
+    excluded += [f"- {row}: {reason}" for row, reason in found.left_out.items()]
+    return "\n".join([*lines, "", "Left out:", "", *excluded] if excluded else lines) + "\n"
+
+
+@one_sentence_errors
+def main() -> int:
+    """Entry point."""
+    options = parser().parse_args()
+    found = loaded(options.set, options.path, options.limit)
+    settings = SandboxSettings(min_level=options.level, verdict_cache_entries=0, limits=LimitSettings(wall_s=options.wall_s))
+    console = Console()
+    level, rows = asyncio.run(audited(found.problems, settings, options.mutants, console))
+    out = options.out or Path("data") / options.set
+    out.mkdir(parents=True, exist_ok=True)
+    write_jsonl(out / "problems.jsonl", [problem for problem, row in zip(found.problems, rows, strict=True) if row.sound])
+    report = {"set": options.set, "isolation": level, "rows": [asdict(row) for row in rows], "left_out": dict(found.left_out)}
+    (out / "audit.json").write_text(json.dumps(report, indent=1))
+    text = table(options.set, level, found, rows)
+    (out / "audit.md").write_text(text)
+    console.print(text.split("\nLeft out")[0], markup=False)
+    console.print(f"{out / 'problems.jsonl'}: {sum(row.sound for row in rows)} problems; the others with their reasons: {out / 'audit.md'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

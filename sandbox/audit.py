@@ -1,0 +1,103 @@
+"""The audit of a task set: does the judge accept what is right and refuse what is not, row by row?
+
+A row is sound where its reference passes all its tests, and solutions that know nothing fail: one that returns None, several
+that return a constant, one that returns an object that equals everything. Rows that are not sound train cheaters; they are
+listed with the reason and left out. Mutants of the reference say how much the hidden tests see.
+"""
+
+import ast
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sandbox.records import Verdict
+from sandbox.sandbox import Sandbox
+from workflow.outcome import Outcome
+from workflow.problem import Problem
+from workflow.simulated.ast_sites import find_sites, mutate, without_docstrings
+
+CONSTANTS = ("True", "False", "0", "1", "''", "[]")
+EQUAL = """class Equal:
+    __hash__ = None
+    def __eq__(self, other): return True
+    def __ne__(self, other): return False
+    def __bool__(self): return True
+    def __getattr__(self, name): return self
+    def __call__(self, *args, **kwargs): return self
+    def __len__(self): return 1
+    def __contains__(self, item): return True
+    def __iter__(self): return iter(())
+    def __getitem__(self, item): return self
+    __abs__ = __sub__ = __rsub__ = __neg__ = lambda self, *other: self
+    __lt__ = __le__ = __gt__ = __ge__ = lambda self, other: True
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RowAudit:
+    """What was found of one problem."""
+
+    id: str
+    faults: tuple[str, ...]
+    """Why the row is left out; empty where it is sound."""
+    trust: str
+    mutants: int
+    """Mutants of the reference that were judged."""
+    killed: int
+    """Those of them that fail a hidden test."""
+
+    @property
+    def sound(self) -> bool:
+        """True where the row can be trained on."""
+        return not self.faults
+
+
+async def audit(sandbox: Sandbox, problem: Problem, mutants: int) -> RowAudit:
+    """Judges reference, controls and ``mutants`` mutants of one problem. Raises RuntimeError where the sandbox itself fails."""
+    faults: list[str] = []
+    reference = await _judged(sandbox, _all_tests(problem), problem.reference or "")
+    if problem.reference is None:
+        faults.append("it has no reference solution")
+    elif reference.outcome is not Outcome.PASSED:
+        faults.append(f"its reference fails: {reference.failures[0]}")
+    controls = _controls(problem)
+    verdicts = await asyncio.gather(*(_judged(sandbox, problem, answer) for answer in controls.values()))
+    faults += [f"{name} passes" for name, verdict in zip(controls, verdicts, strict=True) if verdict.outcome is Outcome.PASSED]
+    programs = _mutants(problem, mutants)
+    killed = await asyncio.gather(*(_judged(sandbox, problem, program) for program in programs))
+    count = sum(verdict.outcome is not Outcome.PASSED for verdict in killed)
+    return RowAudit(problem.id, tuple(faults), reference.trust, len(programs), count)
+
+
+async def _judged(sandbox: Sandbox, problem: Problem, answer: str) -> Verdict:
+    verdict = await sandbox.judge(problem, answer)
+    if verdict.outcome is Outcome.INFRA_ERROR:
+        raise RuntimeError(f"{problem.id} could not be judged: {'; '.join(verdict.failures)}")
+    return verdict
+
+
+def _all_tests(problem: Problem) -> Problem:
+    """Public tests counted as hidden ones: the reference must pass both."""
+    return replace(problem, hidden_tests=(*problem.public_tests, *problem.hidden_tests))
+
+
+def _controls(problem: Problem) -> dict[str, str]:
+    """Answers that know nothing, by name."""
+    if problem.verifier == "number":
+        return {"an empty answer": "", "the constant 0": "0", "a list of numbers": " ".join(map(str, [*range(1000), -98765]))}
+    if problem.verifier == "stdio":
+        return {"a program that writes nothing": "pass", "the constant 0": "print(0)"}
+    function = f"def {problem.entry_point}(*args, **kwargs):\n    return "
+    controls = {"return None": function + "None", "the always-equal object": EQUAL + function + "Equal()"}
+    return controls | {f"the constant {constant}": function + constant for constant in CONSTANTS}
+
+
+def _mutants(problem: Problem, count: int) -> Sequence[str]:
+    """Up to ``count`` different mutants of the reference, drawn by the problem's id."""
+    if problem.verifier == "number" or problem.reference is None or count == 0:
+        return ()
+    tree = without_docstrings(ast.parse(problem.reference))
+    sites = list(find_sites(tree))
+    random.Random(problem.id).shuffle(sites)
+    return list(dict.fromkeys(ast.unparse(mutate(tree, (site,))) for site in sites[:count]))
