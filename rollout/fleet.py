@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -96,6 +97,7 @@ class Fleet:
         """
         self._rollout = rollout
         self._policy = policy
+        self._model = model
         self._new_engine = engine or (lambda: RayEngine(policy, model, rollout, device))
         self._engines: list[Engine] = []
         self._load: list[int] = []
@@ -112,8 +114,10 @@ class Fleet:
         """Starts all engines at once.
 
         Raises:
+            ValueError: the policy's positions do not suffice for the settings' prompts and responses.
             RuntimeError: one does not come up.
         """
+        check_positions(self._policy, self._model)
         self._engines = [self._new_engine() for _ in range(self._rollout.engines)]
         self._load = [0] * len(self._engines)
         self._repairing = [asyncio.Lock() for _ in self._engines]
@@ -218,6 +222,18 @@ class Fleet:
         self._engines = []
 
 
+def check_positions(policy: Path, model: ModelSettings) -> None:
+    """Raises ValueError where a prompt and a response of full length have more tokens than the model has positions."""
+    file = policy / "config.json"
+    positions = json.loads(file.read_text()).get("max_position_embeddings") if file.is_file() else None
+    wanted = model.max_prompt_tokens + model.max_response_tokens
+    if isinstance(positions, int) and wanted > positions:
+        raise ValueError(
+            f"model.max_prompt_tokens={model.max_prompt_tokens} and model.max_response_tokens={model.max_response_tokens} make {wanted} "
+            f"tokens, but the model at {policy} has {positions} positions: lower one of them."
+        )
+
+
 def _reason(error: BaseException) -> str:
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    lines = [line for line in str(error).strip().splitlines() if line.strip() and not line.strip().startswith("For further information")]
     return f"{type(error).__name__}: {lines[-1].strip() if lines else 'no answer in time'}"[:400]

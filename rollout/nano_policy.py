@@ -55,7 +55,7 @@ def make_nano_policy(folder: Path, texts: Sequence[str], seed: int) -> Path:
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=32,
-        max_position_embeddings=1024,
+        max_position_embeddings=8192,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.get_vocab()[END],
