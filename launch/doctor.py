@@ -29,7 +29,9 @@ TRAINING_LEVELS = ("level namespace", "level landlock")
 def parser() -> argparse.ArgumentParser:
     """Options of the command."""
     out = argparse.ArgumentParser(prog="python -m launch.doctor", description="What this machine offers, and what to change to get more.")
-    out.add_argument("--endpoint", action="append", default=[], metavar="URL", help="worker endpoint to reach, for example https://api.openai.com/v1")
+    out.add_argument(
+        "--endpoint", action="append", default=[], metavar="URL", help="worker endpoint to reach, for example https://api.openai.com/v1"
+    )
     out.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable that holds its key (default: OPENAI_API_KEY)")
     out.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     return out
@@ -42,9 +44,13 @@ def machine() -> list[Finding]:
     shm_gib = shared.total / 2**30 if shared else 0.0
     return [
         Finding("cores", True, str(len(psutil.Process().cpu_affinity() or []) or psutil.cpu_count())),
-        Finding("memory", memory.total > 7 * 2**30, f"{memory.available / 2**30:.0f} of {memory.total / 2**30:.0f} GiB free", "8 GiB or more"),
+        Finding(
+            "memory", memory.total > 7 * 2**30, f"{memory.available / 2**30:.0f} of {memory.total / 2**30:.0f} GiB free", "8 GiB or more"
+        ),
         Finding("disk", disk.free > 5 * 2**30, f"{disk.free / 2**30:.0f} GiB free here", "5 GiB or more for the environment and a run"),
-        Finding("shared memory", shm_gib > 1, f"/dev/shm of {shm_gib:.0f} GiB", "Ray keeps its objects there; in a container: --shm-size=8g"),
+        Finding(
+            "shared memory", shm_gib > 1, f"/dev/shm of {shm_gib:.0f} GiB", "Ray keeps its objects there; in a container: --shm-size=8g"
+        ),
         Finding("python", sys.version_info[:2] in ((3, 11), (3, 12)), sys.version.split()[0], "Python 3.11 or 3.12"),
     ]
 
@@ -75,7 +81,10 @@ def devices() -> list[Finding]:
         names = []
     gpus = Finding("GPU", True, ", ".join(names) if names else "none: policies of the nano size train on CPU")
     address = os.environ.get("RAY_ADDRESS", "")
-    return [gpus, Finding("Ray", True, f"joins {address} (RAY_ADDRESS)" if address else "starts a cluster of its own (RAY_ADDRESS is not set)")]
+    return [
+        gpus,
+        Finding("Ray", True, f"joins {address} (RAY_ADDRESS)" if address else "starts a cluster of its own (RAY_ADDRESS is not set)"),
+    ]
 
 
 def endpoint(url: str, key_variable: str) -> Finding:
@@ -88,7 +97,9 @@ def endpoint(url: str, key_variable: str) -> Finding:
     if reply.status_code in (401, 403):
         return Finding(url, False, f"refuses the key (status {reply.status_code})", f"export {key_variable}=...")
     if reply.status_code >= 400:
-        return Finding(url, False, f"answers with status {reply.status_code}", "the URL must end where /models and /chat/completions follow")
+        return Finding(
+            url, False, f"answers with status {reply.status_code}", "the URL must end where /models and /chat/completions follow"
+        )
     models = [str(model.get("id")) for model in reply.json().get("data", [])]
     return Finding(url, True, f"serves {', '.join(models[:5])}" + (f" and {len(models) - 5} more" if len(models) > 5 else ""))
 

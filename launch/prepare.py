@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--mutants", type=int, default=5, help="mutants of each reference to judge (default: 5)")
     out.add_argument("--limit", type=int, help="only the first rows")
     out.add_argument("--wall-s", type=float, default=20.0, help="deadline of one judgement (default: 20)")
-    out.add_argument("--level", choices=("process", "namespace"), default="process", help="refuse to run below this isolation")
+    out.add_argument("--level", choices=("landlock", "namespace"), default="landlock", help="refuse to run below this isolation")
     return out
 
 

@@ -97,7 +97,7 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
     worker: Worker = FixedWorker(options.reply)
     if options.worker_url:
         worker = WorkerClient(WorkerSettings(base_url=options.worker_url, model=options.worker_model), options.worker_url)
-    backend = ZygoteBackend(settings, (options.level,) if options.level else LEVELS[1:])
+    backend = ZygoteBackend(settings, (options.level,) if options.level else ())
     async with Sandbox(settings, worker, backend) as sandbox:
         try:
             if options.role == "program":
@@ -122,7 +122,9 @@ async def _candidate(sandbox: Sandbox, options: argparse.Namespace) -> dict[str,
     problem = Problem("launch.sandbox", "", options.entry, (), tests, test_setup=setup)
     verdict = await sandbox.judge(problem, options.file.read_text(encoding="utf-8"))
     failures = iter(verdict.failures)
-    each = [{"test": test, "passed": ok, "failure": "" if ok else next(failures, "")} for test, ok in zip(tests, verdict.passed, strict=False)]
+    each = [
+        {"test": test, "passed": ok, "failure": "" if ok else next(failures, "")} for test, ok in zip(tests, verdict.passed, strict=False)
+    ]
     report = {"outcome": verdict.outcome, "tests": each, "wall_s": verdict.wall_s, "isolation": verdict.isolation, "trust": verdict.trust}
     return report | ({} if verdict.passed else {"failures": verdict.failures})
 

@@ -20,9 +20,9 @@ from sandbox.process import BackendError, Process
 from sandbox.settings import SandboxSettings
 
 ROOT = Path(__file__).resolve().parent.parent
-LEVELS = ("process", "namespace")
-"""Isolation levels, weakest first."""
-ALLOWED_TO_SING = {"process": {"reads_host_file", "sees_processes"}, "namespace": set[str]()}
+LEVELS = ("unsafe", "landlock", "namespace")
+"""Isolation levels, weakest first. ``unsafe`` limits a run and confines nothing: only tools ask for it, by name."""
+ALLOWED_TO_SING = {"unsafe": {"reads_host_file", "writes_outside_tmp", "sees_processes"}, "landlock": set[str](), "namespace": set[str]()}
 """What each level cannot prevent."""
 
 
@@ -47,14 +47,14 @@ class Backend(Protocol):
 class ZygoteBackend:
     """Jail once, fork many: a zygote exec'ed clean, a fresh forked process per run."""
 
-    def __init__(self, settings: SandboxSettings, levels: Sequence[str] = LEVELS) -> None:
+    def __init__(self, settings: SandboxSettings, levels: Sequence[str] = ()) -> None:
         """
         Args:
-            levels: those to try, weakest first; a test or a benchmark names one.
+            levels: those to try, weakest first; a test or a tool names one. Default: from ``min_level`` up.
         """
         self.level = ""
-        self._levels = levels
         self._min_level = settings.min_level
+        self._levels = levels or LEVELS[LEVELS.index(settings.min_level) :]
         self._limits = settings.limits
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -66,8 +66,6 @@ class ZygoteBackend:
     async def start(self) -> None:
         reasons: list[str] = []
         for level in reversed(self._levels):
-            if LEVELS.index(level) < LEVELS.index(self._min_level):
-                break
             try:
                 await self._start_zygote(level)
                 sang = await self._canaries()
@@ -79,8 +77,8 @@ class ZygoteBackend:
                 reasons.append(f"{level}: the box does not prevent {', '.join(sorted(sang - ALLOWED_TO_SING[level]))}")
             await self.close()
         raise ValueError(
-            f"No sandbox of level {self._min_level!r} or better starts here ({'; '.join(reasons)}): allow user namespaces, or run "
-            f"as root, or lower sandbox.min_level."
+            f"No sandbox of level {' or '.join(map(repr, self._levels))} starts here ({'; '.join(reasons)}): python -m launch.doctor says "
+            f"what to change."
         )
 
     async def _start_zygote(self, level: str) -> None:
@@ -149,7 +147,7 @@ class ZygoteBackend:
             if self._control is None:
                 async with self._starting:
                     if self._control is None:
-                        await self._start_zygote(self.level or self._min_level)
+                        await self._start_zygote(self.level or self._levels[-1])
             self._next += 1
             number = self._next
             future: asyncio.Future[Process] = asyncio.get_running_loop().create_future()

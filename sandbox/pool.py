@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from sandbox.backend import LEVELS
 from sandbox.records import Execution, Run, Verdict
 from sandbox.sandbox import Sandbox
 from sandbox.settings import SandboxSettings
@@ -89,7 +90,7 @@ class SandboxPool:
             levels = await asyncio.gather(*(actor.start.remote() for actor in self._actors))
         except RayTaskError as error:
             raise error.cause if isinstance(error.cause, ValueError) else error from None
-        self.level = min(levels, key=["process", "namespace"].index)
+        self.level = min(levels, key=LEVELS.index)
 
     async def run(self, workflow: Workflow, problem: Problem, seed: int) -> Run:
         """One execution with its verdict; infrastructure errors are retried, then come back as INFRA_ERROR."""

@@ -46,7 +46,8 @@ def kernel() -> list[Finding]:
 
 
 def _user_namespaces() -> Finding:
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from sandbox.guest import jail; jail.unshare(jail.CLONE_NEWUSER | jail.CLONE_NEWNS)"
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from sandbox.guest import jail; "
+    code += "jail.unshare(jail.CLONE_NEWUSER | jail.CLONE_NEWNS)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
     if done.returncode == 0:
         return Finding("user namespaces", True, "available")
@@ -75,7 +76,9 @@ def _cgroups() -> Finding:
     """Not needed: address space, processes and files are limited without them."""
     root = Path("/sys/fs/cgroup")
     version = "v2" if (root / "cgroup.controllers").exists() else "v1" if root.is_dir() else "none"
-    return Finding("cgroups", True, f"{version}, {'writable' if os.access(root, os.W_OK) else 'read-only'} (not used: limits are per process)")
+    return Finding(
+        "cgroups", True, f"{version}, {'writable' if os.access(root, os.W_OK) else 'read-only'} (not used: limits are per process)"
+    )
 
 
 def _read(path: Path) -> str:

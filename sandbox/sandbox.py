@@ -115,7 +115,7 @@ class Sandbox:
             raise ValueError("This sandbox has no worker LLM, so it runs no workflow: give it one.")
         tries = 1
         while True:
-            operators = OPERATORS if workflow.aflow_prompts is None else AFLOW_OPERATORS
+            operators = AFLOW_OPERATORS if workflow.form == "aflow" else OPERATORS
             host = WorkflowHost(problem, self.worker, self, self.settings.budget, seed, operators)
             execution = await self._attempt(host, workflow)
             if execution.outcome is not Outcome.INFRA_ERROR or host.infrastructure or tries == TRIES:
@@ -181,7 +181,8 @@ class _Judging:
 def _start_frame(workflow: Workflow, host: WorkflowHost) -> dict[str, Any]:
     return {
         "source": workflow.source,
-        "aflow_prompts": workflow.aflow_prompts,
+        "form": workflow.form,
+        "prompts": workflow.prompts,
         "operators": list(host.operators),
         "query": host.problem.query,
         "entry_point": host.problem.entry_point,

@@ -42,8 +42,8 @@ class BudgetSettings(Settings):
 class SandboxSettings(Settings):
     """Where workflows and candidates run."""
 
-    min_level: Literal["process", "namespace"] = "process"
-    """Isolation below which the sandbox refuses to start."""
+    min_level: Literal["landlock", "namespace"] = "landlock"
+    """Isolation below which the sandbox refuses to start; the best that a machine reaches is used."""
     actors: int = Field(default=2, ge=1)
     """Ray actors, each with its own zygote."""
     cpus_per_actor: float = Field(default=0.5, ge=0)

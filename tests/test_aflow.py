@@ -161,11 +161,11 @@ def test_the_two_forms_are_told_apart(tmp_path: Path):
     (tmp_path / "graph.py").write_text(HEADER + ROUND)
     (tmp_path / "prompt.py").write_text(PROMPTS)
     read = read_workflow_file(tmp_path / "graph.py")
-    assert isinstance(read, Workflow) and read.aflow_prompts == PROMPTS and read.units > 10
+    assert isinstance(read, Workflow) and read.form == "aflow" and read.prompts == PROMPTS and read.units > 10
     ours = tmp_path / "ours.py"
     ours.write_text("class Workflow:\n    async def __call__(self, problem):\n        return await self.generate(problem)\n")
     own = read_workflow_file(ours)
-    assert isinstance(own, Workflow) and own.aflow_prompts is None and not is_aflow(own.source)
+    assert isinstance(own, Workflow) and own.form == "ours" and not is_aflow(own.source)
 
 
 def test_a_file_that_is_no_python_is_refused():

@@ -22,8 +22,8 @@ def workflow(fingerprint: str = "a", units: int = 3) -> Workflow:
 def run(outcome: Outcome, passed: int = 0, calls: int = 1, wall_s: float = 0.5) -> Run:
     trace = (OperatorCall(0, "generate", "", "", "", calls, 0, 0, 0, 0.001 * calls, 0.0, 0.1),)
     judged = outcome in (Outcome.PASSED, Outcome.WRONG_ANSWER)
-    execution = Execution(Outcome.ANSWERED if judged else outcome, "x" if judged else None, trace, "", wall_s, "process")
-    verdict = Verdict(outcome, tuple(i < passed for i in range(4)), (), 0.1, "process")
+    execution = Execution(Outcome.ANSWERED if judged else outcome, "x" if judged else None, trace, "", wall_s, "landlock")
+    verdict = Verdict(outcome, tuple(i < passed for i in range(4)), (), 0.1, "landlock")
     return Run(execution, verdict if judged else None)
 
 
@@ -71,7 +71,7 @@ def test_an_attempt_lost_to_infrastructure_has_no_score():
 
 def test_a_verdict_lost_to_infrastructure_leaves_the_run_out():
     answered = run(Outcome.PASSED, passed=4)
-    unjudged = Run(answered.execution, Verdict(Outcome.INFRA_ERROR, (), ("no judge",), 0.1, "process"))
+    unjudged = Run(answered.execution, Verdict(Outcome.INFRA_ERROR, (), ("no judge",), 0.1, "landlock"))
     assert score(Attempt(workflow(), (unjudged,))) is None
     assert score(Attempt(workflow(), (unjudged, answered))) == score(Attempt(workflow(), (answered,)))
 
@@ -135,7 +135,7 @@ def test_scores_follow_their_attempts_in_any_order(attempts: list[Attempt], rand
 
 @given(st.lists(RUNS, min_size=1, max_size=4))
 def test_passing_more_tests_never_lowers_the_total(runs: list[Run]):
-    better = [Run(r.execution, Verdict(Outcome.PASSED, (True,) * 4, (), 0.1, "process")) if r.verdict is not None else r for r in runs]
+    better = [Run(r.execution, Verdict(Outcome.PASSED, (True,) * 4, (), 0.1, "landlock")) if r.verdict is not None else r for r in runs]
     before, after = score(Attempt(workflow(), tuple(runs))), score(Attempt(workflow(), tuple(better)))
     assert (before is None) == (after is None)
     if before is not None and after is not None:

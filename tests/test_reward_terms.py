@@ -14,7 +14,7 @@ FINGERPRINTS = st.lists(st.one_of(st.none(), st.sampled_from("abcdef")), max_siz
 def run_with(calls: int, test_runs: int, *, dollars: float = 0.0, wall_s: float = 1.0, passed: tuple[bool, ...] = (True,)) -> Run:
     trace = (OperatorCall(0, "x", "", "", "", calls, test_runs, 0, 0, dollars, 0.0, 0.0),)
     outcome = Outcome.PASSED if all(passed) else Outcome.WRONG_ANSWER
-    return Run(Execution(Outcome.ANSWERED, "answer", trace, "", wall_s, "process"), Verdict(outcome, passed, (), 0.1, "process"))
+    return Run(Execution(Outcome.ANSWERED, "answer", trace, "", wall_s, "landlock"), Verdict(outcome, passed, (), 0.1, "landlock"))
 
 
 def test_performance_is_the_share_of_hidden_tests_passed():

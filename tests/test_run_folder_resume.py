@@ -52,7 +52,7 @@ def group(step: int) -> Group:
     problem = Problem("nano/train/1", "Write f(xs)", "f", (), ("assert f([]) == []",), level=3)
     completion = Completion("Plan.\n```python\nclass Workflow: ...\n```", (1, 2), (-0.1, -0.2), step, "stop")
     call = OperatorCall(0, "generate", "{}", '"x"', "", 1, 0, 10, 5, 0.001, 0.0, 0.02)
-    run = Run(Execution(Outcome.ANSWERED, "x", (call,), "", 0.03, "process"), Verdict(Outcome.PASSED, (True,), (), 0.01, "process"))
+    run = Run(Execution(Outcome.ANSWERED, "x", (call,), "", 0.03, "landlock"), Verdict(Outcome.PASSED, (True,), (), 0.01, "landlock"))
     score = Score(1.0, 1.0, 0.0, 1.0, 0.0, 0.001, 0.03, False)
     workflow = Workflow("class Workflow: ...", "abc", ("generate",), 0, 0, 0, 3)
     return Group(problem, (1,), (Episode(f"train-{step}/nano/train/1/0", completion, workflow, None, (run,), score),))

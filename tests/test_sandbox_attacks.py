@@ -1,74 +1,15 @@
 """Hostile workflows at every level: each tries to get out, to see what is not its own, or to use more than its share."""
 
-import os
-import socket
-from pathlib import Path
-
 import pytest
 
-from sandbox.backend import LEVELS
-from sandbox.guest.landlock import abi
+from sandbox.backend import LEVELS as ALL_LEVELS
 from sandbox.records import Execution
 from sandbox.settings import LimitSettings, SandboxSettings
 from tests.sandbox_parts import PROBLEM, box, raw
 from workflow.outcome import Outcome
 
+LEVELS = ALL_LEVELS[1:]
 TIGHT = SandboxSettings(limits=LimitSettings(workflow_wall_s=5, cpu_s=1, memory_mib=256))
-LIBC = "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
-
-ESCAPES = {
-    "TCP": "socket.socket(socket.AF_INET, socket.SOCK_STREAM)",
-    "UDP": "socket.socket(socket.AF_INET, socket.SOCK_DGRAM)",
-    "IPv6": "socket.socket(socket.AF_INET6, socket.SOCK_STREAM)",
-    "Unix socket": "socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)",
-    "netlink": "socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)",
-    "vsock": "socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)",
-    "name look-up": "socket.create_connection(('localhost', 80), timeout=1)",
-    "fork": "os.fork()",
-    "exec": "os.execv('/bin/sh', ['sh', '-c', 'true'])",
-    "posix_spawn": "os.posix_spawn('/bin/sh', ['sh', '-c', 'true'], {})",
-    "host accounts": "open('/etc/passwd').read()",
-    "way up": "open('../../../../etc/passwd').read()",
-    "process root": "open('/proc/self/root/etc/passwd').read()",
-    "other processes": "os.listdir('/proc/1/fd')",
-    "write to the library": "open(os.path.dirname(os.__file__) + '/canary.py', 'w')",
-    "poisoned cache": "open(os.path.dirname(os.__file__) + '/__pycache__/os.cpython-311.pyc', 'ab')",
-    "device node": "os.mknod('/tmp/disk', 0o60600, os.makedev(254, 0))",
-    "become root": "os.setresuid(12345, 12345, 12345)\nos.setuid(0)",
-    "chroot": "os.chroot('/tmp')",
-    "raise a limit": "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (999, 999))",
-    "namespaces": LIBC + "assert libc.unshare(0x10000000) == 0",
-    "mount": LIBC + "assert libc.mount(b'none', b'/tmp', b'tmpfs', 0, None) == 0",
-    "trace the zygote": LIBC + "assert libc.ptrace(16, os.getppid(), 0, 0) == 0",
-    "undo the death signal": LIBC + "assert libc.prctl(1, 0, 0, 0, 0) == 0",
-    "become traceable": LIBC + "assert libc.prctl(4, 1, 0, 0, 0) == 0",
-    "io_uring": LIBC + "import platform\nassert libc.syscall(425, 4, 0) >= 0",
-    "shared memory": LIBC + "assert libc.shmget(0x1234, 4096, 0o1666) >= 0",
-    "message queue": LIBC + "assert libc.msgget(0x1234, 0o1666) >= 0",
-    "memory file": "os.memfd_create('x')",
-}
-
-
-@pytest.mark.parametrize("level", LEVELS)
-async def test_no_way_out_of_the_box(level: str):
-    got_out: dict[str, Execution] = {}
-    async with box(level) as sandbox:
-        for name, attempt in ESCAPES.items():
-            execution = await sandbox.execute(raw(f"{attempt}\nreturn 'out'"), PROBLEM, 1)
-            assert execution.isolation == level
-            if execution.outcome is not Outcome.CRASHED:
-                got_out[name] = execution
-    without_landlock = {"host accounts", "way up", "process root"}
-    assert set(got_out) <= (without_landlock if level == "process" and not abi() else set()), got_out
-
-
-def test_outside_the_box_the_same_attempts_succeed(tmp_path: Path):
-    """The positive control: these are refused by the box, not by the machine."""
-    socket.socket(socket.AF_INET, socket.SOCK_STREAM).close()
-    os.close(os.memfd_create("x"))
-    assert Path("/etc/passwd").read_text()
-    pid = os.posix_spawn("/bin/sh", ["sh", "-c", "true"], {})
-    assert os.waitpid(pid, 0)[1] == 0
 
 
 async def ending(level: str, body: str, settings: SandboxSettings = TIGHT) -> Execution:

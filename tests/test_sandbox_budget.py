@@ -19,7 +19,7 @@ return str(sum(isinstance(draft, str) for draft in drafts))"""
 
 
 async def execute(body: str, worker: ScriptedWorker, budget: BudgetSettings) -> Execution:
-    async with box("process", SandboxSettings(budget=budget), worker) as sandbox:
+    async with box("landlock", SandboxSettings(budget=budget), worker) as sandbox:
         return await sandbox.execute(raw(body), PROBLEM, seed=7)
 
 

@@ -96,7 +96,7 @@ def test_any_body_is_an_object_or_refused(body: bytes):
 
 async def run(body: str, *, budget: BudgetSettings | None = None, worker: ScriptedWorker | None = None) -> Execution:
     settings = SandboxSettings(budget=budget or BudgetSettings())
-    async with box("process", settings, worker) as sandbox:
+    async with box("landlock", settings, worker) as sandbox:
         return await sandbox.execute(raw(FRAME + body), PROBLEM, 1)
 
 

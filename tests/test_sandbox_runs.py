@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from sandbox.backend import ZygoteBackend
+from sandbox.process import BackendError
 from sandbox.records import Execution
 from sandbox.sandbox import Sandbox
 from sandbox.settings import BudgetSettings, LimitSettings, SandboxSettings
@@ -32,7 +33,7 @@ async def test_a_workflow_returns_its_answer_with_trace_and_level():
     execution = await execute("return await self.generate(problem)")
     assert execution.outcome is Outcome.ANSWERED and "sum(xs)" in (execution.answer or "")
     assert [call.operator for call in execution.trace] == ["generate"] and execution.worker_calls == 1
-    assert execution.isolation in ("namespace", "process")
+    assert execution.isolation in ("namespace", "landlock")
 
 
 async def test_the_workflow_sees_no_hidden_test():
@@ -170,7 +171,19 @@ async def test_sixty_four_runs_at_once_lose_none():
     assert {run.outcome for run in runs} == {Outcome.PASSED} and len(worker.seeds) == 320
 
 
-async def test_a_level_that_is_not_reached_is_refused_in_one_sentence():
-    settings = SandboxSettings(min_level="namespace")
-    with pytest.raises(ValueError, match=r"No sandbox of level 'namespace' or better starts here"):
-        await ZygoteBackend(settings, levels=("process",)).start()
+async def test_a_level_that_is_not_reached_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch):
+    async def no_namespaces(self: ZygoteBackend, level: str) -> None:
+        raise BackendError("unshare: Operation not permitted")
+
+    monkeypatch.setattr(ZygoteBackend, "_start_zygote", no_namespaces)
+    with pytest.raises(ValueError, match=r"No sandbox of level 'namespace' starts here \(namespace: unshare.*launch\.doctor says"):
+        await ZygoteBackend(SandboxSettings(min_level="namespace")).start()
+
+
+async def test_a_level_whose_canaries_sing_is_not_used(monkeypatch: pytest.MonkeyPatch):
+    async def sings(self: ZygoteBackend) -> set[str]:
+        return {"opens_socket"}
+
+    monkeypatch.setattr(ZygoteBackend, "_canaries", sings)
+    with pytest.raises(ValueError, match="does not prevent opens_socket"):
+        await ZygoteBackend(SandboxSettings()).start()

@@ -63,9 +63,9 @@ def test_sensible_and_habitual_replies_come_in_their_shares() -> None:
         for index in range(120)
         for run in range(20)
     ]
-    by_chance = 0.60 / 35
+    by_chance = (1 - 0.15 - SimulatedWorkerSettings().teacher_habit) / 35
     assert abs(sum(plan == fit for plan, fit in plans) / len(plans) - 0.15 - by_chance) < 0.035
-    assert abs(sum(plan == HABIT for plan, _ in plans) / len(plans) - 0.25 - by_chance) < 0.035
+    assert abs(sum(plan == HABIT for plan, _ in plans) / len(plans) - SimulatedWorkerSettings().teacher_habit - by_chance) < 0.035
 
 
 def test_always_sensible_replies_fit_level_and_examples() -> None:

@@ -59,7 +59,7 @@ async def test_each_input_counts_for_itself():
     ],
 )
 async def test_a_program_that_does_not_end_well_fails(program: str, why: str):
-    result = await verdict("stdio", program, ADD, wall_s=3)
+    result = await verdict("stdio", program, ADD, wall_s=1)
     assert result.outcome is Outcome.WRONG_ANSWER and why in result.failures[0], result
 
 

@@ -1,8 +1,12 @@
 """The Workflow record: a checked program that the policy wrote."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from workflow.outcome import Outcome
+
+Form = Literal["ours", "aflow", "raw"]
+"""The language that a workflow is written in: our own, AFlow's published form, or a bare program on the operator channel (audits)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +27,9 @@ class Workflow:
     """Deepest nesting of branches and loops; 0 for straight-line code."""
     units: int
     """Size in AST units; the single call ``return await self.generate(problem)`` has 3."""
-    aflow_prompts: str | None = None
-    """Text of the prompt module of a workflow in AFlow's form; None for our own language."""
+    form: Form = "ours"
+    prompts: str = ""
+    """Text of the prompt module of a workflow in AFlow's form."""
 
 
 @dataclass(frozen=True, slots=True)

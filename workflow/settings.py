@@ -78,7 +78,7 @@ class FaultSettings(Settings):
 
 
 class SimulatedWorkerSettings(Settings):
-    """Skill of the simulated worker by level 1..6 (DESIGN: embedded default). Higher levels use the last value."""
+    """Skill of the simulated worker by level 1..6. Higher levels use the last value."""
 
     seed: int = 0
     port: int = Field(default=0, ge=0, le=65535)

@@ -25,7 +25,8 @@ def rehearse() -> None:
     start = {
         "source": WORKFLOW,
         "operators": ["generate"],
-        "aflow_prompts": None,
+        "form": "ours",
+        "prompts": "",
         "query": "q",
         "entry_point": "f",
         "public_tests": [],

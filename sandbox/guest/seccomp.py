@@ -71,6 +71,26 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
     "vhangup": (153, 58),
 }
 """Refused calls with their numbers on x86_64 and aarch64."""
+METADATA: dict[str, tuple[int | None, int | None]] = {
+    "chmod": (90, None),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "chown": (92, None),
+    "lchown": (94, None),
+    "fchown": (93, 55),
+    "fchownat": (260, 54),
+    "utime": (132, None),
+    "utimes": (235, None),
+    "futimesat": (261, None),
+    "utimensat": (280, 88),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+}
+"""Refused where Landlock alone guards the files, since it does not govern these."""
 CLONE = (56, 220)
 CLONE_THREAD = 0x00010000
 PRCTL = (157, 167)
@@ -87,7 +107,7 @@ _ALLOW, _REFUSE, _KILL = (_RETURN, 0, 0, 0x7FFF0000), 0x00050000, (_RETURN, 0, 0
 Line = tuple[int, int, int, int]
 
 
-def program(machine: str) -> list[Line]:
+def program(machine: str, guards_metadata: bool) -> list[Line]:
     """The filter for a machine name as ``platform.machine()`` has it. Raises OSError for an unknown one."""
     if machine not in COLUMN:
         raise OSError(f"no system call table for {machine}")
@@ -97,7 +117,7 @@ def program(machine: str) -> list[Line]:
     for number in NEW_ALLOWED:
         lines += [(_EQUAL, 0, 1, number), _ALLOW]
     lines += [(_AT_LEAST, 0, 1, FIRST_NEW_CALL), enosys]  # the x32 table too: its numbers are huge
-    for numbers in DENIED.values():
+    for numbers in (DENIED | METADATA if guards_metadata else DENIED).values():
         number = numbers[column]
         if number is not None:
             lines += [(_EQUAL, 0, 1, number), eperm]
@@ -114,8 +134,12 @@ class _Filter(ctypes.Structure):
 class SystemCallFilter:
     """A filter made once, in the zygote, and switched on in every child."""
 
-    def __init__(self) -> None:
-        lines = program(platform.machine())
+    def __init__(self, guards_metadata: bool) -> None:
+        """
+        Args:
+            guards_metadata: refuses to change modes, owners, times and attributes of files.
+        """
+        lines = program(platform.machine(), guards_metadata)
         self._code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in lines))
         self._filter = _Filter(len(lines), ctypes.addressof(self._code))
         self._libc = ctypes.CDLL(None, use_errno=True)

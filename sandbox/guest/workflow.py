@@ -177,9 +177,9 @@ def _load(channel: Channel, start: dict[str, Any]) -> Any:
 
 
 async def _answer(channel: Channel, start: dict[str, Any]) -> Any:
-    if start["aflow_prompts"] is None:
+    if start["form"] == "ours":
         return await _load(channel, start)(Problem(start["query"], start["entry_point"], start["public_tests"]))
-    workflow = aflow.load(start["source"], start["aflow_prompts"], start["operators"], channel.aflow)
+    workflow = aflow.load(start["source"], start["prompts"], start["operators"], channel.aflow)
     takes = len(inspect.signature(workflow.__call__).parameters)
     answer = await workflow(*[start["query"], start["entry_point"]][:takes])
     return answer[0] if isinstance(answer, tuple) and answer else answer  # (solution, cost); the bill is kept elsewhere
@@ -202,6 +202,9 @@ def run(sock: socket.socket) -> None:
     start = receive(sock)
     assert start is not None
     random.seed(start["seed"])  # a rerun repeats
+    if start["form"] == "raw":  # speaks on the channel itself, on its descriptor
+        exec(compile(start["source"], "<program>", "exec", dont_inherit=True), {"__name__": "__main__", "__builtins__": builtins})
+        return
     channel = Channel(sock)
     finish = channel.run(_call(channel, start))
     try:

@@ -35,10 +35,10 @@ def main(control_fd: int, level: str) -> None:
     pid_namespace = -1
     first_run = (os.getpid() & 0xFFFF) << 12  # another zygote's runs have other user ids, as far as they go
     try:
-        calls = SystemCallFilter()
+        calls = SystemCallFilter(guards_metadata=level == "landlock")
         if level == "namespace":
             pid_namespace = jail.enter_namespaces(visible_paths())
-        elif landlock.abi():
+        elif level == "landlock":
             jail.prctl(jail.PR_SET_NO_NEW_PRIVS, 1)
             landlock.restrict(visible_paths())
     except OSError as error:
@@ -79,7 +79,7 @@ class Zygote:
         self.calls = calls
         self.first_run = first_run
         self.pid_namespace = pid_namespace
-        """Descriptor of the zygote's own pid namespace; -1 on level process."""
+        """Descriptor of the zygote's own pid namespace; -1 on the other levels."""
         self.running: dict[int, tuple[int, int]] = {}
         """pidfd -> (request id, pid)."""
         self.poll = select.epoll()

@@ -46,7 +46,7 @@ def parse_aflow(source: str, prompts: str = "") -> Workflow | Refusal:
         if len(text.encode("utf-8", "surrogatepass")) > MAX_SOURCE_BYTES:
             return Refusal(Outcome.FORBIDDEN, f"The source has more than {MAX_SOURCE_BYTES} bytes.")
     tree = ast.parse(source)
-    return Workflow(source, fingerprint(ast.parse(source + "\n" + prompts)), *measure(tree), aflow_prompts=prompts)
+    return Workflow(source, fingerprint(ast.parse(source + "\n" + prompts)), *measure(tree), form="aflow", prompts=prompts)
 
 
 def read_workflow_file(path: Path) -> Workflow | Refusal:

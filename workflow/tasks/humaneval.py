@@ -19,10 +19,10 @@ def to_problem(row: Mapping[str, Any]) -> Problem:
     """One row of the original file (task_id, prompt, entry_point, canonical_solution, test)."""
     entry_point = row["entry_point"]
     public = [test for test in _doctests(row["prompt"], entry_point) if (row["task_id"], test) not in WRONG_DOCTESTS]
-    hidden, setup = _split_check(row["test"], {_normal(test, entry_point) for test in public}, entry_point)
+    hidden, setup = split_check(row["test"], {_normal(test, entry_point) for test in public}, entry_point)
     if not hidden:  # the doctests show every test: then they stay hidden
         public = []
-        hidden, setup = _split_check(row["test"], set(), entry_point)
+        hidden, setup = split_check(row["test"], set(), entry_point)
     if not hidden:
         raise ValueError("its check function asserts nothing")
     return Problem(
@@ -73,7 +73,7 @@ def _normal(test: str, entry_point: str) -> str:
     return ast.dump(_Rename(entry_point).visit(statement.test))
 
 
-def _split_check(test: str, shown: set[str], entry_point: str) -> tuple[list[str], list[str]]:
+def split_check(test: str, shown: set[str], entry_point: str) -> tuple[list[str], list[str]]:
     """(hidden tests, setup statements) of a test module that defines ``check(candidate)``."""
     module = ast.parse(test)
     setup = [ast.unparse(node) for node in module.body if not _is_named(node, "check") and not _is_named(node, "METADATA")]

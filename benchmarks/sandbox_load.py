@@ -1,0 +1,156 @@
+"""The sandbox under load and under a failing worker, against the simulated worker over HTTP. Prints one JSON line.
+
+    python -m benchmarks.sandbox_load            64 workflows at once with 50 calls each, a worker of 200 ms; then 2,000 short runs
+    python -m benchmarks.sandbox_load --faults   20 % of all requests fail, in each of the ways in turn
+
+``overhead_ms`` is a workflow's wall time beyond the time that its own requests took, from sending to reply.
+"""
+
+import argparse
+import asyncio
+import json
+import statistics
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import psutil
+
+from sandbox.records import Execution
+from sandbox.sandbox import Sandbox
+from sandbox.settings import BudgetSettings, SandboxSettings
+from workflow.outcome import Outcome
+from workflow.parse import parse_workflow
+from workflow.program import Workflow
+from workflow.settings import FaultSettings, LatencySettings, SimulatedWorkerSettings, TaskSettings, WorkerSettings
+from workflow.simulated.process import start_simulated_worker
+from workflow.tasks.nano import nano_problem
+from workflow.worker import Message, Reply
+from workflow.worker_client import WorkerClient
+
+CALLS = 50
+LOOP = f"""class Workflow:
+    async def __call__(self, problem):
+        for step in range({CALLS}):
+            answer = await self.generate(problem, str(step))
+        return answer
+"""
+SINGLE = "class Workflow:\n    async def __call__(self, problem):\n        return await self.generate(problem)\n"
+REFINE = """class Workflow:
+    async def __call__(self, problem):
+        answer = await self.generate(problem)
+        report = await self.review(problem, answer)
+        return answer if report.approved else await self.revise(problem, answer, report.feedback)
+"""
+BUDGET = BudgetSettings(calls=CALLS, tokens=10_000_000, dollars=100.0)
+
+
+class TimedWorker:
+    """A worker client that adds up, for each run's seed, the time that its requests take."""
+
+    def __init__(self, client: WorkerClient) -> None:
+        self.client = client
+        self.seconds: defaultdict[int, float] = defaultdict(float)
+        self.requests: Counter[int] = Counter()
+
+    async def complete(
+        self, messages: Sequence[Message], *, seed: int, ordinal: int = 0, temperature: float | None = None, max_tokens: int | None = None
+    ) -> Reply:
+        started = time.monotonic()
+        try:
+            return await self.client.complete(messages, seed=seed, ordinal=ordinal, temperature=temperature, max_tokens=max_tokens)
+        finally:
+            self.seconds[seed] += time.monotonic() - started
+            self.requests[seed] += 1
+
+
+def workflow(source: str) -> Workflow:
+    """The parsed source."""
+    parsed = parse_workflow(source)
+    assert isinstance(parsed, Workflow), parsed
+    return parsed
+
+
+async def load(url: str, at_once: int) -> dict[str, Any]:
+    """Many workflows with many calls at once: lost runs, exactness of the budget, overhead."""
+    client = WorkerClient(WorkerSettings(max_concurrency=at_once, cache_entries=0), url)
+    worker = TimedWorker(client)
+    async with Sandbox(SandboxSettings(budget=BUDGET), worker) as sandbox:
+        started = time.monotonic()
+        jobs = (sandbox.execute(workflow(LOOP), nano_problem(0, "test", seed), seed) for seed in range(at_once))
+        executions = await asyncio.gather(*jobs)
+        wall_s = time.monotonic() - started
+    await client.aclose()
+    overheads = sorted(1000 * (run.wall_s - worker.seconds[seed]) for seed, run in enumerate(executions))
+    return {
+        "workflows": at_once,
+        "calls_each": CALLS,
+        "lost": sum(run.outcome is not Outcome.ANSWERED for run in executions),
+        "runs_with_another_number_of_calls": sum(run.worker_calls != CALLS or worker.requests[s] != CALLS for s, run in enumerate(executions)),
+        "worker_s": round(statistics.fmean(worker.seconds.values()), 2),
+        "wall_s": round(wall_s, 2),
+        "overhead_ms": {"median": round(statistics.median(overheads), 1), "p95": round(overheads[int(0.95 * (at_once - 1))], 1)},
+    }
+
+
+async def lasting(url: str, runs: int) -> dict[str, Any]:
+    """Memory and descriptors of the supervisor over many runs; the first fifth is not counted."""
+    client = WorkerClient(WorkerSettings(), url)
+    own = psutil.Process()
+    figures: list[tuple[int, int]] = []
+    async with Sandbox(SandboxSettings(verdict_cache_entries=0), client) as sandbox:
+        for block in range(10):
+            problems = [nano_problem(0, "test", seed % 20) for seed in range(runs // 10)]
+            jobs = (sandbox.run(workflow(SINGLE), problem, seed % 20) for seed, problem in enumerate(problems))
+            outcomes = Counter(run.outcome for run in await asyncio.gather(*jobs))
+            assert Outcome.INFRA_ERROR not in outcomes, (block, outcomes)
+            figures.append((own.memory_info().rss, own.num_fds()))
+    await client.aclose()
+    growth = (figures[-1][0] - figures[1][0]) / 2**20
+    return {"runs": runs, "supervisor_growth_mib": round(growth, 2), "descriptors_growth": figures[-1][1] - figures[1][1]}
+
+
+async def faulty(fault: str, share: float, runs: int) -> dict[str, Any]:
+    """Runs whose worker fails in one way: what they end as, and whether any that was judged differs from one of a sound worker."""
+    settings = WorkerSettings(timeout_s=1.0, max_retries=3, cache_entries=0)
+
+    async def executed(faults: FaultSettings) -> list[tuple[Execution, Outcome]]:
+        simulated = await asyncio.to_thread(start_simulated_worker, SimulatedWorkerSettings(faults=faults), TaskSettings())
+        client = WorkerClient(settings, simulated.base_url)
+        try:
+            async with Sandbox(SandboxSettings(), client) as sandbox:
+                jobs = (sandbox.run(workflow(REFINE), nano_problem(0, "test", seed), seed) for seed in range(runs))
+                return [(run.execution, run.outcome) for run in await asyncio.gather(*jobs)]
+        finally:
+            await client.aclose()
+            simulated.close()
+
+    sound, failing = await executed(FaultSettings()), await executed(FaultSettings(**{fault: share}))
+    return {
+        "masked": sum(outcome is Outcome.INFRA_ERROR for _, outcome in failing),
+        "scored_otherwise_than_with_a_sound_worker": sum(
+            outcome is not Outcome.INFRA_ERROR and outcome is not wanted for (_, wanted), (_, outcome) in zip(sound, failing, strict=True)
+        ),
+        "runs": runs,
+    }
+
+
+async def main(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The whole report."""
+    if arguments.faults:
+        ways = {fault: await faulty(fault, 0.2, arguments.runs) for fault in FaultSettings.model_fields}
+        return {"share": 0.2, "retries": 3, "faults": ways}
+    latency = LatencySettings(mean_s=0.2, sigma=0.3)
+    with await asyncio.to_thread(start_simulated_worker, SimulatedWorkerSettings(latency=latency), TaskSettings()) as slow:
+        report = {"load": await load(slow.base_url, arguments.at_once)}
+    with await asyncio.to_thread(start_simulated_worker, SimulatedWorkerSettings(), TaskSettings()) as fast:
+        return report | {"lasting": await lasting(fast.base_url, 2000), "cores": psutil.cpu_count()}
+
+
+if __name__ == "__main__":
+    options = argparse.ArgumentParser(prog="python -m benchmarks.sandbox_load", description="The sandbox under load and under faults.")
+    options.add_argument("--faults", action="store_true", help="a failing worker in place of the load")
+    options.add_argument("--at-once", type=int, default=64, help="workflows in flight (default 64)")
+    options.add_argument("--runs", type=int, default=60, help="runs for each way of failing (default 60)")
+    print(json.dumps(asyncio.run(main(options.parse_args()))))
