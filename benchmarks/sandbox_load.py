@@ -30,6 +30,8 @@ from workflow.worker import Message, Reply
 from workflow.worker_client import WorkerClient
 
 CALLS = 50
+SPREAD_S = 2.0
+"""Seconds over which the workflows start, as samples of a policy do."""
 LOOP = f"""class Workflow:
     async def __call__(self, problem):
         for step in range({CALLS}):
@@ -78,8 +80,13 @@ async def load(url: str, at_once: int) -> dict[str, Any]:
     worker = TimedWorker(client)
     async with Sandbox(SandboxSettings(budget=BUDGET), worker) as sandbox:
         started = time.monotonic()
-        jobs = (sandbox.execute(workflow(LOOP), nano_problem(0, "test", seed), seed) for seed in range(at_once))
-        executions = await asyncio.gather(*jobs)
+
+        async def one(seed: int) -> Execution:
+            problem = nano_problem(0, "test", seed)
+            await asyncio.sleep(SPREAD_S * seed / at_once)
+            return await sandbox.execute(workflow(LOOP), problem, seed)
+
+        executions = await asyncio.gather(*map(one, range(at_once)))
         wall_s = time.monotonic() - started
     await client.aclose()
     overheads = sorted(1000 * (run.wall_s - worker.seconds[seed]) for seed, run in enumerate(executions))
@@ -87,7 +94,9 @@ async def load(url: str, at_once: int) -> dict[str, Any]:
         "workflows": at_once,
         "calls_each": CALLS,
         "lost": sum(run.outcome is not Outcome.ANSWERED for run in executions),
-        "runs_with_another_number_of_calls": sum(run.worker_calls != CALLS or worker.requests[s] != CALLS for s, run in enumerate(executions)),
+        "runs_with_another_number_of_calls": sum(
+            run.worker_calls != CALLS or worker.requests[s] != CALLS for s, run in enumerate(executions)
+        ),
         "worker_s": round(statistics.fmean(worker.seconds.values()), 2),
         "wall_s": round(wall_s, 2),
         "overhead_ms": {"median": round(statistics.median(overheads), 1), "p95": round(overheads[int(0.95 * (at_once - 1))], 1)},

@@ -29,6 +29,8 @@ def _tasks(config: RunSettings) -> Iterator[str]:
     tasks = config.tasks
     if tasks.path is not None and not Path(tasks.path).expanduser().is_file():
         yield f"tasks.path={tasks.path!r} is not a file: give the path of the task file."
+    if missing := sorted(set(tasks.libraries) - set(config.sandbox.libraries)):
+        yield f"tasks.libraries holds {missing[0]!r}, which the sandbox does not offer: add it to sandbox.libraries."
     if tasks.name == "jsonl" and tasks.path is None:
         yield "tasks.name='jsonl' needs the file to read: set tasks.path."
     if tasks.name == "nano" and tasks.path is not None:

@@ -34,19 +34,20 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--path", help="its original file, plain or .gz; default: its public home")
     out.add_argument("--out", type=Path, help="folder to write (default: data/SET)")
     out.add_argument("--mutants", type=int, default=5, help="mutants of each reference to judge (default: 5)")
+    out.add_argument("--libraries", nargs="*", default=[], metavar="NAME", help="installed packages that its problems may need")
     out.add_argument("--limit", type=int, help="only the first rows")
     out.add_argument("--wall-s", type=float, default=20.0, help="deadline of one judgement (default: 20)")
     out.add_argument("--level", choices=("landlock", "namespace"), default="landlock", help="refuse to run below this isolation")
     return out
 
 
-def loaded(name: str, path: str | None, limit: int | None) -> Loaded:
+def loaded(name: str, path: str | None, limit: int | None, libraries: Sequence[str]) -> Loaded:
     """The set's rows. Raises ValueError where they cannot be read."""
     if name == "jsonl":
         if path is None:
             raise ValueError("jsonl needs --path FILE: a file with one problem a line.")
         return Loaded(tuple(read_jsonl(Path(path)))[:limit], {})
-    found = load_source(name, path)
+    found = load_source(name, path, libraries)
     return Loaded(found.problems[:limit], found.left_out)
 
 
@@ -96,8 +97,13 @@ def table(name: str, level: str, found: Loaded, rows: Sequence[RowAudit]) -> str
 def main() -> int:
     """Entry point."""
     options = parser().parse_args()
-    found = loaded(options.set, options.path, options.limit)
-    settings = SandboxSettings(min_level=options.level, verdict_cache_entries=0, limits=LimitSettings(wall_s=options.wall_s))
+    found = loaded(options.set, options.path, options.limit, options.libraries)
+    settings = SandboxSettings(
+        min_level=options.level,
+        verdict_cache_entries=0,
+        libraries=tuple(options.libraries),
+        limits=LimitSettings(wall_s=options.wall_s, memory_mib=4096 if options.libraries else 1024),
+    )
     console = Console()
     level, rows = asyncio.run(audited(found.problems, settings, options.mutants, console))
     out = options.out or Path("data") / options.set

@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from sandbox.process import BackendError, Process
 from sandbox.settings import SandboxSettings
 
 ROOT = Path(__file__).resolve().parent.parent
+START_TIMEOUT_S = 60.0
 LEVELS = ("unsafe", "landlock", "namespace")
 """Isolation levels, weakest first. ``unsafe`` limits a run and confines nothing: only tools ask for it, by name."""
 ALLOWED_TO_SING = {"unsafe": {"reads_host_file", "writes_outside_tmp", "sees_processes"}, "landlock": set[str](), "namespace": set[str]()}
@@ -56,6 +58,7 @@ class ZygoteBackend:
         self._min_level = settings.min_level
         self._levels = levels or LEVELS[LEVELS.index(settings.min_level) :]
         self._limits = settings.limits
+        self._libraries = list(settings.libraries)
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._next = 0
@@ -85,11 +88,11 @@ class ZygoteBackend:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from sandbox.guest.zygote import main; "
-        code += f"main({theirs.fileno()}, {level!r})"
+        code += f"main({theirs.fileno()}, {level!r}, {self._libraries!r}, {sysconfig.get_path('purelib')!r})"
         # Options as -I sets them, but the hash seed is read: sets have the same order in every box.
         self._process = subprocess.Popen(
             [os.path.realpath(sys.executable), *("-s", "-P", "-S", "-B", "-c"), code],
-            env={"MALLOC_ARENA_MAX": "1", "PYTHONHASHSEED": "0"},
+            env={"MALLOC_ARENA_MAX": "1", "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -99,7 +102,7 @@ class ZygoteBackend:
         )
         theirs.close()
         try:
-            hello = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(ours, 65536), 30)
+            hello = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(ours, 65536), START_TIMEOUT_S)
         except (TimeoutError, OSError):
             hello = b""
         message = json.loads(hello) if hello else {"failed": "the zygote died at start"}

@@ -30,7 +30,8 @@ class Channel:
         """Sends one frame. Raises FrameError where the peer is gone or does not read."""
         try:
             self._writer.write(encode_frame(message))
-            await asyncio.wait_for(self._writer.drain(), self._timeout_s)
+            if self._writer.transport.is_closing() or self._writer.transport.get_write_buffer_size():  # else the kernel has it all
+                await asyncio.wait_for(self._writer.drain(), self._timeout_s)
         except (ConnectionError, TimeoutError) as error:
             raise FrameError(f"the peer does not read ({type(error).__name__})") from None
 

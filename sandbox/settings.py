@@ -44,6 +44,8 @@ class SandboxSettings(Settings):
 
     min_level: Literal["landlock", "namespace"] = "landlock"
     """Isolation below which the sandbox refuses to start; the best that a machine reaches is used."""
+    libraries: tuple[str, ...] = ()
+    """Installed packages that programs in the box may import, for example ``[numpy, pandas]``; loaded once, before the forks."""
     actors: int = Field(default=2, ge=1)
     """Ray actors, each with its own zygote."""
     cpus_per_actor: float = Field(default=0.5, ge=0)

@@ -187,3 +187,17 @@ async def test_a_level_whose_canaries_sing_is_not_used(monkeypatch: pytest.Monke
     monkeypatch.setattr(ZygoteBackend, "_canaries", sings)
     with pytest.raises(ValueError, match="does not prevent opens_socket"):
         await ZygoteBackend(SandboxSettings()).start()
+
+
+async def test_libraries_that_were_asked_for_can_be_imported_and_others_cannot():
+    body = "import numpy\nreturn str(numpy.arange(4).sum())"
+    async with Sandbox(SandboxSettings(libraries=("numpy",)), ScriptedWorker()) as sandbox:
+        assert (await sandbox.execute(raw(body), PROBLEM, 1)).answer == "6"
+    async with Sandbox(SandboxSettings(), ScriptedWorker()) as sandbox:
+        execution = await sandbox.execute(raw(body), PROBLEM, 1)
+        assert execution.outcome is Outcome.CRASHED and "No module named 'numpy'" in execution.error
+
+
+async def test_a_library_that_is_not_installed_is_named_at_the_start():
+    with pytest.raises(ValueError, match=r"sandbox\.libraries: nowhere_to_be_found cannot be loaded"):
+        await ZygoteBackend(SandboxSettings(libraries=("nowhere_to_be_found",))).start()

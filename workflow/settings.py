@@ -18,6 +18,8 @@ class TaskSettings(Settings):
     """Task set. ``bigcodebench`` asks with docstrings, ``bigcodebench_instruct`` in natural language."""
     path: str | None = None
     """File to read (a published set: its original file, plain or .gz; ``jsonl``: our own schema). None: the public home of the set."""
+    libraries: tuple[str, ...] = ()
+    """Packages beyond the standard library that problems of BigCodeBench may need; ``sandbox.libraries`` must hold them."""
     splits: Literal["seeded", "aflow"] = "seeded"
     """How a published set is split: ``seeded``, at random by ``seed``; ``aflow``, with the test problems of AFlow and FlowReasoner
     (HumanEval, mbpp_sanitized, GSM8K), validation from AFlow's validation problems, training on the rest."""

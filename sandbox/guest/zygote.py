@@ -6,6 +6,7 @@ attached, later ``{"id", "exited": status}``.
 """
 
 import gc
+import importlib
 import json
 import os
 import select
@@ -24,23 +25,36 @@ enum fractions functools hashlib heapq io itertools json keyword linecache math 
 statistics secrets string struct textwrap threading time traceback types typing unicodedata unittest uuid zlib zoneinfo"""
 
 
-def main(control_fd: int, level: str) -> None:
-    """Entry point of the zygote's process."""
+def main(control_fd: int, level: str, libraries: list[str], site: str) -> None:
+    """Entry point of the zygote's process.
+
+    Args:
+        libraries: packages of the folder ``site`` that programs may import.
+    """
     for name in WARM.split():
         __import__(name)
+    control = socket.socket(fileno=control_fd)
+    if libraries:
+        sys.path.append(site)
+        try:
+            for name in libraries:
+                importlib.import_module(name)
+        except Exception as error:
+            control.send(json.dumps({"failed": f"sandbox.libraries: {name} cannot be loaded ({error})"[:300]}).encode())
+            return
+    shown = visible_paths() + ([site] if libraries else [])
     os.environ.clear()
     rehearse()
-    sys.path[:] = [path for path in sys.path if path.startswith(sys.base_prefix)]
-    control = socket.socket(fileno=control_fd)
+    sys.path[:] = [path for path in sys.path if path.startswith(sys.base_prefix) or (libraries and path == site)]
     pid_namespace = -1
     first_run = (os.getpid() & 0xFFFF) << 12  # another zygote's runs have other user ids, as far as they go
     try:
         calls = SystemCallFilter(guards_metadata=level == "landlock")
         if level == "namespace":
-            pid_namespace = jail.enter_namespaces(visible_paths())
+            pid_namespace = jail.enter_namespaces(shown)
         elif level == "landlock":
             jail.prctl(jail.PR_SET_NO_NEW_PRIVS, 1)
-            landlock.restrict(visible_paths())
+            landlock.restrict(shown)
     except OSError as error:
         control.send(json.dumps({"failed": str(error)}).encode())
         return

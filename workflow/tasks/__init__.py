@@ -66,7 +66,7 @@ def _load_tasks(settings_json: str) -> TaskSet:
 def load_problems(settings: TaskSettings) -> Sequence[Problem]:
     """Every problem of a file set, in file order. Raises ValueError as ``load_tasks`` does."""
     if settings.name in SOURCES:
-        return load_source(settings.name, settings.path).problems
+        return load_source(settings.name, settings.path, settings.libraries).problems
     if settings.path is None:
         raise ValueError("tasks.name = 'jsonl' needs tasks.path: the path of a file with one problem a line.")
     return read_jsonl(Path(settings.path))

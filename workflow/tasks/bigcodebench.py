@@ -15,12 +15,14 @@ from workflow.tasks.left_out import LeftOut
 
 
 def to_complete_problem(row: Mapping[str, Any]) -> Problem:
-    """One row, asked with its docstring. Raises LeftOut where it needs more than the standard library."""
+    """One row, asked with its docstring. Raises LeftOut where it needs more than the standard library
+    and its ``libraries``."""
     return _problem(row, "complete_prompt")
 
 
 def to_instruct_problem(row: Mapping[str, Any]) -> Problem:
-    """One row, asked in natural language. Raises LeftOut where it needs more than the standard library."""
+    """One row, asked in natural language. Raises LeftOut where it needs more than the standard library
+    and its ``libraries``."""
     return _problem(row, "instruct_prompt")
 
 
@@ -29,7 +31,7 @@ def _problem(row: Mapping[str, Any], prompt: str) -> Problem:
     module = ast.parse(row["test"])
     hidden = tuple(test for node in module.body if isinstance(node, ast.ClassDef) for test in _tests(node))
     setup = "\n".join(ast.unparse(node) for node in module.body if not _is_case(node) and not isinstance(node, ast.If))
-    if missing := sorted(_packages(reference, row["test"])):
+    if missing := sorted(_packages(reference, row["test"]) - set(row["libraries"])):
         raise LeftOut(f"needs {', '.join(missing)}")
     if not hidden:
         raise ValueError("its test module has no test method")

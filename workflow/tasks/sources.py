@@ -4,7 +4,7 @@ A row that cannot be judged (no hidden test left once the public ones are taken 
 its reason, never guessed at.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,11 +51,12 @@ class Loaded:
     """Why a row is not among them, by its id."""
 
 
-def load_source(name: str, path: str | None) -> Loaded:
+def load_source(name: str, path: str | None, libraries: Sequence[str] = ()) -> Loaded:
     """A published set.
 
     Args:
         path: its original file, plain or .gz; None: the ``datasets`` library fetches it.
+        libraries: packages beyond the standard library that its problems may need.
 
     Raises:
         ValueError: the file cannot be read as this set, or the public home cannot be reached.
@@ -66,7 +67,7 @@ def load_source(name: str, path: str | None) -> Loaded:
     left_out: dict[str, str] = {}
     for number, row in rows:
         try:
-            problems.append(source.to_problem(row))
+            problems.append(source.to_problem({"libraries": libraries, **row}))
         except LeftOut as reason:
             left_out[str(row.get("task_id", number))] = str(reason)
         except (KeyError, SyntaxError, TypeError, ValueError, StopIteration) as error:
