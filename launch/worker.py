@@ -5,6 +5,7 @@ import sys
 
 from workflow.settings import FaultSettings, LatencySettings, SimulatedWorkerSettings, TaskSettings
 from workflow.simulated.server import serve
+from workflow.tasks.sources import SOURCES
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -16,7 +17,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8099, help="0: any free port")
-    parser.add_argument("--tasks", choices=("nano", "humaneval", "jsonl"), default="nano", help="task set that the worker knows")
+    parser.add_argument("--tasks", choices=("nano", *SOURCES, "jsonl"), default="nano", help="task set that the worker knows")
     parser.add_argument("--path", default=None, help="file of the task set")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--latency-mean-s", type=float, default=0.0)

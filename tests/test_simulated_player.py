@@ -1,12 +1,15 @@
 """The simulated worker behind the real operators: it understands their requests, and answers depend on the request alone."""
 
 from collections.abc import Sequence
+from fractions import Fraction
 from itertools import count
 
 import pytest
 
+from workflow.number import read_number
 from workflow.operators import OPERATORS
 from workflow.operators.context import TestReport
+from workflow.operators.generate import FORMS
 from workflow.problem import Problem
 from workflow.settings import SimulatedWorkerSettings
 from workflow.simulated.book import Book
@@ -112,3 +115,31 @@ def test_answers_depend_on_server_seed_messages_and_sample_alone(model: str) -> 
     assert len({ask(first, PROBLEMS[7], sample, model) for sample in range(40)}) > 1
     other = Player(SimulatedWorkerSettings(problem_shift_sigma=0.0, seed=1), Book())
     assert any(ask(other, problem, 0, model) != answers[problem.id, 0] for problem in PROBLEMS[:60])
+
+
+NUMERIC = Problem("g/0", "How many eggs?", "", (), ("18",), reference="<<9*1=9>>9 + <<9*1=9>>9\n#### 18", verifier="number")
+
+
+def asked_number(operator: str, sample: int, **sections: str) -> str:
+    player = Player(SimulatedWorkerSettings(), Book([NUMERIC]))
+    kind = OPERATORS[operator]
+    form = {"form": FORMS["number"], "entry_point": "", "instruction": "", "analysis": "", "failure": ""}
+    text = kind.prompt.format(**{"problem": NUMERIC.query, **form, **sections})
+    messages: list[Message] = [{"role": "system", "content": kind.system}, {"role": "user", "content": text}]
+    return player.answer(WORKER_MODEL, messages, sample)
+
+
+@pytest.mark.parametrize("operator", ["generate", "answer", "program"])
+def test_numeric_problems_are_mostly_answered_rightly_and_sometimes_wrongly(operator: str):
+    found = [read_number(asked_number(operator, sample).replace("return", "answer:")) for sample in range(60)]
+    assert 30 < found.count(Fraction(18)) < 60 and None not in found
+
+
+def test_a_wrong_number_is_found_in_review_and_repaired():
+    wrong = next(reply for reply in (asked_number("generate", sample) for sample in range(99)) if "#### 18" not in reply)
+    reviews = [asked_number("review", sample, solution=wrong) for sample in range(40)]
+    rejected = next(review for review in reviews if "rejected" in review)
+    assert sum("rejected" in review for review in reviews) > 25
+    revised = [asked_number("revise", sample, solution=wrong, feedback=rejected) for sample in range(40)]
+    assert sum("#### 18" in text for text in revised) > 10
+    assert asked_number("format", 0, solution=wrong).startswith("<answer>")

@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.judges.number import examine, read_number
+from sandbox.judges.number import examine
 from sandbox.judges.perturb import perturbed
 from sandbox.program import run_program
 from sandbox.records import Verdict
 from sandbox.sandbox import Sandbox
 from sandbox.settings import LimitSettings, SandboxSettings
 from tests.sandbox_parts import box
+from workflow.number import read_number
 from workflow.outcome import Outcome
 from workflow.problem import Problem, Verifier
 

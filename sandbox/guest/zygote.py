@@ -36,12 +36,12 @@ def main(control_fd: int, level: str, libraries: list[str], site: str) -> None:
     control = socket.socket(fileno=control_fd)
     if libraries:
         sys.path.append(site)
-        try:
-            for name in libraries:
+        for name in libraries:
+            try:
                 importlib.import_module(name)
-        except Exception as error:
-            control.send(json.dumps({"failed": f"sandbox.libraries: {name} cannot be loaded ({error})"[:300]}).encode())
-            return
+            except Exception as error:
+                control.send(json.dumps({"failed": f"sandbox.libraries: {name} cannot be loaded ({error})"[:300]}).encode())
+                return
     shown = visible_paths() + ([site] if libraries else [])
     os.environ.clear()
     rehearse()

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from workflow.problem import Problem
 from workflow.simulated.nano_puzzle import nano_puzzle
+from workflow.simulated.number_puzzle import NumberPuzzle
 from workflow.simulated.puzzle import Puzzle
 from workflow.simulated.reference_puzzle import ReferencePuzzle
 from workflow.tasks.nano import find_query
@@ -31,7 +32,7 @@ class Book:
                 "No problem of the task set has a reference solution, so the simulated worker cannot play: set worker.base_url."
             )
         self._problems = {problem.query.strip(): problem for problem in with_reference}
-        self._puzzles: dict[str, ReferencePuzzle] = {}
+        self._puzzles: dict[str, ReferencePuzzle | NumberPuzzle] = {}
         self.find = lru_cache(maxsize=20_000)(self._find)
 
     def _find(self, text: str) -> Known | None:
@@ -39,7 +40,7 @@ class Book:
         problem = self._problems.get(text.strip()) or next((known for query, known in self._problems.items() if query in text), None)
         if problem is not None:
             if problem.id not in self._puzzles:
-                self._puzzles[problem.id] = ReferencePuzzle(problem)
+                self._puzzles[problem.id] = NumberPuzzle(problem) if problem.verifier == "number" else ReferencePuzzle(problem)
             return Known(self._puzzles[problem.id], problem.has_examples)
         found = find_query(text)
         return None if found is None else Known(nano_puzzle(*found), "Example: f(" in text)

@@ -14,6 +14,7 @@ from workflow.operators.ensemble import LETTERS
 from workflow.settings import SimulatedWorkerSettings
 from workflow.simulated.book import Book, Known
 from workflow.simulated.job import Job, quoted_functions, read_job
+from workflow.simulated.number_puzzle import NumberPuzzle
 from workflow.simulated.puzzle import Puzzle
 from workflow.simulated.skill import Skill, stream
 from workflow.simulated.teacher import teach
@@ -64,27 +65,38 @@ class Player:
             case "revise":
                 quoted = [text.strip() for text in quoted_functions(job.feedback)]
                 shown = quoted if program.strip() in quoted else [program, *quoted]  # a debater takes over what most wrote
-                return _fenced(skill.revise(puzzle, shown[skill.vote(puzzle, shown)], job.feedback, rng))
+                return _shown(puzzle, skill.revise(puzzle, shown[skill.vote(puzzle, shown)], job.feedback, rng))
             case "test":
                 return _fenced(skill.write_test(puzzle, rng))
             case "ensemble":
                 return LETTERS[skill.vote(puzzle, job.programs)]
+            case "format":
+                return f"<answer>{program.rpartition('#### ')[2]}</answer>"
+            case "answer":
+                return f"<answer>{skill.generate(puzzle, rng).rpartition('#### ')[2]}</answer>"
+            case "program" if isinstance(puzzle, NumberPuzzle):
+                return _fenced(f"def solve():\n    return {skill.generate(puzzle, rng).rpartition('#### ')[2]}")
             case "custom":
                 return self._custom(job, puzzle, rng)
-        return _fenced(skill.generate(puzzle, rng))
+        return _shown(puzzle, skill.generate(puzzle, rng))
 
     def _custom(self, job: Job, puzzle: Puzzle, rng: random.Random) -> str:
         asked = job.instruction
         if len(job.programs) > 1:
-            return _fenced(job.programs[self.skill.vote(puzzle, job.programs)])
+            return _shown(puzzle, job.programs[self.skill.vote(puzzle, job.programs)])
         if job.programs and _ASKS_REVIEW.search(asked):
             review = self.skill.review(puzzle, job.programs[0], rng)
             return "I find no mistake." if review.approved else review.notes
         if job.programs:
-            return _fenced(self.skill.revise(puzzle, job.programs[0], job.feedback, rng))
+            return _shown(puzzle, self.skill.revise(puzzle, job.programs[0], job.feedback, rng))
         if _ASKS_OUTLINE.search(asked) and not _ASKS_CODE.search(asked):
             return "\n".join(f"{site + 1}. {puzzle.describe(site)}" for site in range(puzzle.sites))
-        return _fenced(self.skill.generate(puzzle, rng))
+        return _shown(puzzle, self.skill.generate(puzzle, rng))
+
+
+def _shown(puzzle: Puzzle, solution: str) -> str:
+    """A solution as a model writes it: code in a fence, a worked answer as it is."""
+    return solution if isinstance(puzzle, NumberPuzzle) else _fenced(solution)
 
 
 def _fenced(code: str) -> str:
