@@ -5,13 +5,13 @@ from transformers import PreTrainedTokenizerBase
 from rollout.settings import ModelSettings
 from workflow.checks import ALLOWED_MODULES
 from workflow.operators import catalogue
-from workflow.problem import Problem
+from workflow.problem import Problem, Verifier
 from workflow.reference import load_reference_workflows
 
 EXAMPLE = "test_and_revise_2"
 """Reference workflow that the full meta-prompt shows."""
 
-FULL = """You design a multi-agent workflow for one programming query. Worker agents will solve the query by running it; \
+FULL = """You design a multi-agent workflow for one query. Worker agents will solve the query by running it; \
 you do not solve the query yourself.
 
 Reason first, briefly: how hard is the query, and which checks are possible? Then write the workflow as one Python code block \
@@ -19,7 +19,7 @@ that defines `class Workflow` with `async def __call__(self, problem)`. Every wo
 needs and no more.
 
 Rules of the language:
-- `__call__` returns the final solution as a text of Python code that defines `{entry_point}`.
+- `__call__` returns {answer}.
 - Operators are methods of `self`; each call of one is awaited, several at once with `asyncio.gather`.
 - Loops, conditions, local functions and helper methods are allowed. Give every loop a bound.
 - `problem` has `.query`, `.entry_point` and `.public_tests`; it can be passed as it is wherever an operator takes a problem.
@@ -36,6 +36,15 @@ An example of a workflow:
 <query>
 {query}
 </query>{examples}"""
+
+
+ANSWERS: dict[Verifier, str] = {
+    "function": "the final solution as a text of Python code that defines `{entry_point}`",
+    "unittest": "the final solution as a text of Python code that defines `{entry_point}`, with its imports",
+    "stdio": "the final solution as a text: a whole Python program that reads standard input and writes standard output",
+    "number": "the final answer as a text that ends on the number, for example `#### 42`",
+}
+"""What a workflow's answer is, by the problem's verifier."""
 
 
 class MetaPrompt:
@@ -77,7 +86,7 @@ class MetaPrompt:
             return problem.query
         tests = "\n".join(problem.public_tests)
         return FULL.format(
-            entry_point=problem.entry_point,
+            answer=ANSWERS[problem.verifier].format(entry_point=problem.entry_point),
             modules=", ".join(sorted(ALLOWED_MODULES)),
             operators=catalogue(),
             example=load_reference_workflows()[EXAMPLE].source,

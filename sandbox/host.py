@@ -9,6 +9,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from sandbox.budget import Budget
@@ -52,6 +53,7 @@ class CallContext:
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self.cost_dollars = 0.0
+        self.prompt = ""
 
     @property
     def problem(self) -> Problem:
@@ -59,6 +61,7 @@ class CallContext:
 
     async def ask(self, messages: Sequence[Message], *, temperature: float | None = None, max_tokens: int | None = None) -> str:
         host = self._host
+        self.prompt = messages[-1]["content"] if messages else ""
         reserved = await host.budget.reserve(messages, max_tokens)
         key = json.dumps([list(messages), temperature, max_tokens], sort_keys=True)
         ordinal = host.asked[key]
@@ -108,6 +111,7 @@ class WorkflowHost:
         self._slots = asyncio.Semaphore(budget.concurrent_calls)
         self._start = time.monotonic()
         self._calls = 0
+        self._last_ended = -1
         self._max_calls = budget.calls + MAX_REFUSED
 
     async def serve(self, channel: Channel) -> dict[str, Any]:
@@ -141,7 +145,7 @@ class WorkflowHost:
 
     async def _answer(self, channel: Channel, frame: dict[str, Any]) -> None:
         number, name = frame.get("id"), frame.get("op")
-        index = self._calls
+        index, parent = self._calls, self._last_ended
         self._calls += 1
         started = time.monotonic()
         context = CallContext(self)
@@ -161,7 +165,9 @@ class WorkflowHost:
             except Exception as failure:
                 self.infrastructure = error = f"{type(failure).__name__}: {failure}"
                 kind = "infra"
-        self.trace.append(self._record(index, str(name), frame, value, error, context, started))
+        self._last_ended = index
+        record = self._record(index, str(name), frame, value, error, context, started)
+        self.trace.append(replace(record, parent=parent))
         if self.infrastructure:
             channel.abort()  # whatever the workflow makes of it, this run says nothing: no need to go on
             return
@@ -208,4 +214,5 @@ class WorkflowHost:
             cost_dollars=context.cost_dollars,
             started_s=started - self._start,
             latency_s=time.monotonic() - started,
+            prompt=context.prompt[:TRACE_CHARACTERS],
         )

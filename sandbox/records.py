@@ -33,6 +33,10 @@ class OperatorCall:
     started_s: float
     """Seconds since the run's start."""
     latency_s: float
+    prompt: str = ""
+    """The last user message that was sent to the worker, cut to a bounded length; empty where none was."""
+    parent: int = -1
+    """Index of the call that ended last before this one began, -1 for none: calls with one parent ran side by side."""
 
 
 @dataclass(frozen=True, slots=True)

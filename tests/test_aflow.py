@@ -171,3 +171,12 @@ def test_the_two_forms_are_told_apart(tmp_path: Path):
 def test_a_file_that_is_no_python_is_refused():
     assert isinstance(parse_aflow("class Workflow(:"), Refusal)
     assert isinstance(parse_aflow(HEADER + ROUND, "PLAN = ("), Refusal)
+
+
+async def test_the_trace_shows_what_was_asked_and_which_calls_ran_side_by_side():
+    body = "        self.custom = operator.Custom(self.llm)\n    async def __call__(self, problem, entry_point):\n        import asyncio\n"
+    body += "        both = [self.custom(input=x, instruction='do ') for x in 'ab']\n        await asyncio.gather(*both)\n"
+    body += "        return (await self.custom(input='c', instruction='then '))['response']\n"
+    execution = await executed(aflow(HEADER + body), ScriptedWorker(latency_s=0.02))
+    assert [call.prompt for call in execution.trace] == ["do a", "do b", "then c"]
+    assert [call.parent for call in execution.trace][:2] == [-1, -1] and execution.trace[2].parent in (0, 1)

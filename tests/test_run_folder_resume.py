@@ -75,7 +75,9 @@ def test_an_episode_row_keeps_text_score_and_trace(tmp_path: Path):
         run.log_groups(4, [group(4)])
         (row,) = read_rows(run.path / "episodes.jsonl")
     assert (row["step"], row["level"], row["has_examples"], row["outcome"], row["fingerprint"]) == (4, 3, False, "passed", "abc")
-    assert row["score"]["total"] == 1.0 and row["runs"][0]["trace"] == [["generate", 1, 0.02, ""]]
+    assert row["score"]["total"] == 1.0 and row["runs"][0]["isolation"] == "landlock"
+    (call,) = row["runs"][0]["trace"]
+    assert (call["operator"], call["tokens"], call["latency_s"], call["reply"]) == ("generate", [10, 5], 0.02, '"x"')
 
 
 def test_finished_stages_are_known_to_the_next_session(tmp_path: Path):

@@ -4,15 +4,15 @@ from dataclasses import asdict
 from typing import Any
 
 from rollout.records import Episode, Group
-from sandbox.records import Run
+from sandbox.records import OperatorCall, Run
 
 
-def episode_rows(step: int, group: Group) -> list[dict[str, Any]]:
-    """One row per episode of a group."""
-    return [_row(step, group, episode) for episode in group.episodes]
+def episode_rows(step: int, group: Group, trace_characters: int) -> list[dict[str, Any]]:
+    """One row per episode of a group; prompts and replies of its operator calls are cut to ``trace_characters``."""
+    return [_row(step, group, episode, trace_characters) for episode in group.episodes]
 
 
-def _row(step: int, group: Group, episode: Episode) -> dict[str, Any]:
+def _row(step: int, group: Group, episode: Episode, trace_characters: int) -> dict[str, Any]:
     completion = episode.completion
     return {
         "id": episode.id,
@@ -28,11 +28,11 @@ def _row(step: int, group: Group, episode: Episode) -> dict[str, Any]:
         "refusal": episode.refusal.message if episode.refusal else None,
         "fingerprint": episode.workflow.fingerprint if episode.workflow else None,
         "score": asdict(episode.score) if episode.score else None,
-        "runs": [_run(run) for run in episode.runs],
+        "runs": [_run(run, trace_characters) for run in episode.runs],
     }
 
 
-def _run(run: Run) -> dict[str, Any]:
+def _run(run: Run, trace_characters: int) -> dict[str, Any]:
     execution, verdict = run.execution, run.verdict
     return {
         "outcome": str(run.outcome),
@@ -42,5 +42,23 @@ def _run(run: Run) -> dict[str, Any]:
         "cost": execution.cost_dollars,
         "wall_s": round(execution.wall_s, 4),
         "error": execution.error,
-        "trace": [[call.operator, call.worker_calls, round(call.latency_s, 4), call.error] for call in execution.trace],
+        "isolation": execution.isolation,
+        "trust": verdict.trust if verdict else None,
+        "trace": [_call(call, trace_characters) for call in execution.trace],
     }
+
+
+def _call(call: OperatorCall, characters: int) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "operator": call.operator,
+        "parent": call.parent,
+        "worker_calls": call.worker_calls,
+        "test_runs": call.test_runs,
+        "tokens": [call.prompt_tokens, call.completion_tokens],
+        "cost": call.cost_dollars,
+        "started_s": round(call.started_s, 4),
+        "latency_s": round(call.latency_s, 4),
+    }
+    if call.error:
+        row["error"] = call.error
+    return row | {"prompt": call.prompt[:characters], "reply": call.reply[:characters]} if characters else row

@@ -135,8 +135,10 @@ class RunFolder:
 
     def log_groups(self, step: int, groups: Sequence[Group]) -> None:
         """Appends every episode of a step to episodes.jsonl, where ``logger.episodes`` asks for it."""
-        if self.settings.logger.episodes:
-            append_lines(self.path / "episodes.jsonl", [row for group in groups for row in episode_rows(step, group)])
+        logger = self.settings.logger
+        if logger.episodes:
+            rows = [row for group in groups for row in episode_rows(step, group, logger.trace_characters)]
+            append_lines(self.path / "episodes.jsonl", rows)
 
     # Stages.
 

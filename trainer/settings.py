@@ -98,6 +98,8 @@ class LoggerSettings(Settings):
     tensorboard: bool = False
     episodes: bool = True
     """Write every episode to episodes.jsonl."""
+    trace_characters: int = Field(default=300, ge=0, le=4000)
+    """Length to which the prompt and the reply of each operator call are cut there; 0: neither is written."""
 
 
 class TrainerSettings(Settings):
