@@ -99,10 +99,10 @@ def _devices(config: RunSettings) -> Iterator[str]:
     import torch
 
     present = torch.cuda.device_count()
-    needed = max(config.learner.ranks, config.rollout.engines * config.rollout.tensor_parallel)
+    needed = config.learner.ranks + config.rollout.engines * config.rollout.tensor_parallel
     if needed > present:
         yield (
             f"cluster.device='cuda' with learner.ranks={config.learner.ranks} and rollout.engines x rollout.tensor_parallel = "
-            f"{config.rollout.engines * config.rollout.tensor_parallel} needs {needed} GPUs, this machine has {present}: "
+            f"{config.rollout.engines * config.rollout.tensor_parallel} needs {needed} GPUs (each of its own), this machine has {present}: "
             "lower them, set cluster.address, or use cluster.device=auto."
         )

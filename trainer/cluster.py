@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def device_of(settings: RunSettings) -> str:
-    """``cuda`` where asked for or, with ``auto``, where a GPU is visible; else ``cpu``.
+    """``cuda`` where asked for or, with ``auto``, where every learner rank and engine can have GPUs of its own; else ``cpu``.
 
     Raises:
         ValueError: ``cuda`` asked for and none is there.
@@ -23,10 +23,13 @@ def device_of(settings: RunSettings) -> str:
 
     wanted = settings.cluster.device
     on_cluster = settings.cluster.address is not None or "RAY_ADDRESS" in os.environ
-    has_gpu = torch.cuda.is_available() or (on_cluster and ray.is_initialized() and ray.cluster_resources().get("GPU", 0) > 0)
-    if wanted == "cuda" and not has_gpu:
+    gpus = torch.cuda.device_count()
+    if on_cluster and ray.is_initialized():
+        gpus = max(gpus, int(ray.cluster_resources().get("GPU", 0)))
+    if wanted == "cuda" and not gpus:
         raise ValueError("cluster.device=cuda, but neither this machine nor the cluster has a GPU: use cluster.device=cpu or auto.")
-    return "cuda" if has_gpu and wanted != "cpu" else "cpu"
+    enough = gpus >= settings.learner.ranks + settings.rollout.engines * settings.rollout.tensor_parallel
+    return "cuda" if wanted == "cuda" or (wanted == "auto" and enough) else "cpu"
 
 
 def actor_cpus(settings: RunSettings) -> float:
