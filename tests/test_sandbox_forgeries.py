@@ -170,3 +170,30 @@ def test_a_mirrored_list_equals_the_other_and_stays_the_same_object(mine, theirs
     want = [list(item) for item in theirs]
     mirror(mine, theirs)
     assert mine == want and (inner is None or mine[0] is inner)
+
+
+PAIRS = ("assert f([Pair(1, 2), Pair(3, 4)]) == 10", "assert f([]) == 0")
+SUMS = "class Pair:\n    def __init__(s, a, b): s.a, s.b = a, b\ndef f(ps): return sum(p.a + p.b for p in ps)"
+
+
+async def test_objects_of_the_candidates_own_class_go_back_to_it_as_handles():
+    assert (await verdict(SUMS, PAIRS)).outcome is Outcome.PASSED
+    assert (await verdict(SUMS.replace("p.a + p.b", "p.a"), PAIRS)).passed == (False, True)
+
+
+@pytest.mark.parametrize("use", ["f(1) == helper(1)", "helper", "helper == 7", "helper(1)", "not helper(2)", "f(1) in [helper(1)]"])
+async def test_a_name_that_only_the_candidate_defines_gives_no_values(use: str):
+    assert (await verdict("def f(x): return 7\ndef helper(x): return 7", (f"assert {use}",))).outcome is Outcome.WRONG_ANSWER
+
+
+@pytest.mark.parametrize("handle", [-1, 0, 10**9, True, None, "0"])
+async def test_a_forged_handle_is_no_object_of_another(handle: object):
+    codec = "import sandbox.guest.codec as c\nc._encode = lambda *a, **k: ['o', ['Pair', " + repr(handle) + "]]\n"
+    tests = ("p = Pair(1, 2)\nassert f([p]) == 3",)
+    assert (await verdict(codec + SUMS, tests)).outcome is Outcome.WRONG_ANSWER
+
+
+async def test_builtin_types_and_matches_cross_and_nothing_like_them():
+    source = "import re\ndef f(x, t=None):\n    return re.match('a', x) if t is None else [type(i) is t for i in x]"
+    tests = ("assert f('abc')", "assert not f('xyz')", "assert f([1, 'a'], str) == [False, True]", "assert f('abc') != 3")
+    assert (await verdict(source, tests)).passed == (True, True, True, False)

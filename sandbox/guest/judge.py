@@ -95,8 +95,19 @@ class Maker:
         finally:
             self._proxy.name = ""
         if type(made) is not Opaque:
-            raise NameError(f"name {self._name!r} is not defined by the tests")
+            raise self._undefined()
         return made
+
+    def __eq__(self, other: object) -> bool:
+        raise self._undefined()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __bool__(self) -> bool:
+        raise self._undefined()
+
+    def _undefined(self) -> NameError:
+        return NameError(f"name {self._name!r} is not defined by the tests")
 
 
 def run(host: socket.socket, *candidates: socket.socket) -> None:
