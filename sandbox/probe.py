@@ -95,7 +95,8 @@ async def levels() -> list[Finding]:
         backend = ZygoteBackend(SandboxSettings(), (level,))
         try:
             await asyncio.wait_for(backend.start(), 60)
-            found.append(Finding(f"level {level}", True, "starts, and its canaries are silent"))
+            holds = "starts, and its canaries are silent" if level != "unsafe" else "starts, and confines nothing: not for training"
+            found.append(Finding(f"level {level}", True, holds))
         except (ValueError, TimeoutError, OSError) as error:
             found.append(Finding(f"level {level}", False, str(error)[:400], CONTAINER_REMEDY if level == "namespace" else ""))
         finally:

@@ -70,14 +70,22 @@ def test_an_interrupt_is_code_130_and_says_how_to_go_on(capsys: pytest.CaptureFi
     assert ended(Interrupted("Go on with: x"), capsys) == (130, "Interrupted. Go on with: x\n")
 
 
-def test_sigterm_ends_a_command_like_ctrl_c():
+@pytest.mark.parametrize("sigint", [signal.SIG_DFL, signal.SIG_IGN], ids=["foreground", "background"])
+def test_sigterm_ends_a_command_like_ctrl_c(sigint: signal.Handlers):
     script = (
         "import time, sys\nfrom launch.shell import one_sentence_errors\n"
         "@one_sentence_errors\ndef main():\n"
         "    try:\n        print('up', flush=True)\n        time.sleep(60)\n    finally:\n        print('closed', flush=True)\n"
         "sys.exit(main())"
     )
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, sigint),
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n"
     process.send_signal(signal.SIGTERM)

@@ -5,6 +5,7 @@ import os
 
 import psutil
 
+from sandbox.backend import ZygoteBackend
 from sandbox.records import Execution
 from sandbox.sandbox import Sandbox
 from sandbox.settings import BudgetSettings, SandboxSettings
@@ -20,7 +21,8 @@ def descriptors() -> int:
 
 def zygote(sandbox: Sandbox) -> psutil.Process:
     """The innermost process that forks the runs."""
-    (outer,) = psutil.Process().children()
+    assert isinstance(sandbox.backend, ZygoteBackend) and sandbox.backend.pid is not None
+    outer = psutil.Process(sandbox.backend.pid)
     return (outer.children() or [outer])[0] if sandbox.backend.level == "namespace" else outer
 
 
