@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -72,6 +72,11 @@ class RunConsole:
         if step + 1 < total:
             parts.append(f"ETA {minutes(mean_s * (total - step - 1))}")
         self.say(f"   [{self.label}] " + "  ".join(parts))
+
+    def alarms(self, sentences: Sequence[str]) -> None:
+        """A line that stands out for each alarm that began or ended."""
+        for sentence in sentences:
+            self.console.print(f"   {sentence}", style="bold red", markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Ends a bar that is still there."""

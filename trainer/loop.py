@@ -7,12 +7,14 @@ import numpy as np
 
 from rollout.collect import Collected, Collector
 from rollout.fleet import Fleet
+from trainer.alarms import Alarms
 from trainer.batch import policy_batch
 from trainer.evaluation import evaluate_policy
 from trainer.learner import Learner
 from trainer.metrics import evaluation_metrics, group_metrics
 from trainer.run_folder import RunFolder
 from trainer.settings import TrainerSettings
+from trainer.spending import Spending
 from workflow.problem import Problem
 
 
@@ -42,10 +44,17 @@ async def train_grpo(
     One step: collect a group per query (sample, run, judge, score), turn the groups into advantages and tensors,
     update the learner, publish the new weights to every engine. Strictly on-policy: the next step samples from
     the weights that this one published.
+
+    Raises:
+        ValueError: the next step would cost more than ``max_dollars`` allows; a checkpoint is saved.
     """
     grpo, evaluation = settings.grpo, settings.evaluation
+    alarms, spending = Alarms(settings.alarms), Spending(run.path, settings.max_dollars)
     await fleet.publish(first_step, await learner.weights())
     for step in range(first_step, grpo.steps):
+        if spending.overspends():
+            await run.save_checkpoint(step, learner)
+            raise spending.pause(step)
         start = time.monotonic()
         queries = problems_of_step(train, step, grpo.problems_per_step, settings.seed)
         collected = await collector.collect(queries, tag=f"train-{step}")
@@ -62,8 +71,11 @@ async def train_grpo(
         if evaluation.every_steps and (step + 1) % evaluation.every_steps == 0:
             quick = await evaluate_policy(collector, validation[: evaluation.quick_size], tag="validation", runs=1)
             metrics |= evaluation_metrics(quick)
+        raised, said = alarms.check(metrics)
+        metrics |= raised
+        spending.add(metrics["spend/dollars"])
         run.log_groups(step, collected.groups)
-        run.log("grpo", step, metrics, total=grpo.steps)
+        run.log("grpo", step, metrics, total=grpo.steps, alarms=said)
         if (step + 1) % settings.checkpoint.every_steps == 0 or step + 1 == grpo.steps:
             await run.save_checkpoint(step + 1, learner)
 

@@ -24,7 +24,8 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
     scores = [episode.score for episode in episodes if episode.score is not None]
     workflows = [episode.workflow for episode in episodes if episode.workflow is not None]
     outcomes = Counter(episode.outcome for episode in episodes)
-    metrics: dict[str, float] = {"infra/masked": float(len(episodes) - len(scores))}
+    masked = len(episodes) - len(scores)
+    metrics: dict[str, float] = {"infra/masked": float(masked), "infra/masked_share": masked / len(episodes)}
     metrics |= {f"outcome/{outcome}": outcomes[outcome] / len(episodes) for outcome in Outcome if outcome is not Outcome.ANSWERED}
     if scores:
         metrics["reward/mean"] = float(np.mean([score.total for score in scores]))
@@ -37,9 +38,27 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
         metrics["workflow/operators"] = float(np.mean([len(workflow.operators) for workflow in workflows]))
         metrics["workflow/units"] = float(np.mean([workflow.units for workflow in workflows]))
         metrics["workflow/distinct"] = float(len({workflow.fingerprint for workflow in workflows})) / len(workflows)
+        metrics["workflow/topology_entropy"] = _entropy([workflow.fingerprint for workflow in workflows])
     metrics["completion/tokens"] = float(np.mean([len(episode.completion.token_ids) for episode in episodes]))
     metrics["completion/truncated"] = float(np.mean([episode.completion.finish_reason == "length" for episode in episodes]))
-    return metrics | _calls(groups)
+    return metrics | _calls(groups) | _tests(groups)
+
+
+def _entropy(names: Sequence[str]) -> float:
+    """Entropy in nats of how often each name occurs."""
+    shares = np.array(list(Counter(names).values())) / len(names)
+    return float(-(shares * np.log(shares)).sum())
+
+
+def _tests(groups: Sequence[Group]) -> dict[str, float]:
+    """Of the answers whose last test run in the workflow passed on public tests: the share whose hidden tests fail."""
+    believed: list[bool] = []
+    for group in groups:
+        for run in {id(run): run for episode in group.episodes for run in episode.runs}.values():
+            reports = [call.reply for call in run.execution.trace if call.operator == "test" and call.test_runs]
+            if group.problem.has_examples and run.verdict is not None and reports and reports[-1].startswith('{"passed": true'):
+                believed.append(run.verdict.outcome is not Outcome.PASSED)
+    return {"tests/gap": float(np.mean(believed))} if believed else {}
 
 
 def _is_flat(group: Group) -> bool:

@@ -124,11 +124,13 @@ class RunFolder:
 
     # Metrics and episodes.
 
-    def log(self, stage: str, step: int, metrics: Metrics, *, total: int) -> None:
-        """Metrics of one step (from 0) to every sink and to the console."""
+    def log(self, stage: str, step: int, metrics: Metrics, *, total: int, alarms: Sequence[str] = ()) -> None:
+        """Metrics of one step (from 0) to every sink and to the console; ``alarms`` that began or ended also to alarms.jsonl."""
         self.sinks.write(stage, step, metrics)
         if stage == "grpo":
             self.console.step(step, total, metrics)
+            append_lines(self.path / "alarms.jsonl", [{"step": step, "text": sentence} for sentence in alarms])
+            self.console.alarms(alarms)
         else:
             loss = metrics.get(f"{stage}/loss")
             self.console.progress(stage, step + 1, total, f"loss {loss:.3f}" if loss is not None else "")
@@ -193,7 +195,8 @@ class RunFolder:
             await learner.load(self.path / "checkpoints" / f"step_{step:06d}")
             self.say(f"Going on from the checkpoint after step {step}.")
         keep_rows(self.path / "metrics.jsonl", lambda row: row.get("stage") != "grpo" or row["step"] < step)
-        keep_rows(self.path / "episodes.jsonl", lambda row: row["step"] < step)
+        for name in ("episodes.jsonl", "alarms.jsonl"):
+            keep_rows(self.path / name, lambda row: row["step"] < step)
         return step
 
     # Results.

@@ -15,6 +15,8 @@ MAY_CHANGE = (
     "trainer.grpo.steps",
     "trainer.evaluation",
     "trainer.checkpoint",
+    "trainer.alarms",
+    "trainer.max_dollars",
     "logger",
     "cluster",
     "sandbox.actors",

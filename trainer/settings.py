@@ -102,6 +102,24 @@ class LoggerSettings(Settings):
     """Length to which the prompt and the reply of each operator call are cut there; 0: neither is written."""
 
 
+class AlarmSettings(Settings):
+    """When a run says that something goes wrong; each bound is on the mean over the last ``window`` steps."""
+
+    window: int = Field(default=5, ge=1)
+    min_valid: float = Field(default=0.7, ge=0, le=1)
+    """Share of completions with a workflow that can run."""
+    min_topology_entropy: float = Field(default=0.2, ge=0)
+    """Entropy of the workflows' fingerprints in a step, in nats; 0 where all are the same."""
+    max_test_gap: float = Field(default=0.3, ge=0, le=1)
+    """Share of answers whose last test run passed in the workflow and whose hidden tests fail, among those whose last one passed."""
+    max_kl: float = Field(default=1.0, ge=0)
+    """KL to the reference, where ``kl_coef`` asks for one."""
+    max_rollout_gap: float = Field(default=0.05, ge=0)
+    """Mean absolute difference of the log-probabilities of learner and rollouts."""
+    max_masked: float = Field(default=0.2, ge=0, le=1)
+    """Share of episodes that infrastructure failures kept out of the loss."""
+
+
 class TrainerSettings(Settings):
     """The run as a whole."""
 
@@ -113,6 +131,9 @@ class TrainerSettings(Settings):
     grpo: GRPOSettings = GRPOSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
+    alarms: AlarmSettings = AlarmSettings()
+    max_dollars: float | None = Field(default=None, gt=0)
+    """What the worker calls of GRPO may cost; the run pauses, with a checkpoint, before a step that would overspend. None: no limit."""
 
 
 class ClusterSettings(Settings):

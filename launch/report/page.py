@@ -52,6 +52,7 @@ def render(run: RunData) -> str:
         about=about(run),
         stopped=not run.rows,
         cards=cards(run),
+        alarms=run.alarms,
         figures={name: Markup(svg) for name, svg in _figures(run).items() if svg},
         table=final_rows(run.rows),
         heats=heat_tables(run.rows),

@@ -37,6 +37,8 @@ class RunData:
     """Metrics rows of SFT steps."""
     grpo: list[Row]
     results: Row
+    alarms: list[Row]
+    """Alarms that began or ended, in order: step and sentence."""
     traces: Counter[str]
     """Outcomes of the teacher's traces."""
     shapes: dict[tuple[str, bool], list[Shape]]
@@ -80,6 +82,7 @@ def read_run(path: Path) -> RunData:
         sft=sorted((row for row in metrics if row.get("stage") == "sft"), key=lambda row: row["step"]),
         grpo=grpo,
         results=json.loads((path / "results.json").read_text()) if (path / "results.json").is_file() else {},
+        alarms=list(_rows(path / "alarms.jsonl")),
         traces=Counter(str(row.get("outcome")) for row in _rows(path / "traces.jsonl")),
         shapes=_shapes(path / "episodes.jsonl", first_late),
         first_late_step=first_late,

@@ -8,7 +8,7 @@ import ray
 import torch
 
 from rollout.nano_policy import make_nano_policy
-from tests.test_learner_training import TEXTS, on_policy, random_rows
+from tests.slow.test_learner_training import TEXTS, on_policy, random_rows
 from trainer.cluster import start_ray, stop_ray
 from trainer.learner import Learner
 from trainer.settings import ClusterSettings, GRPOSettings, LearnerSettings, OptimizerSettings, RunSettings

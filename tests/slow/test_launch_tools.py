@@ -9,7 +9,7 @@ import pytest
 
 from launch import ROOT
 
-SAMPLE = Path(__file__).parent / "data" / "humaneval_sample.jsonl"
+SAMPLE = Path(__file__).parents[1] / "data" / "humaneval_sample.jsonl"
 REVERSED = "def f(xs):\n    return xs[::-1]\n"
 
 
