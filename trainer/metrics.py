@@ -11,6 +11,8 @@ from rollout.records import Group
 from trainer.evaluation import Trial
 from workflow.outcome import Outcome
 
+ENOUGH_WORKFLOWS = 8
+"""Workflows in a step below which their entropy says nothing."""
 TERMS = [field.name for field in fields(Score) if field.name not in ("total", "floored")]
 
 
@@ -38,7 +40,8 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
         metrics["workflow/operators"] = float(np.mean([len(workflow.operators) for workflow in workflows]))
         metrics["workflow/units"] = float(np.mean([workflow.units for workflow in workflows]))
         metrics["workflow/distinct"] = float(len({workflow.fingerprint for workflow in workflows})) / len(workflows)
-        metrics["workflow/topology_entropy"] = _entropy([workflow.fingerprint for workflow in workflows])
+        if len(workflows) >= ENOUGH_WORKFLOWS:
+            metrics["workflow/topology_entropy"] = _entropy([workflow.fingerprint for workflow in workflows])
     metrics["completion/tokens"] = float(np.mean([len(episode.completion.token_ids) for episode in episodes]))
     metrics["completion/truncated"] = float(np.mean([episode.completion.finish_reason == "length" for episode in episodes]))
     return metrics | _calls(groups) | _tests(groups)
