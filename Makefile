@@ -9,6 +9,8 @@ VENV ?= .venv
 ARGS ?=
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed-$(VARIANT)
+# One more than there are cores, since many tests wait for a deadline.
+TEST_WORKERS := $(shell expr $$(nproc) + 1)
 # Without cached bytecode every process would compile torch, vLLM and Ray anew.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -32,12 +34,12 @@ train: $(INSTALLED) ## Distil, SFT, GRPO, evaluate, report (the embedded default
 
 test: $(INSTALLED) ## All tests: the fast ones, then those that start Ray, vLLM or verl
 	@echo '[test] fast tests (no Ray, no vLLM, no verl)'
-	@$(PYTHON) -m pytest -q -n auto -m 'not slow and not gpu' --ignore=tests/slow $(ARGS)
+	@$(PYTHON) -m pytest -q -n $(TEST_WORKERS) -m 'not slow and not gpu' --ignore=tests/slow $(ARGS)
 	@echo '[test] slow tests (they start Ray, vLLM and verl; several minutes on two cores)'
 	@$(PYTHON) -m pytest -v -m 'slow or gpu' $(ARGS)
 
 test-fast: $(INSTALLED) ## The fast tests alone (under a minute)
-	@$(PYTHON) -m pytest -q -n auto -m 'not slow and not gpu' --ignore=tests/slow $(ARGS)
+	@$(PYTHON) -m pytest -q -n $(TEST_WORKERS) -m 'not slow and not gpu' --ignore=tests/slow $(ARGS)
 
 lint: $(INSTALLED) ## ruff: rules and format
 	@$(PYTHON) -m ruff check .

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from launch.report import write_report
-from tests.run_factory import write_run
 from trainer.alarms import RULES, Alarms
 from trainer.settings import AlarmSettings
 from trainer.spending import Spending
@@ -67,9 +65,3 @@ def test_without_a_limit_nothing_pauses(tmp_path: Path):
 
 def test_what_earlier_sessions_spent_counts(tmp_path: Path):
     assert spending(tmp_path, 1.0, 0.6, 0.6).overspends()
-
-
-def test_the_report_lists_the_alarms(tmp_path: Path):
-    run = write_run(tmp_path / "run")
-    (run / "alarms.jsonl").write_text(json.dumps({"step": 4, "text": "ALARM drift: actor/kl is 2 over 5 steps."}) + "\n")
-    assert "Step 5: ALARM drift" in write_report(run).read_text()

@@ -1,11 +1,16 @@
 """The other verifiers: programs on stdin, unittest cases beside the solution, exact numbers."""
 
+import asyncio
 import json
+import os
+import signal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import sandbox.sandbox
+from sandbox.backend import ZygoteBackend
 from sandbox.judges.number import examine
 from sandbox.judges.perturb import perturbed
 from sandbox.program import run_program
@@ -173,3 +178,18 @@ async def test_numbers_are_exact_and_many_guesses_count_as_the_last():
     assert (await verdict("number", "18.0", ("18",))).outcome is Outcome.PASSED
     assert (await verdict("number", "18.0000001", ("18",))).outcome is Outcome.WRONG_ANSWER
     assert (await verdict("number", " ".join(map(str, range(100))), ("18",))).outcome is Outcome.WRONG_ANSWER
+
+
+@pytest.mark.parametrize(("verifier", "tests"), [("unittest", (CASE,)), ("stdio", ADD), ("function", ("assert task_func(1) == 2",))])
+async def test_a_zygote_that_dies_in_a_judgement_is_no_fault_of_the_answer(verifier: Verifier, tests: tuple[str, ...], monkeypatch):
+    monkeypatch.setattr(sandbox.sandbox, "TRIES", 1)
+    slow = "import time, unittest\ntime.sleep(30)\ndef task_func(n): return 8"
+    problem = Problem("t/0", "q", "task_func", (), tests, test_setup="import unittest", verifier=verifier)
+    async with box("namespace") as one:
+        assert isinstance(one.backend, ZygoteBackend) and one.backend.pid is not None
+        judging = asyncio.ensure_future(one.judge(problem, slow))
+        await asyncio.sleep(0.5)
+        os.kill(one.backend.pid, signal.SIGKILL)
+        assert (await asyncio.wait_for(judging, 20)).outcome is Outcome.INFRA_ERROR
+        sound = Problem("t/1", "q", "task_func", (), ("assert task_func(1) == 2",))
+        assert (await one.judge(sound, "def task_func(n): return 2")).outcome is Outcome.PASSED

@@ -66,11 +66,15 @@ async def _one_process(
         await channel.send({"source": source, "tests": tests, "setup": setup})
         async with asyncio.timeout(left_s):
             loaded = await channel.receive()
+            if loaded is None:
+                await process.wait()  # raises BackendError where the zygote died, too
             if loaded is None or loaded.get("loaded") is not True:
                 return [str((loaded or {}).get("message", "the solution ended while it loaded"))[:400]] * len(tests)
             while len(results) < len(tests):
                 async with asyncio.timeout(test_timeout_s):
                     frame = await channel.receive()
+                if frame is None:
+                    await process.wait()
                 if frame is None or frame.get("test") != len(results) or not isinstance(frame.get("passed"), bool):
                     return [*results, "the solution's process broke off"]
                 results.append(None if frame["passed"] else str(frame.get("message", ""))[:400] or "it failed")

@@ -176,3 +176,9 @@ def test_the_command_writes_the_report_and_refuses_another_folder_in_one_sentenc
     refused = subprocess.run([sys.executable, "-m", "launch.report", str(tmp_path)], capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: ") and "is not a run folder" in refused.stderr and refused.stderr.count("\n") == 1
+
+
+def test_the_report_lists_the_alarms(tmp_path: Path):
+    run = write_run(tmp_path / "run")
+    (run / "alarms.jsonl").write_text(json.dumps({"step": 4, "text": "ALARM drift: actor/kl is 2 over 5 steps."}) + "\n")
+    assert "Step 5: ALARM drift" in write_report(run).read_text()
