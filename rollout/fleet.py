@@ -171,7 +171,8 @@ class Fleet:
             engine = self._engines[index]
             self._load[index] += load
             try:
-                return await asyncio.wait_for(call(engine), self._rollout.request_timeout_s)
+                async with asyncio.timeout(self._rollout.request_timeout_s):  # wait_for may lose a cancellation
+                    return await call(engine)
             except RayTaskError as error:
                 if isinstance(error.cause, ValueError):
                     raise error.cause from None  # the request is at fault, not the engine

@@ -157,7 +157,13 @@ class ZygoteBackend:
             self._spawning[number] = future
             request = json.dumps({"id": number, "role": role, "limits": self._limits.model_dump()}).encode()
             await self._send(request, [sock.fileno() for sock in sockets])
-            return await asyncio.wait_for(future, 30)
+            try:
+                async with asyncio.timeout(30):  # not wait_for, which loses a cancellation that meets the result
+                    return await future
+            except asyncio.CancelledError:
+                if future.done() and not future.cancelled() and future.exception() is None:
+                    future.result().kill()
+                raise
         except (OSError, TimeoutError) as error:
             raise BackendError(f"the zygote does not answer ({error})") from None
         finally:

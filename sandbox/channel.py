@@ -31,7 +31,8 @@ class Channel:
         try:
             self._writer.write(encode_frame(message))
             if self._writer.transport.is_closing() or self._writer.transport.get_write_buffer_size():  # else the kernel has it all
-                await asyncio.wait_for(self._writer.drain(), self._timeout_s)
+                async with asyncio.timeout(self._timeout_s):
+                    await self._writer.drain()
         except (ConnectionError, TimeoutError) as error:
             raise FrameError(f"the peer does not read ({type(error).__name__})") from None
 

@@ -129,7 +129,8 @@ class SandboxPool:
                 await asyncio.sleep(min(5.0, 0.2 * 2**attempt))
             index = await self._take(key, avoid)
             try:
-                result = await asyncio.wait_for(_awaited(call(self._actors[index])), deadline_s)
+                async with asyncio.timeout(deadline_s):  # not wait_for, which loses a cancellation that meets the result
+                    result = await _awaited(call(self._actors[index]))
             except (RayError, TimeoutError) as error:
                 result = failed(f"sandbox actor {index}: {type(error).__name__}"[:300])
             finally:

@@ -39,6 +39,7 @@ class Process:
         Raises BackendError where the zygote died, so that nobody knows.
         """
         try:
-            return await asyncio.wait_for(asyncio.shield(self.exited), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.shield(self.exited)
         except TimeoutError:
             return None

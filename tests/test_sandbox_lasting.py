@@ -4,6 +4,7 @@ import asyncio
 import os
 
 import psutil
+import pytest
 
 from sandbox.backend import ZygoteBackend
 from sandbox.records import Execution
@@ -62,6 +63,23 @@ async def test_a_cancelled_run_leaves_no_process_and_no_descriptor():
         for run in runs:
             run.cancel()
         assert all(isinstance(result, asyncio.CancelledError) for result in await asyncio.gather(*runs, return_exceptions=True))
+        assert await settled(lambda: not box.children() and descriptors() <= before)
+
+
+async def test_a_cancellation_that_meets_the_new_process_ends_both():
+    """Python 3.11's ``asyncio.wait_for`` gives the result and forgets the cancellation where both come in one turn of the loop."""
+    async with Sandbox(SandboxSettings(), ScriptedWorker(latency_s=60)) as sandbox:
+        backend, box, before = sandbox.backend, zygote(sandbox), descriptors()
+        assert isinstance(backend, ZygoteBackend) and backend._control is not None
+        run = asyncio.ensure_future(sandbox.run(GENERATE, PROBLEM, 1))
+
+        def both() -> None:
+            backend._on_message()
+            run.cancel()
+
+        asyncio.get_running_loop().add_reader(backend._control.fileno(), both)
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(run, 10)
         assert await settled(lambda: not box.children() and descriptors() <= before)
 
 

@@ -70,7 +70,8 @@ class Judgement:
             self._candidate = await self._backend.spawn("candidate", [theirs, self._pairs[number][0]])
             with contextlib.suppress(FrameError, ConnectionError, TimeoutError):  # too large to send: fails like one that does not load
                 frame = encode_frame({"source": self._source, "entry_point": self._entry_point})
-                await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(ours, frame), 10)
+                async with asyncio.timeout(10):
+                    await asyncio.get_running_loop().sock_sendall(ours, frame)
 
     async def collect(self, count: int, wall_s: float) -> None:
         """Receives one result a test until all are there or the deadline passed.
