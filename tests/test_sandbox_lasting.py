@@ -71,6 +71,7 @@ async def test_a_cancellation_that_meets_the_new_process_ends_both():
     async with Sandbox(SandboxSettings(), ScriptedWorker(latency_s=60)) as sandbox:
         backend, box, before = sandbox.backend, zygote(sandbox), descriptors()
         assert isinstance(backend, ZygoteBackend) and backend._control is not None
+        assert await settled(lambda: not backend._running)
         run = asyncio.ensure_future(sandbox.run(GENERATE, PROBLEM, 1))
 
         def both() -> None:
