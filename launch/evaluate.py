@@ -76,7 +76,7 @@ def chosen_policies(run_dir: Path, folders: list[str], *, own: bool) -> dict[str
 @one_sentence_errors
 def main() -> int:
     """Entry point."""
-    options = parser().parse_args()
+    options = parser().parse_intermixed_args()
     settings = saved_settings(options.run_dir, options.overrides)
     workflows = chosen_workflows(options.workflow)
     policies = chosen_policies(options.run_dir, options.policy, own=not options.workflow)

@@ -64,7 +64,7 @@ def show(solution: Solution, console: Console) -> None:
 @one_sentence_errors
 def main() -> int:
     """Entry point; exit status 0 where an answer came out."""
-    options = parser().parse_args()
+    options = parser().parse_intermixed_args()
     settings = saved_settings(options.run_dir, options.overrides)
     policy = options.run_dir / options.stage
     if not (policy / "config.json").exists():

@@ -1,5 +1,7 @@
 """The commands around the sandbox: doctor, sandbox, prepare."""
 
+import importlib
+import inspect
 import json
 import subprocess
 import sys
@@ -131,3 +133,17 @@ def test_a_row_that_any_answer_passes_is_left_out_with_its_reason(tmp_path: Path
     audit = (tmp_path / "out" / "audit.md").read_text()
     assert '"sound"' in written and '"weak"' not in written and '"wrong"' not in written
     assert "weak: return None passes" in audit and "wrong: its reference fails" in audit
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ("evaluate", ["run", "--workflow", "all", "tasks.test_size=12", "--out", "x.json", "trainer.evaluation.runs=2"]),
+        ("solve", ["run", "Write f.", "--entry", "g", "worker.timeout_s=5", "--test", "assert g(1)"]),
+    ],
+)
+def test_settings_may_stand_before_between_and_after_options(command: str, line: list[str]):
+    module = importlib.import_module(f"launch.{command}")
+    options = module.parser().parse_intermixed_args(line)
+    assert options.overrides == [word for word in line if "=" in word]
+    assert "parse_intermixed_args" in inspect.getsource(module.main)
