@@ -55,7 +55,6 @@ class ZygoteBackend:
             levels: those to try, weakest first; a test or a tool names one. Default: from ``min_level`` up.
         """
         self.level = ""
-        self._min_level = settings.min_level
         self._levels = levels or LEVELS[LEVELS.index(settings.min_level) :]
         self._limits = settings.limits
         self._libraries = list(settings.libraries)

