@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from rollout.settings import context_tokens
 from trainer.settings import RunSettings
 
 STAGES = ("distil", "sft", "grpo", "evaluate")
@@ -57,11 +58,11 @@ def _teacher(config: RunSettings) -> Iterator[str]:
 
 def _batch(config: RunSettings) -> Iterator[str]:
     model, learner, grpo, rollout = config.model, config.learner, config.trainer.grpo, config.rollout
-    longest = model.max_prompt_tokens + model.max_response_tokens
+    longest = context_tokens(model, rollout)
     if learner.micro_batch_tokens < longest:
         yield (
-            f"learner.micro_batch_tokens={learner.micro_batch_tokens} cannot hold one sequence of model.max_prompt_tokens + "
-            f"model.max_response_tokens = {longest}: set it to at least {longest}."
+            f"learner.micro_batch_tokens={learner.micro_batch_tokens} cannot hold one episode: model.max_prompt_tokens + "
+            f"rollout.rounds x model.max_response_tokens and the feedback between rounds make {longest}: set it to at least {longest}."
         )
     episodes = grpo.problems_per_step * rollout.group_size
     if episodes % (grpo.updates_per_step * learner.ranks):

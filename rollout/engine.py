@@ -17,7 +17,7 @@ from typing import Any
 import ray
 
 from rollout.records import Completion
-from rollout.settings import ModelSettings, RolloutSettings
+from rollout.settings import ModelSettings, RolloutSettings, context_tokens
 from rollout.weights_gate import WeightsGate
 
 MAX_SEQUENCES = 256
@@ -51,7 +51,7 @@ def engine_args(policy: Path, model: ModelSettings, rollout: RolloutSettings, de
     args: dict[str, Any] = {
         "model": str(policy),
         "dtype": model.dtype,
-        "max_model_len": model.max_prompt_tokens + model.max_response_tokens,
+        "max_model_len": context_tokens(model, rollout),
         "tensor_parallel_size": rollout.tensor_parallel,
         "logprobs_mode": "processed_logprobs",
         "distributed_executor_backend": "uni" if rollout.tensor_parallel == 1 else "mp",
@@ -62,11 +62,11 @@ def engine_args(policy: Path, model: ModelSettings, rollout: RolloutSettings, de
         # A prompt split over two steps takes a seeded request's generator back by an offset, which CPU generators lack.
         args |= {"enforce_eager": True, "enable_chunked_prefill": False, "max_num_seqs": MAX_SEQUENCES}
         args["max_num_batched_tokens"] = max(MAX_BATCHED_TOKENS, args["max_model_len"])
-        args["kv_cache_memory_bytes"] = kv_cache_bytes(policy, model)
+        args["kv_cache_memory_bytes"] = kv_cache_bytes(policy, model, rollout)
     return args | rollout.engine_args
 
 
-def kv_cache_bytes(policy: Path, model: ModelSettings) -> int:
+def kv_cache_bytes(policy: Path, model: ModelSettings, rollout: RolloutSettings) -> int:
     """Bytes that keys and values of ``MAX_SEQUENCES`` full sequences take, at most ``MAX_KV_CACHE_BYTES``."""
     from transformers import AutoConfig
 
@@ -74,7 +74,7 @@ def kv_cache_bytes(policy: Path, model: ModelSettings) -> int:
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     bytes_per_token = 2 * config.num_hidden_layers * heads * width * (4 if model.dtype == "float32" else 2)
-    blocks = -(-(model.max_prompt_tokens + model.max_response_tokens) // CPU_BLOCK_TOKENS)
+    blocks = -(-context_tokens(model, rollout) // CPU_BLOCK_TOKENS)
     return min(MAX_SEQUENCES * blocks * CPU_BLOCK_TOKENS * bytes_per_token, MAX_KV_CACHE_BYTES)
 
 
@@ -105,7 +105,7 @@ class PolicyEngine:
         """``n`` completions of one prompt with the log-probabilities of their tokens; temperature 0 is greedy.
 
         Raises:
-            ValueError: the prompt is longer than ``max_prompt_tokens``.
+            ValueError: the prompt leaves no room for a response of ``max_response_tokens``.
         """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
@@ -121,9 +121,9 @@ class PolicyEngine:
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        longest = self._model.max_prompt_tokens
+        longest = context_tokens(self._model, self._rollout) - self._model.max_response_tokens
         if len(prompt_ids) > longest:
-            raise ValueError(f"A prompt has {len(prompt_ids)} tokens, more than model.max_prompt_tokens={longest}: raise that setting.")
+            raise ValueError(f"A prompt has {len(prompt_ids)} tokens, more than the {longest} of model.max_prompt_tokens and rounds.")
         self._requests += 1
         final = None
         async with self._gate.sampling():

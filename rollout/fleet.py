@@ -12,7 +12,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from rollout.engine import RemoteEngine, engine_environment
 from rollout.records import Completion
-from rollout.settings import ModelSettings, RolloutSettings
+from rollout.settings import ModelSettings, RolloutSettings, context_tokens
 
 TRIES = 3
 """Times that one request is sent before the run gives up."""
@@ -117,7 +117,7 @@ class Fleet:
             ValueError: the policy's positions do not suffice for the settings' prompts and responses.
             RuntimeError: one does not come up.
         """
-        check_positions(self._policy, self._model)
+        check_positions(self._policy, self._model, self._rollout)
         self._engines = [self._new_engine() for _ in range(self._rollout.engines)]
         self._load = [0] * len(self._engines)
         self._repairing = [asyncio.Lock() for _ in self._engines]
@@ -223,15 +223,15 @@ class Fleet:
         self._engines = []
 
 
-def check_positions(policy: Path, model: ModelSettings) -> None:
-    """Raises ValueError where a prompt and a response of full length have more tokens than the model has positions."""
+def check_positions(policy: Path, model: ModelSettings, rollout: RolloutSettings) -> None:
+    """Raises ValueError where an episode of full length has more tokens than the model has positions."""
     file = policy / "config.json"
     positions = json.loads(file.read_text()).get("max_position_embeddings") if file.is_file() else None
-    wanted = model.max_prompt_tokens + model.max_response_tokens
+    wanted = context_tokens(model, rollout)
     if isinstance(positions, int) and wanted > positions:
         raise ValueError(
             f"model.max_prompt_tokens={model.max_prompt_tokens} and model.max_response_tokens={model.max_response_tokens} make {wanted} "
-            f"tokens, but the model at {policy} has {positions} positions: lower one of them."
+            f"tokens with rollout.rounds={rollout.rounds}, but the model at {policy} has {positions} positions: lower one of them."
         )
 
 

@@ -28,6 +28,10 @@ class RolloutSettings(Settings):
     """Logical CPUs that Ray sets aside for each engine on CPU."""
     tensor_parallel: int = Field(default=1, ge=1)
     """GPUs of one engine."""
+    rounds: int = Field(default=1, ge=1, le=10)
+    """Workflows that the policy writes one after another in an episode; before each further one it reads what the public tests said."""
+    max_feedback_tokens: int = Field(default=128, ge=16)
+    """Length of the feedback turn between two rounds, its chat markers included; longer feedback is cut in the middle."""
     group_size: int = Field(default=12, ge=2)
     """Completions per problem; group-relative advantages need at least 2."""
     runs_per_workflow: int = Field(default=2, ge=1)
@@ -40,6 +44,11 @@ class RolloutSettings(Settings):
     """Deadline of one group's sampling."""
     engine_args: dict[str, Any] = {}
     """Passed to vLLM's AsyncEngineArgs untouched."""
+
+
+def context_tokens(model: ModelSettings, rollout: RolloutSettings) -> int:
+    """Tokens of the longest episode: the prompt, every round's response, the feedback between them."""
+    return model.max_prompt_tokens + rollout.rounds * model.max_response_tokens + (rollout.rounds - 1) * rollout.max_feedback_tokens
 
 
 class DistilSettings(Settings):
