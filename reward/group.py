@@ -20,6 +20,17 @@ class Attempt:
     """None for a refusal."""
     runs: tuple[Run, ...]
     """Its executions with their verdicts; empty for a refusal."""
+    others: tuple[tuple[Run, ...], ...] = ()
+    """Executions of the episode's other rounds. Place k of each belongs to place k of ``runs``: they count in what the
+    attempt spent, not in what it reached."""
+
+    def spent(self, index: int) -> tuple[Run, ...]:
+        """Run ``index`` and what the other rounds executed beside it."""
+        return (self.runs[index], *(round_runs[index] for round_runs in self.others if index < len(round_runs)))
+
+
+UNKNOWN = (Outcome.INFRA_ERROR, Outcome.ANSWERED)
+"""Ends of a run that say nothing of its worth: a machine failed, or nobody judged it."""
 
 
 def score_group(attempts: Sequence[Attempt], settings: RewardSettings) -> list[Score | None]:
@@ -37,11 +48,15 @@ def score_group(attempts: Sequence[Attempt], settings: RewardSettings) -> list[S
 def _score(attempt: Attempt, diversity: float, settings: RewardSettings) -> Score | None:
     if attempt.workflow is None:
         return Score(settings.floor, performance=0.0, complexity=0.0, diversity=0.0, calls=0.0, cost=0.0, latency=0.0, floored=True)
-    known = [run for run in attempt.runs if run.outcome not in (Outcome.INFRA_ERROR, Outcome.ANSWERED)]
+    known = [
+        (run, attempt.spent(index))
+        for index, run in enumerate(attempt.runs)
+        if run.outcome not in UNKNOWN and all(other.outcome is not Outcome.INFRA_ERROR for other in attempt.spent(index))
+    ]
     if not known:
         return None
     complexity = terms.complexity(attempt.workflow.units, settings)
-    per_run = [_score_run(run, complexity, diversity, settings) for run in known]
+    per_run = [_score_run(run, spent, complexity, diversity, settings) for run, spent in known]
     return Score(
         total=fmean(score.total for score in per_run),
         performance=fmean(score.performance for score in per_run),
@@ -54,15 +69,15 @@ def _score(attempt: Attempt, diversity: float, settings: RewardSettings) -> Scor
     )
 
 
-def _score_run(run: Run, complexity: float, diversity: float, settings: RewardSettings) -> Score:
+def _score_run(run: Run, spent: Sequence[Run], complexity: float, diversity: float, settings: RewardSettings) -> Score:
     floored = run.verdict is None
     values = {
         "performance": terms.performance(run),
         "complexity": complexity,
         "diversity": diversity,
-        "calls": terms.calls(run, settings),
-        "cost": terms.cost(run),
-        "latency": terms.latency(run),
+        "calls": terms.calls(spent, settings),
+        "cost": terms.cost(spent),
+        "latency": terms.latency(spent),
     }
     weighted = sum(getattr(settings.weights, name) * value for name, value in values.items())
     return Score(total=settings.floor if floored else weighted, floored=floored, **values)

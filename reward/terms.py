@@ -35,16 +35,16 @@ def diversity(fingerprints: Sequence[str | None]) -> list[float]:
     return [0.0 if fingerprint is None else 1.0 / counts[fingerprint] for fingerprint in fingerprints]
 
 
-def calls(run: Run, settings: RewardSettings) -> float:
-    """Worker calls beyond the first, at least 0; an execution of tests counts ``test_run_calls``."""
-    return max(run.execution.worker_calls + settings.test_run_calls * run.execution.test_runs - 1.0, 0.0)
+def calls(runs: Sequence[Run], settings: RewardSettings) -> float:
+    """Worker calls of all rounds beyond the first call, at least 0; an execution of tests counts ``test_run_calls``."""
+    return max(sum(run.execution.worker_calls + settings.test_run_calls * run.execution.test_runs for run in runs) - 1.0, 0.0)
 
 
-def cost(run: Run) -> float:
-    """Dollars of worker tokens."""
-    return run.execution.cost_dollars
+def cost(runs: Sequence[Run]) -> float:
+    """Dollars of worker tokens, all rounds together."""
+    return sum(run.execution.cost_dollars for run in runs)
 
 
-def latency(run: Run) -> float:
-    """Seconds of wall time of the workflow."""
-    return run.execution.wall_s
+def latency(runs: Sequence[Run]) -> float:
+    """Seconds of wall time of the workflows, one round after the other."""
+    return sum(run.execution.wall_s for run in runs)

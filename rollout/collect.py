@@ -1,25 +1,23 @@
 """From problems to scored groups: sample the policy, run what it wrote, judge, score.
 
-Groups go through concurrently; a group's workflows start to run as soon as its own
-completions are there. This module does not know how completions are sampled or where
-workflows run: it sees two Protocols.
+Groups go through concurrently; a completion's workflow starts to run as soon as its group is sampled. This module does not
+know how completions are sampled or where workflows run: it sees two Protocols.
 """
 
 import asyncio
 import hashlib
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
-from reward.group import Attempt, score_group
+from reward.group import score_group
 from reward.settings import RewardSettings
+from rollout.clock import BusyClock
+from rollout.episode import Conversation, Renderer, converse
 from rollout.records import Completion, Episode, Group
 from rollout.settings import RolloutSettings
 from sandbox.records import Run
-from workflow.parse import parse_workflow
 from workflow.problem import Problem
-from workflow.program import Refusal, Workflow
+from workflow.program import Workflow
 
 
 class Sampler(Protocol):
@@ -33,30 +31,9 @@ class Sampler(Protocol):
 class Runner(Protocol):
     """Runs and judges a workflow; ``sandbox.pool.SandboxPool`` is the real one."""
 
-    async def run(self, workflow: Workflow, problem: Problem, seed: int) -> Run:
-        """One execution with its verdict. Machine failures come back as INFRA_ERROR, never raised."""
+    async def run(self, workflow: Workflow, problem: Problem, seed: int, *, public: bool = False) -> Run:
+        """One execution with its verdict, ``public``: also by the public tests. Machine failures come back as INFRA_ERROR, never raised."""
         ...
-
-
-class Renderer(Protocol):
-    """Writes the meta-prompt; ``rollout.prompt.MetaPrompt`` is the real one."""
-
-    def render(self, problem: Problem) -> tuple[int, ...]:
-        """The problem as prompt token ids."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Collected:
-    """The groups of one step and where the time went."""
-
-    groups: tuple[Group, ...]
-    sample_s: float
-    """Wall seconds until the last group was sampled."""
-    run_s: float
-    """Wall seconds after that, the judge's share left out."""
-    judge_s: float
-    """The judge's share of the seconds after sampling, by the ratio of summed run and judge times."""
 
 
 def stable_seed(*parts: object) -> int:
@@ -81,15 +58,16 @@ class Collector:
         self.rollout = rollout
         self.reward = reward
         self.seed = seed
+        self.clock = BusyClock()
 
     async def collect(
         self, problems: Sequence[Problem], *, tag: str, n: int | None = None, temperature: float | None = None, runs: int | None = None
-    ) -> Collected:
-        """One group of episodes per problem.
+    ) -> tuple[Group, ...]:
+        """One group of episodes per problem, in order.
 
         Args:
-            problems: the step's queries.
-            tag: names the step; part of every episode id and of every seed, so that a rerun repeats.
+            problems: the queries.
+            tag: part of every episode id and of every seed, so that a rerun repeats.
             n, temperature, runs: completions a problem, sampling temperature and runs a workflow, where they
                 differ from the settings (evaluation: 1 greedy completion).
         """
@@ -100,59 +78,87 @@ class Collector:
                 "runs_per_workflow": runs or self.rollout.runs_per_workflow,
             }
         )
-        start = time.monotonic()
-        sampled_at: list[float] = []
-        groups = await asyncio.gather(*(self._group(problem, tag, ask, sampled_at) for problem in problems))
-        total_s = time.monotonic() - start
-        sample_s = max(sampled_at, default=start) - start
-        done = [run for group in groups for episode in group.episodes for run in episode.runs]
-        run_sum = sum(run.execution.wall_s for run in done)
-        judge_sum = sum(run.verdict.wall_s for run in done if run.verdict is not None)
-        judge_share = judge_sum / (run_sum + judge_sum) if run_sum + judge_sum > 0 else 0.0
-        tail_s = total_s - sample_s
-        return Collected(tuple(groups), sample_s, tail_s * (1 - judge_share), tail_s * judge_share)
+        groups = [asyncio.ensure_future(self._group(problem, tag, ask)) for problem in problems]
+        try:
+            return tuple(await asyncio.gather(*groups))
+        finally:
+            await ended(groups)
 
-    async def _group(self, problem: Problem, tag: str, ask: RolloutSettings, sampled_at: list[float]) -> Group:
+    async def group(self, problem: Problem, *, tag: str) -> Group:
+        """One group of episodes, as the settings say."""
+        return await self._group(problem, tag, self.rollout)
+
+    async def _group(self, problem: Problem, tag: str, ask: RolloutSettings) -> Group:
         prompt_ids = self.renderer.render(problem)
         seed = stable_seed(self.seed, tag, problem.id)
-        completions = await self.sampler.sample(prompt_ids, ask.group_size, temperature=ask.temperature, seed=seed)
-        sampled_at.append(time.monotonic())
-        parsed = [parse_workflow(completion.text) for completion in completions]
-        runs = await self._run_all(problem, parsed, tag, ask)
-        attempts = [Attempt(workflow if isinstance(workflow, Workflow) else None, own) for workflow, own in zip(parsed, runs, strict=True)]
-        scores = score_group(attempts, self.reward)
-        episodes = tuple(
-            Episode(
-                id=f"{tag}/{problem.id}/{index}",
-                completion=completion,
-                workflow=workflow if isinstance(workflow, Workflow) else None,
-                refusal=workflow if isinstance(workflow, Refusal) else None,
-                runs=own,
-                score=score,
-            )
-            for index, (completion, workflow, own, score) in enumerate(zip(completions, parsed, runs, scores, strict=True))
+        firsts = await self._sample(prompt_ids, ask.group_size, ask, seed)
+        shared = SharedRuns(self, problem, tag, ask)
+
+        def conversation(index: int, first: Completion) -> "asyncio.Task[Conversation]":
+            async def sample(number: int, context: tuple[int, ...]) -> Completion:
+                return (await self._sample(context, 1, ask, stable_seed(seed, "round", number, index)))[0]
+
+            async def run(number: int, workflow: Workflow) -> tuple[Run, ...]:
+                return await shared.runs(number, index, workflow)
+
+            return asyncio.ensure_future(converse(first, prompt_ids, ask, self.renderer, sample=sample, run=run))
+
+        talks = [conversation(index, first) for index, first in enumerate(firsts)]
+        try:
+            done = await asyncio.gather(*talks)
+        finally:
+            await ended([*talks, *shared.tasks.values()])
+        episodes = [Episode(f"{tag}/{problem.id}/{index}", talk.rounds, talk.judged, None) for index, talk in enumerate(done)]
+        scores = score_group([episode.attempt for episode in episodes], self.reward)
+        return Group(
+            problem,
+            prompt_ids,
+            tuple(
+                Episode(episode.id, episode.rounds, episode.judged, None if talk.broken else score)
+                for episode, talk, score in zip(episodes, done, scores, strict=True)
+            ),
         )
-        return Group(problem, prompt_ids, episodes)
 
-    async def _run_all(
-        self, problem: Problem, parsed: Sequence[Workflow | Refusal], tag: str, ask: RolloutSettings
-    ) -> list[tuple[Run, ...]]:
-        """Runs every workflow ``runs_per_workflow`` times.
+    async def _sample(self, prompt_ids: Sequence[int], n: int, ask: RolloutSettings, seed: int) -> list[Completion]:
+        with self.clock.during("sample"):
+            return await self.sampler.sample(prompt_ids, n, temperature=ask.temperature, seed=seed)
 
-        Siblings meet the same worker seeds (common random numbers), so that a group's rewards differ by what
-        the workflows do and not by the worker's luck; with ``share_runs`` equal ASTs therefore run only once.
-        """
-        tasks: dict[tuple[str, int], asyncio.Task[Run]] = {}
-        keys: list[list[tuple[str, int]]] = []
-        for index, workflow in enumerate(parsed):
-            keys.append([])
-            if isinstance(workflow, Refusal):
-                continue
-            for repeat in range(ask.runs_per_workflow):
-                key = (workflow.fingerprint if ask.share_runs else str(index), repeat)
-                if key not in tasks:
-                    seed = run_seed(self.seed, tag, problem, repeat if ask.share_runs else (repeat, index))
-                    tasks[key] = asyncio.ensure_future(self.runner.run(workflow, problem, seed))
-                keys[-1].append(key)
-        await asyncio.gather(*tasks.values())
-        return [tuple(tasks[key].result() for key in own) for own in keys]
+
+class SharedRuns:
+    """The executions of one group's workflows, ``runs_per_workflow`` times each.
+
+    Siblings meet the same worker seeds (common random numbers), so that a group's rewards differ by what the workflows do
+    and not by the worker's luck; with ``share_runs`` equal ASTs therefore run only once. A later round meets new seeds.
+    """
+
+    def __init__(self, collector: Collector, problem: Problem, tag: str, ask: RolloutSettings) -> None:
+        self.tasks: dict[tuple[object, ...], asyncio.Task[Run]] = {}
+        self._collector = collector
+        self._problem = problem
+        self._tag = tag
+        self._ask = ask
+
+    async def runs(self, number: int, index: int, workflow: Workflow) -> tuple[Run, ...]:
+        """All executions of what sibling ``index`` wrote in round ``number``."""
+        who = workflow.fingerprint if self._ask.share_runs else index
+        return tuple(await asyncio.gather(*(self._run(number, who, repeat, workflow) for repeat in range(self._ask.runs_per_workflow))))
+
+    async def _run(self, number: int, who: object, repeat: int, workflow: Workflow) -> Run:
+        key = (number, who, repeat)
+        if key not in self.tasks:
+            own = repeat if self._ask.share_runs else (repeat, who)
+            seed = run_seed(self._collector.seed, self._tag, self._problem, (own, number) if number else own)
+            self.tasks[key] = asyncio.ensure_future(self._execute(workflow, seed))
+        return await asyncio.shield(self.tasks[key])
+
+    async def _execute(self, workflow: Workflow, seed: int) -> Run:
+        with self._collector.clock.during("run"):
+            return await self._collector.runner.run(workflow, self._problem, seed, public=self._ask.rounds > 1)
+
+
+async def ended(tasks: Iterable["asyncio.Task[Any]"]) -> None:
+    """Cancels what still runs and waits for it."""
+    left = [task for task in tasks if not task.done()]
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)

@@ -47,11 +47,18 @@ ANSWERS: dict[Verifier, str] = {
 """What a workflow's answer is, by the problem's verifier."""
 
 
-class MetaPrompt:
-    """Writes a problem as prompt tokens, through the tokenizer's chat template."""
+MARK = "@@completion@@"
+"""Stands for a completion where a chat template is asked for what follows one."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, settings: ModelSettings) -> None:
+
+class MetaPrompt:
+    """Writes a problem, and the feedback between rounds, as tokens, through the tokenizer's chat template."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, settings: ModelSettings, max_feedback_tokens: int = 128) -> None:
         """
+        Args:
+            max_feedback_tokens: length of a feedback turn, ``rollout.max_feedback_tokens``.
+
         Raises:
             ValueError: the tokenizer has no chat template.
         """
@@ -62,6 +69,7 @@ class MetaPrompt:
             )
         self._tokenizer = tokenizer
         self._settings = settings
+        self._max_feedback_tokens = max_feedback_tokens
 
     def render(self, problem: Problem) -> tuple[int, ...]:
         """Prompt token ids that end where the policy's turn begins.
@@ -79,6 +87,39 @@ class MetaPrompt:
                 f"model.max_prompt_tokens={limit}: raise that setting to {len(ids)} or leave the problem out."
             )
         return tuple(ids)
+
+    def feedback(self, text: str, *, ended: bool) -> tuple[int, ...]:
+        """Token ids between two completions: the end of the policy's turn, ``text`` as the user's turn, the start of the next one.
+
+        The conversation so far is never tokenised again; these ids are appended to it. A text that does not fit
+        ``max_feedback_tokens`` is cut in the middle.
+
+        Args:
+            ended: True where the completion sampled its own end-of-text token, which is then not repeated.
+
+        Raises:
+            ValueError: the chat template alone takes more than ``max_feedback_tokens``.
+        """
+        ids = self._turn(text, ended)
+        words = self._tokenizer.encode(text, add_special_tokens=False)
+        kept = len(words)
+        while len(ids) > self._max_feedback_tokens:
+            kept -= max(1, len(ids) - self._max_feedback_tokens)
+            if kept <= 0:
+                raise ValueError(
+                    f"rollout.max_feedback_tokens={self._max_feedback_tokens} does not even hold the chat template's turn of "
+                    f"{len(self._turn('', ended))} tokens: raise it."
+                )
+            head, tail = words[: kept - kept // 2], words[len(words) - kept // 2 :]
+            ids = self._turn(f"{self._tokenizer.decode(head)} ... {self._tokenizer.decode(tail)}", ended)
+        return ids
+
+    def _turn(self, text: str, ended: bool) -> tuple[int, ...]:
+        """The chat template's tokens after an assistant message, up to the next one."""
+        chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": MARK}, {"role": "user", "content": text}]
+        whole = str(self._tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False))
+        ids = self._tokenizer.encode(whole.rpartition(MARK)[2], add_special_tokens=False)
+        return tuple(ids[1:] if ended and ids[:1] == [self._tokenizer.eos_token_id] else ids)
 
     def text(self, problem: Problem) -> str:
         """The user's message: the query alone, or with instructions around it."""

@@ -1,7 +1,9 @@
 """What travels from the policy to the learner."""
 
 from dataclasses import dataclass
+from statistics import fmean
 
+from reward.group import Attempt
 from reward.score import Score
 from sandbox.records import Run
 from workflow.outcome import Outcome
@@ -26,18 +28,94 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
-class Episode:
-    """One completion, what became of it, and what it is worth."""
+class Round:
+    """One turn of the policy: the feedback that it read last, the completion, and what became of its workflow."""
 
-    id: str
     completion: Completion
     workflow: Workflow | None
     refusal: Refusal | None
     """Set exactly where ``workflow`` is None."""
     runs: tuple[Run, ...]
     """Executions of the workflow with their verdicts; empty for a refusal."""
+    feedback: str = ""
+    """What the policy was told of the round before; empty in the first round."""
+    feedback_ids: tuple[int, ...] = ()
+    """The tokens between the completion before and this one: end of turn, feedback, start of turn. No loss is taken on them."""
+
+    @property
+    def performance(self) -> float | None:
+        """Mean share of hidden tests passed: the round's own reward; None where no run was judged."""
+        judged = [run.verdict.performance for run in self.runs if run.verdict is not None]
+        return fmean(judged) if judged else 0.0 if self.refusal is not None else None
+
+    @property
+    def public_performance(self) -> float:
+        """Mean share of public tests passed; 0 where the workflow did not get that far."""
+        return fmean(run.public.performance if run.public is not None else 0.0 for run in self.runs) if self.runs else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One conversation with the policy about one problem (paper section 3.3: multi-round), and what it is worth."""
+
+    id: str
+    rounds: tuple[Round, ...]
+    """At least one; each further one answers the feedback on the one before."""
+    judged: int
+    """Index of the round whose workflow is the episode's result."""
     score: Score | None
     """None where infrastructure failed: masked out of the loss."""
+
+    @property
+    def result(self) -> Round:
+        """The judged round."""
+        return self.rounds[self.judged]
+
+    @property
+    def completion(self) -> Completion:
+        """The judged round's."""
+        return self.result.completion
+
+    @property
+    def workflow(self) -> Workflow | None:
+        """The judged round's."""
+        return self.result.workflow
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """The judged round's."""
+        return self.result.refusal
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The judged round's."""
+        return self.result.runs
+
+    @property
+    def attempt(self) -> Attempt:
+        """The episode as the reward sees it: the judged round, and what the others spent."""
+        others = tuple(part.runs for index, part in enumerate(self.rounds) if index != self.judged and part.runs)
+        return Attempt(self.workflow, self.runs, others)
+
+    @property
+    def response_ids(self) -> tuple[int, ...]:
+        """All tokens after the meta-prompt, as they were sampled or read: completions with the feedback between them."""
+        return tuple(token for part in self.rounds for token in (*part.feedback_ids, *part.completion.token_ids))
+
+    @property
+    def response_mask(self) -> tuple[int, ...]:
+        """1 on sampled tokens, 0 on feedback."""
+        return tuple(bit for part in self.rounds for bit in ((0,) * len(part.feedback_ids) + (1,) * len(part.completion.token_ids)))
+
+    @property
+    def response_logprobs(self) -> tuple[float, ...]:
+        """Log-probability of each sampled token, 0 on feedback."""
+        return tuple(value for part in self.rounds for value in ((0.0,) * len(part.feedback_ids) + part.completion.logprobs))
+
+    @property
+    def weights_version(self) -> int:
+        """The oldest version of the weights that sampled any of its tokens."""
+        return min(part.completion.weights_version for part in self.rounds)
 
     @property
     def outcome(self) -> Outcome:

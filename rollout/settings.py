@@ -32,6 +32,12 @@ class RolloutSettings(Settings):
     """Workflows that the policy writes one after another in an episode; before each further one it reads what the public tests said."""
     max_feedback_tokens: int = Field(default=128, ge=16)
     """Length of the feedback turn between two rounds, its chat markers included; longer feedback is cut in the middle."""
+    feedback_reply_characters: int = Field(default=80, ge=0)
+    """How much of each operator call's reply the feedback quotes; 0: none."""
+    stop_when_settled: bool = True
+    """An episode ends before its last round once its workflow answered and passed every public test."""
+    judged_round: Literal["last", "best"] = "last"
+    """Whose workflow is the episode's result: the last round's, or the one that passed most public tests (the latest of equals)."""
     group_size: int = Field(default=12, ge=2)
     """Completions per problem; group-relative advantages need at least 2."""
     runs_per_workflow: int = Field(default=2, ge=1)

@@ -51,10 +51,10 @@ class SandboxActor:
                 self._up = True
         return self._sandbox.backend.level
 
-    async def run(self, workflow: Workflow, problem: Problem, seed: int) -> Run:
+    async def run(self, workflow: Workflow, problem: Problem, seed: int, public: bool) -> Run:
         """Executes and judges."""
         await self.start()
-        return await self._sandbox.run(workflow, problem, seed)
+        return await self._sandbox.run(workflow, problem, seed, public=public)
 
     async def judge(self, problem: Problem, answer: str) -> Verdict:
         """Judges an answer by the hidden tests."""
@@ -92,15 +92,16 @@ class SandboxPool:
             raise error.cause if isinstance(error.cause, ValueError) else error from None
         self.level = min(levels, key=LEVELS.index)
 
-    async def run(self, workflow: Workflow, problem: Problem, seed: int) -> Run:
-        """One execution with its verdict; infrastructure errors are retried, then come back as INFRA_ERROR."""
+    async def run(self, workflow: Workflow, problem: Problem, seed: int, *, public: bool = False) -> Run:
+        """One execution with its verdict (``public``: also by the public tests); infrastructure errors are retried, then come back
+        as INFRA_ERROR."""
 
         def failed(message: str) -> Run:
             return Run(Execution(Outcome.INFRA_ERROR, None, (), message, 0.0, self.level), None)
 
         deadline_s = self.settings.limits.workflow_wall_s + self.settings.limits.wall_s * 2 + GRACE_S
         return await self._with_retries(
-            problem.id, lambda actor: actor.run.remote(workflow, problem, seed), lambda run: run.outcome, failed, deadline_s
+            problem.id, lambda actor: actor.run.remote(workflow, problem, seed, public), lambda run: run.outcome, failed, deadline_s
         )
 
     async def judge(self, problem: Problem, answer: str) -> Verdict:

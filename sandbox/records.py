@@ -96,9 +96,13 @@ class Run:
 
     execution: Execution
     verdict: Verdict | None
-    """None where there was no answer to judge."""
+    """By the hidden tests; None where there was no answer to judge."""
+    public: Verdict | None = None
+    """By the public tests, where they were asked for: the only verdict that the policy may be told of."""
 
     @property
     def outcome(self) -> Outcome:
-        """The verdict's outcome where there is one, else the execution's."""
+        """INFRA_ERROR where either judge failed, else the hidden tests' verdict where there is one, else the execution's end."""
+        if self.public is not None and self.public.outcome is Outcome.INFRA_ERROR:
+            return Outcome.INFRA_ERROR
         return self.verdict.outcome if self.verdict is not None else self.execution.outcome

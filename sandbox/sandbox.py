@@ -62,12 +62,17 @@ class Sandbox:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.backend.close()
 
-    async def run(self, workflow: Workflow, problem: Problem, seed: int) -> Run:
-        """Executes a workflow and judges its answer by the hidden tests, where there are any."""
+    async def run(self, workflow: Workflow, problem: Problem, seed: int, *, public: bool = False) -> Run:
+        """Executes a workflow and judges its answer by the hidden tests, and by the public ones where asked for, where there are any."""
         execution = await self.execute(workflow, problem, seed)
-        if execution.outcome is not Outcome.ANSWERED or execution.answer is None or not problem.hidden_tests:
+        if execution.outcome is not Outcome.ANSWERED or execution.answer is None:
             return Run(execution, None)
-        return Run(execution, await self.judge(problem, execution.answer))
+
+        async def verdict(tests: Sequence[str]) -> Verdict | None:
+            return await self._verdict(problem, execution.answer or "", tests) if tests else None
+
+        shown = problem.public_tests if public else ()
+        return Run(execution, *await asyncio.gather(verdict(problem.hidden_tests), verdict(shown)))
 
     async def judge(self, problem: Problem, answer: str) -> Verdict:
         """The answer against the hidden tests."""

@@ -67,13 +67,16 @@ class ScriptedRunner:
         self.rule = rule
         self.runs: list[tuple[str, str, int]] = []
 
-    async def run(self, workflow: Workflow, problem: Problem, seed: int) -> Run:
+    async def run(self, workflow: Workflow, problem: Problem, seed: int, *, public: bool = False) -> Run:
         self.runs.append((workflow.fingerprint, problem.id, seed))
         return self.rule(workflow, problem, seed)
 
 
 class ScriptedRenderer:
-    """Every prompt is the same three tokens."""
+    """Every prompt is the same three tokens; a feedback turn is token 8, after token 9 where the completion did not end itself."""
 
     def render(self, problem: Problem) -> tuple[int, ...]:
         return (1, 2, 3)
+
+    def feedback(self, text: str, *, ended: bool) -> tuple[int, ...]:
+        return (8,) if ended else (9, 8)

@@ -56,11 +56,13 @@ def test_diversity_does_not_depend_on_the_order_of_siblings(fingerprints: list[s
 
 def test_calls_beyond_the_first_count_and_a_test_run_counts_its_share():
     settings = RewardSettings(test_run_calls=0.3)
-    assert terms.calls(run_with(1, 0), settings) == 0.0
-    assert terms.calls(run_with(0, 0), settings) == 0.0
-    assert abs(terms.calls(run_with(3, 2), settings) - 2.6) < 1e-9
+    assert terms.calls([run_with(1, 0)], settings) == 0.0
+    assert terms.calls([run_with(0, 0)], settings) == 0.0
+    assert abs(terms.calls([run_with(3, 2)], settings) - 2.6) < 1e-9
+    assert abs(terms.calls([run_with(3, 2), run_with(2, 0)], settings) - 4.6) < 1e-9  # two rounds: one first call
 
 
 def test_cost_and_latency_are_dollars_and_seconds():
     run = run_with(1, 0, dollars=0.02, wall_s=3.5)
-    assert (terms.cost(run), terms.latency(run)) == (0.02, 3.5)
+    assert (terms.cost([run]), terms.latency([run])) == (0.02, 3.5)
+    assert (terms.cost([run, run]), terms.latency([run, run])) == (0.04, 7.0)

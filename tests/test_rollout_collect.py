@@ -21,14 +21,14 @@ def passing(workflow, problem, seed):
 
 
 async def test_every_problem_gets_one_group_of_group_size_episodes():
-    collected = await collector([SINGLE_CALL], passing).collect([problem(0), problem(1)], tag="t")
-    assert [len(group.episodes) for group in collected.groups] == [4, 4]
-    assert [group.problem.id for group in collected.groups] == ["scripted/0", "scripted/1"]
+    groups = await collector([SINGLE_CALL], passing).collect([problem(0), problem(1)], tag="t")
+    assert [len(group.episodes) for group in groups] == [4, 4]
+    assert [group.problem.id for group in groups] == ["scripted/0", "scripted/1"]
 
 
 async def test_episode_ids_are_unique_within_a_step_and_across_steps():
     maker = collector([SINGLE_CALL], passing)
-    groups = [(await maker.collect([problem(0), problem(1)], tag=tag)).groups for tag in ("train-0", "train-1")]
+    groups = [await maker.collect([problem(0), problem(1)], tag=tag) for tag in ("train-0", "train-1")]
     ids = [episode.id for step in groups for group in step for episode in group.episodes]
     assert len(set(ids)) == len(ids) == 16
 
@@ -67,7 +67,7 @@ async def test_the_same_step_again_meets_the_same_seeds_and_another_step_others(
 
 async def test_a_refused_completion_earns_the_floor_and_runs_nothing():
     maker = collector(["I have no idea.", SINGLE_CALL], passing)
-    (group,) = (await maker.collect([problem()], tag="t")).groups
+    (group,) = await maker.collect([problem()], tag="t")
     refused, ran = group.episodes[0], group.episodes[1]
     assert refused.outcome is Outcome.NO_WORKFLOW and refused.score is not None and refused.score.total == RewardSettings().floor
     assert ran.outcome is Outcome.PASSED and ran.score is not None and ran.score.total > 0
@@ -78,7 +78,7 @@ async def test_an_infrastructure_failure_is_masked_not_scored():
         return run(Outcome.INFRA_ERROR) if workflow.loops else run(Outcome.PASSED, passed=4)
 
     maker = collector([SINGLE_CALL, TEST_LOOP], broken)
-    (group,) = (await maker.collect([problem()], tag="t")).groups
+    (group,) = await maker.collect([problem()], tag="t")
     assert [episode.score is None for episode in group.episodes] == [False, True, False, True]
     assert group.episodes[1].outcome is Outcome.INFRA_ERROR
 

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from reward.score import Score
 from rollout.distil import Trace
-from rollout.records import Completion, Episode, Group
+from rollout.records import Completion, Episode, Group, Round
+from rollout.stream import StreamState
 from sandbox.records import Execution, OperatorCall, Run, Verdict
 from tests.run_factory import settings
 from trainer.console import RunConsole
@@ -38,6 +39,9 @@ class ScriptedLearner:
         self.weights = (folder / "weights").read_text()
 
 
+STREAM = StreamState(12, (), (9, 11))
+
+
 def opened(run: RunSettings) -> RunFolder:
     return RunFolder.open(run, RunConsole("test", Console(file=StringIO(), width=200)))
 
@@ -55,7 +59,7 @@ def group(step: int) -> Group:
     run = Run(Execution(Outcome.ANSWERED, "x", (call,), "", 0.03, "landlock"), Verdict(Outcome.PASSED, (True,), (), 0.01, "landlock"))
     score = Score(1.0, 1.0, 0.0, 1.0, 0.0, 0.001, 0.03, False)
     workflow = Workflow("class Workflow: ...", "abc", ("generate",), 0, 0, 0, 3)
-    return Group(problem, (1,), (Episode(f"train-{step}/nano/train/1/0", completion, workflow, None, (run,), score),))
+    return Group(problem, (1,), (Episode(f"train-{step}/nano/train/1/0", (Round(completion, workflow, None, (run,)),), 0, score),))
 
 
 def test_a_folder_explains_itself_from_the_start(tmp_path: Path):
@@ -103,16 +107,16 @@ def test_traces_survive_a_crash_in_the_middle_of_a_line(tmp_path: Path):
 async def test_a_resumed_run_has_no_row_twice(tmp_path: Path):
     run_settings = settings(tmp_path / "run", checkpoint=CheckpointSettings(every_steps=2))
     with opened(run_settings) as run:
-        assert await run.restore_checkpoint(ScriptedLearner()) == 0
+        assert await run.restore_checkpoint(ScriptedLearner()) == (0, None)
         run.log("sft", 0, {"sft/loss": 1.0}, total=1)
         for step in range(5):
             run.log("grpo", step, {"reward/mean": float(step)}, total=8)
             run.log_groups(step, [group(step)])
             if step in (1, 3):
-                await run.save_checkpoint(step + 1, ScriptedLearner(f"after {step + 1}"))
+                await run.save_checkpoint(step + 1, ScriptedLearner(f"after {step + 1}"), STREAM)
     with opened(run_settings) as run:
         learner = ScriptedLearner()
-        assert await run.restore_checkpoint(learner) == 4 and learner.weights == "after 4"
+        assert await run.restore_checkpoint(learner) == (4, STREAM) and learner.weights == "after 4"
         run.log("grpo", 4, {"reward/mean": 40.0}, total=8)
         rows = read_rows(run.path / "metrics.jsonl")
         assert [(row["stage"], row["step"]) for row in rows] == [("sft", 0), *(("grpo", step) for step in range(5))]
@@ -123,7 +127,7 @@ async def test_a_resumed_run_has_no_row_twice(tmp_path: Path):
 async def test_only_the_newest_checkpoints_are_kept(tmp_path: Path):
     with opened(settings(tmp_path / "run", checkpoint=CheckpointSettings(keep=2))) as run:
         for step in (20, 40, 60):
-            await run.save_checkpoint(step, ScriptedLearner(str(step)))
+            await run.save_checkpoint(step, ScriptedLearner(str(step)), STREAM)
         assert run.checkpoints() == [40, 60]
 
 
@@ -134,9 +138,9 @@ async def test_a_half_written_checkpoint_is_not_resumed(tmp_path: Path):
             raise OSError(28, "No space left on device")
 
     with opened(settings(tmp_path / "run")) as run:
-        await run.save_checkpoint(20, ScriptedLearner("good"))
+        await run.save_checkpoint(20, ScriptedLearner("good"), STREAM)
         with pytest.raises(OSError, match="No space"):
-            await run.save_checkpoint(40, Failing("bad"))
+            await run.save_checkpoint(40, Failing("bad"), STREAM)
     with opened(settings(tmp_path / "run")) as run:
         assert run.checkpoints() == [20]
         assert [item.name for item in (run.path / "checkpoints").iterdir()] == ["step_000020"]

@@ -4,8 +4,8 @@ import pytest
 
 from reward.settings import RewardSettings
 from tests.scripted_parts import SINGLE_CALL, TEST_LOOP, ScriptedRunner, problem, run
+from trainer.data_order import problem_at
 from trainer.evaluation import Trial, best_fixed, evaluate_workflow, oracle, result_row
-from trainer.loop import problems_of_step
 from trainer.settings import EvaluationSettings
 from workflow.outcome import Outcome
 from workflow.parse import parse_workflow
@@ -82,11 +82,6 @@ def test_a_row_holds_means_intervals_and_levels():
 
 def test_every_epoch_shows_each_problem_once_in_another_order():
     problems = [problem(number) for number in range(6)]
-    epochs = [[p.id for step in (3 * e, 3 * e + 1, 3 * e + 2) for p in problems_of_step(problems, step, 2, seed=5)] for e in range(2)]
+    epochs = [[problem_at(6 * epoch + offset, problems, seed=5).id for offset in range(6)] for epoch in range(2)]
     assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(p.id for p in problems)
     assert epochs[0] != epochs[1]
-
-
-def test_the_problems_of_a_step_do_not_depend_on_earlier_steps():
-    problems = [problem(number) for number in range(7)]
-    assert problems_of_step(problems, 4, 3, seed=1) == problems_of_step(problems, 4, 3, seed=1)

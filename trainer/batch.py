@@ -34,7 +34,7 @@ class PolicyBatch:
 
 
 def policy_batch(groups: Sequence[Group], settings: GRPOSettings, *, temperature: float = 1.0) -> PolicyBatch | None:
-    """Scored episodes as tensors with advantages.
+    """Scored episodes as tensors with advantages; of an episode of several rounds the feedback carries no loss.
 
     An episode without a score is left out of the loss and of its group's baseline; a group with fewer than two
     scored episodes has no baseline and is left out whole.
@@ -53,19 +53,21 @@ def policy_batch(groups: Sequence[Group], settings: GRPOSettings, *, temperature
     kept: list[tuple[int, Group, Episode]] = []
     dropped = 0
     for number, group in enumerate(groups):
-        scored = [episode for episode in group.episodes if episode.score is not None and episode.completion.token_ids]
+        scored = [episode for episode in group.episodes if episode.score is not None and any(episode.response_mask)]
         if len(scored) < 2:
             dropped += 1
             continue
         kept += [(number, group, episode) for episode in scored]
     if not kept:
         return None
-    rows = TokenRows.of([(group.prompt_ids, episode.completion.token_ids) for _, group, episode in kept])
+    rows = TokenRows.of(
+        [(group.prompt_ids, episode.response_ids) for _, group, episode in kept], masks=[episode.response_mask for _, _, episode in kept]
+    )
     rewards_B = torch.tensor([episode.score.total for _, _, episode in kept if episode.score is not None])
     group_of_row = [number for number, _, _ in kept]
     return PolicyBatch(
         rows=rows,
-        rollout_logprobs_BT=pad([episode.completion.logprobs for _, _, episode in kept], torch.float32),
+        rollout_logprobs_BT=pad([episode.response_logprobs for _, _, episode in kept], torch.float32),
         advantages_BT=advantages(rewards_B, group_of_row, rows.loss_mask_BT, settings),
         rewards_B=rewards_B,
         group_B=torch.tensor(group_of_row),

@@ -3,9 +3,12 @@
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from trainer.settings import RunSettings
 
 LINE_EVERY_S = 5.0
 
@@ -25,6 +28,13 @@ class RunConsole:
         self._stage_began_s = time.monotonic()
         self._step_times_s: deque[float] = deque(maxlen=10)
         self._last_step_s: float | None = None
+
+    @classmethod
+    def of(cls, settings: RunSettings) -> "RunConsole":
+        """The console of a run: every line says what is small or simulated in it."""
+        policy = "nano policy" if settings.model.path == "nano" else Path(settings.model.path).name
+        worker = "simulated worker" if settings.worker.base_url is None else settings.worker.model
+        return cls(f"{policy}, {worker}")
 
     def say(self, text: str) -> None:
         """One line as it is."""

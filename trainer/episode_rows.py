@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from rollout.records import Episode, Group
+from rollout.records import Episode, Group, Round
 from sandbox.records import OperatorCall, Run
 
 
@@ -13,23 +13,33 @@ def episode_rows(step: int, group: Group, trace_characters: int) -> list[dict[st
 
 
 def _row(step: int, group: Group, episode: Episode, trace_characters: int) -> dict[str, Any]:
-    completion = episode.completion
+    several = len(episode.rounds) > 1
     return {
         "id": episode.id,
         "problem": group.problem.id,
         "step": step,
         "level": group.problem.level,
         "has_examples": group.problem.has_examples,
-        "text": completion.text,
-        "tokens": len(completion.token_ids),
-        "finish": completion.finish_reason,
-        "weights_version": completion.weights_version,
+        "weights_version": episode.weights_version,
         "outcome": str(episode.outcome),
-        "refusal": episode.refusal.message if episode.refusal else None,
-        "fingerprint": episode.workflow.fingerprint if episode.workflow else None,
         "score": asdict(episode.score) if episode.score else None,
-        "runs": [_run(run, trace_characters) for run in episode.runs],
+        **_round(episode.result, trace_characters),
+        **({"judged": episode.judged, "rounds": [_round(part, trace_characters) for part in episode.rounds]} if several else {}),
     }
+
+
+def _round(part: Round, trace_characters: int) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "text": part.completion.text,
+        "tokens": len(part.completion.token_ids),
+        "finish": part.completion.finish_reason,
+        "refusal": part.refusal.message if part.refusal else None,
+        "fingerprint": part.workflow.fingerprint if part.workflow else None,
+        "runs": [_run(run, trace_characters) for run in part.runs],
+    }
+    if part.feedback:
+        row["feedback"] = part.feedback
+    return row
 
 
 def _run(run: Run, trace_characters: int) -> dict[str, Any]:
@@ -37,6 +47,7 @@ def _run(run: Run, trace_characters: int) -> dict[str, Any]:
     return {
         "outcome": str(run.outcome),
         "performance": round(verdict.performance, 4) if verdict else None,
+        **({"public": round(run.public.performance, 4)} if run.public else {}),
         "calls": execution.worker_calls,
         "test_runs": execution.test_runs,
         "cost": execution.cost_dollars,

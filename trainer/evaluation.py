@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reward import terms
 from reward.group import Attempt, score_group
 from reward.settings import RewardSettings
 from rollout.collect import Collector, Runner, run_seed
@@ -46,25 +47,28 @@ def _trial(problem: Problem, attempts: Sequence[Attempt], reward: RewardSettings
     if not scored:
         return None
 
-    def over_runs(value: Callable[[Run], float]) -> float:
-        per_attempt = [[value(run) for run in attempt.runs if run.outcome is not Outcome.INFRA_ERROR] for attempt, _ in scored]
+    def over_runs(value: Callable[[Sequence[Run]], float]) -> float:
+        per_attempt = [
+            [value(attempt.spent(index)) for index, run in enumerate(attempt.runs) if run.outcome is not Outcome.INFRA_ERROR]
+            for attempt, _ in scored
+        ]
         return float(np.mean([float(np.mean(values)) if values else 0.0 for values in per_attempt]))
 
-    def calls(run: Run) -> float:
-        return run.execution.worker_calls + reward.test_run_calls * run.execution.test_runs
+    def calls(runs: Sequence[Run]) -> float:
+        return sum(run.execution.worker_calls + reward.test_run_calls * run.execution.test_runs for run in runs)
 
     return Trial(
         problem,
         reward=float(np.mean([score.total for _, score in scored])),
-        pass_rate=over_runs(lambda run: run.outcome is Outcome.PASSED),
+        pass_rate=over_runs(lambda runs: runs[0].outcome is Outcome.PASSED),
         calls=over_runs(calls),
-        cost=over_runs(lambda run: run.execution.cost_dollars),
+        cost=over_runs(terms.cost),
     )
 
 
 def trials_of_groups(groups: Sequence[Group], reward: RewardSettings) -> list[Trial]:
     """What a policy reached, one trial a group; groups lost to infrastructure are left out."""
-    trials = (_trial(group.problem, [Attempt(e.workflow, e.runs) for e in group.episodes], reward) for group in groups)
+    trials = (_trial(group.problem, [episode.attempt for episode in group.episodes], reward) for group in groups)
     return [trial for trial in trials if trial is not None]
 
 
@@ -72,8 +76,8 @@ async def evaluate_policy(
     collector: Collector, problems: Sequence[Problem], *, tag: str, runs: int, completions: int = 1, temperature: float = 0.0
 ) -> list[Trial]:
     """Greedy (or sampled) completions of the policy that the engines hold now, run and judged."""
-    collected = await collector.collect(problems, tag=tag, n=completions, temperature=temperature, runs=runs)
-    return trials_of_groups(collected.groups, collector.reward)
+    groups = await collector.collect(problems, tag=tag, n=completions, temperature=temperature, runs=runs)
+    return trials_of_groups(groups, collector.reward)
 
 
 async def evaluate_workflow(

@@ -3,29 +3,21 @@
 import time
 from collections.abc import Sequence
 
-import numpy as np
-
-from rollout.collect import Collected, Collector
+from rollout.clock import Busy
+from rollout.collect import Collector
 from rollout.fleet import Fleet
+from rollout.records import Group
+from rollout.stream import GroupStream, StreamState, Taken
 from trainer.alarms import Alarms
 from trainer.batch import policy_batch
+from trainer.data_order import problem_at, stream_limits
 from trainer.evaluation import evaluate_policy
 from trainer.learner import Learner
-from trainer.metrics import evaluation_metrics, group_metrics
+from trainer.metrics import evaluation_metrics, group_metrics, stream_metrics
 from trainer.run_folder import RunFolder
 from trainer.settings import TrainerSettings
 from trainer.spending import Spending
 from workflow.problem import Problem
-
-
-def problems_of_step(problems: Sequence[Problem], step: int, per_step: int, seed: int) -> list[Problem]:
-    """The queries of one step: every epoch is a fresh permutation, and any step can be computed alone (resume)."""
-    chosen: list[Problem] = []
-    for position in range(step * per_step, (step + 1) * per_step):
-        epoch, offset = divmod(position, len(problems))
-        order = np.random.default_rng([seed, epoch]).permutation(len(problems))
-        chosen.append(problems[order[offset]])
-    return chosen
 
 
 async def train_grpo(
@@ -38,55 +30,74 @@ async def train_grpo(
     train: Sequence[Problem],
     validation: Sequence[Problem],
     first_step: int,
+    collected: StreamState | None = None,
 ) -> None:
     """Runs GRPO steps ``first_step .. grpo.steps - 1``.
 
-    One step: collect a group per query (sample, run, judge, score), turn the groups into advantages and tensors,
-    update the learner, publish the new weights to every engine. Strictly on-policy: the next step samples from
-    the weights that this one published.
+    One step: take a group per query (sampled, run, judged, scored), turn the groups into advantages and tensors, update
+    the learner, publish the new weights to every engine. With ``max_staleness=0`` each step's groups are collected from the
+    weights that the step before published; otherwise the stream collects the next groups meanwhile.
 
     Raises:
         ValueError: the next step would cost more than ``max_dollars`` allows; a checkpoint is saved.
     """
     grpo, evaluation = settings.grpo, settings.evaluation
     alarms, spending = Alarms(settings.alarms), Spending(run.path, settings.max_dollars)
-    await fleet.publish(first_step, await learner.weights())
-    for step in range(first_step, grpo.steps):
-        if spending.overspends():
-            await run.save_checkpoint(step, learner)
-            raise spending.pause(step)
-        start = time.monotonic()
-        queries = problems_of_step(train, step, grpo.problems_per_step, settings.seed)
-        collected = await collector.collect(queries, tag=f"train-{step}")
 
-        updating = time.monotonic()
-        batch = policy_batch(collected.groups, grpo, temperature=collector.rollout.temperature)
-        learned = await learner.update(batch, grpo) if batch is not None else {}
+    async def collect(position: int) -> Group:
+        return await collector.group(problem_at(position, train, settings.seed), tag=f"train-{position}")
 
-        publishing = time.monotonic()
-        await fleet.publish(step + 1, await learner.weights())
+    async with GroupStream(collect, stream_limits(settings), last_step=grpo.steps, state=collected) as stream:
+        await fleet.publish(first_step, await learner.weights())
+        for step in range(first_step, grpo.steps):
+            if spending.overspends(steps=1 + settings.max_staleness):
+                await stream.settle()
+                await run.save_checkpoint(step, learner, stream.state())
+                raise spending.pause(step)
+            start = time.monotonic()
+            collector.clock.take()
+            stream.start(version=step)
+            taken = await stream.take()
 
-        done = time.monotonic()
-        metrics = group_metrics(collected.groups) | learned | timings(collected, start, updating, publishing, done)
-        if evaluation.every_steps and (step + 1) % evaluation.every_steps == 0:
-            quick = await evaluate_policy(collector, validation[: evaluation.quick_size], tag="validation", runs=1)
-            metrics |= evaluation_metrics(quick)
-        raised, said = alarms.check(metrics)
-        metrics |= raised
-        spending.add(metrics["spend/dollars"])
-        run.log_groups(step, collected.groups)
-        run.log("grpo", step, metrics, total=grpo.steps, alarms=said)
-        if (step + 1) % settings.checkpoint.every_steps == 0 or step + 1 == grpo.steps:
-            await run.save_checkpoint(step + 1, learner)
+            updating = time.monotonic()
+            batch = policy_batch(taken.groups, grpo, temperature=collector.rollout.temperature)
+            learned = await learner.update(batch, grpo) if batch is not None else {}
+
+            publishing = time.monotonic()
+            await fleet.publish(step + 1, await learner.weights())
+
+            done = time.monotonic()
+            metrics = group_metrics(taken.groups) | stream_metrics(taken) | learned
+            metrics |= timings(taken, collector.clock.take(), start, updating, publishing, done)
+            if evaluation.every_steps and (step + 1) % evaluation.every_steps == 0:
+                quick = await evaluate_policy(collector, validation[: evaluation.quick_size], tag="validation", runs=1)
+                metrics |= evaluation_metrics(quick)
+            raised, said = alarms.check(metrics)
+            metrics |= raised
+            spending.add(metrics["spend/dollars"])
+            run.log_groups(step, taken.groups)
+            run.log("grpo", step, metrics, total=grpo.steps, alarms=said)
+            if (step + 1) % settings.checkpoint.every_steps == 0 or step + 1 == grpo.steps:
+                await run.save_checkpoint(step + 1, learner, stream.state())
 
 
-def timings(collected: Collected, start: float, updating: float, publishing: float, done: float) -> dict[str, float]:
-    """Wall seconds of one step by stage."""
+def timings(taken: Taken, busy: Busy, start: float, updating: float, publishing: float, done: float) -> dict[str, float]:
+    """Wall seconds of one step by stage, and the share of the step in which each kind of actor had nothing to do.
+
+    Without overlap the stages add up to the step; with it, ``sample``, ``run`` and ``judge`` go on beside ``update``.
+    """
+    runs = [run for group in taken.groups for episode in group.episodes for part in episode.rounds for run in part.runs]
+    judge_s = sum(run.verdict.wall_s for run in runs if run.verdict is not None)
+    judge_share = judge_s / max(judge_s + sum(run.execution.wall_s for run in runs), 1e-9)
     return {
-        "time/sample_s": collected.sample_s,
-        "time/run_s": collected.run_s,
-        "time/judge_s": collected.judge_s,
+        "time/wait_s": taken.wait_s,
+        "time/sample_s": busy.sample_s,
+        "time/run_s": busy.run_only_s * (1 - judge_share),
+        "time/judge_s": busy.run_only_s * judge_share,
         "time/update_s": publishing - updating,
         "time/publish_s": done - publishing,
         "time/step_s": done - start,
+        "idle/engines": 1 - busy.sample_s / busy.total_s,
+        "idle/sandboxes": 1 - busy.run_s / busy.total_s,
+        "idle/learner": 1 - (publishing - updating) / busy.total_s,
     }

@@ -7,7 +7,8 @@ from dataclasses import fields
 import numpy as np
 
 from reward.score import Score
-from rollout.records import Group
+from rollout.records import Episode, Group
+from rollout.stream import Taken, is_flat
 from trainer.evaluation import Trial
 from workflow.outcome import Outcome
 
@@ -23,8 +24,9 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
     number of episodes that infrastructure failures kept out of the loss.
     """
     episodes = [episode for group in groups for episode in group.episodes]
+    rounds = [part for episode in episodes for part in episode.rounds]
     scores = [episode.score for episode in episodes if episode.score is not None]
-    workflows = [episode.workflow for episode in episodes if episode.workflow is not None]
+    workflows = [part.workflow for part in rounds if part.workflow is not None]
     outcomes = Counter(episode.outcome for episode in episodes)
     masked = len(episodes) - len(scores)
     metrics: dict[str, float] = {"infra/masked": float(masked), "infra/masked_share": masked / len(episodes)}
@@ -34,17 +36,41 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
         metrics["reward/std"] = float(np.std([score.total for score in scores]))
         metrics |= {f"reward/{term}": float(np.mean([getattr(score, term) for score in scores])) for term in TERMS}
         metrics["reward/floored"] = float(np.mean([score.floored for score in scores]))
-    metrics["reward/zero_variance_groups"] = float(np.mean([_is_flat(group) for group in groups]))
-    metrics["workflow/valid"] = len(workflows) / len(episodes)
+    metrics["reward/zero_variance_groups"] = float(np.mean([is_flat(group) for group in groups]))
+    metrics["workflow/valid"] = len(workflows) / len(rounds)
     if workflows:
         metrics["workflow/operators"] = float(np.mean([len(workflow.operators) for workflow in workflows]))
         metrics["workflow/units"] = float(np.mean([workflow.units for workflow in workflows]))
         metrics["workflow/distinct"] = float(len({workflow.fingerprint for workflow in workflows})) / len(workflows)
         if len(workflows) >= ENOUGH_WORKFLOWS:
             metrics["workflow/topology_entropy"] = _entropy([workflow.fingerprint for workflow in workflows])
-    metrics["completion/tokens"] = float(np.mean([len(episode.completion.token_ids) for episode in episodes]))
-    metrics["completion/truncated"] = float(np.mean([episode.completion.finish_reason == "length" for episode in episodes]))
-    return metrics | _calls(groups) | _tests(groups)
+    metrics["completion/tokens"] = float(np.mean([sum(episode.response_mask) for episode in episodes]))
+    metrics["completion/truncated"] = float(np.mean([part.completion.finish_reason == "length" for part in rounds]))
+    return metrics | _rounds(episodes) | _calls(groups) | _tests(groups)
+
+
+def _rounds(episodes: Sequence[Episode]) -> dict[str, float]:
+    """Rounds an episode takes, and what the workflow of each round is worth on hidden and on public tests."""
+    metrics: dict[str, float] = {"round/count": float(np.mean([len(episode.rounds) for episode in episodes]))}
+    for number in range(max(len(episode.rounds) for episode in episodes) if metrics["round/count"] > 1 else 0):
+        reached = [episode.rounds[number] for episode in episodes if number < len(episode.rounds)]
+        judged = [part.performance for part in reached if part.performance is not None]
+        metrics[f"round/{number + 1}_reached"] = len(reached) / len(episodes)
+        metrics[f"round/{number + 1}_public"] = float(np.mean([part.public_performance for part in reached]))
+        if judged:
+            metrics[f"round/{number + 1}_performance"] = float(np.mean(judged))
+    return metrics
+
+
+def stream_metrics(taken: Taken) -> dict[str, float]:
+    """How old the groups of a step are, and what stands behind them."""
+    return {
+        "staleness/mean": float(np.mean(taken.staleness)),
+        "staleness/max": float(max(taken.staleness)),
+        "stream/late": float(taken.late),
+        "stream/ready": float(taken.left),
+        "stream/flat": float(taken.flat),
+    }
 
 
 def _entropy(names: Sequence[str]) -> float:
@@ -57,29 +83,26 @@ def _tests(groups: Sequence[Group]) -> dict[str, float]:
     """Of the answers whose last test run in the workflow passed on public tests: the share whose hidden tests fail."""
     believed: list[bool] = []
     for group in groups:
-        for run in {id(run): run for episode in group.episodes for run in episode.runs}.values():
+        for run in {id(run): run for episode in group.episodes for part in episode.rounds for run in part.runs}.values():
             reports = [call.reply for call in run.execution.trace if call.operator == "test" and call.test_runs]
             if group.problem.has_examples and run.verdict is not None and reports and reports[-1].startswith('{"passed": true'):
                 believed.append(run.verdict.outcome is not Outcome.PASSED)
     return {"tests/gap": float(np.mean(believed))} if believed else {}
 
 
-def _is_flat(group: Group) -> bool:
-    totals = {round(episode.score.total, 9) for episode in group.episodes if episode.score is not None}
-    return len(totals) < 2
-
-
 def _calls(groups: Sequence[Group]) -> dict[str, float]:
-    """Mean worker calls of the workflows that ran: over all, and by level."""
+    """Mean worker calls of the episodes whose workflows ran, all rounds together: over all, and by level."""
     by_level: dict[str, list[int]] = {}
     spent: dict[int, float] = {}
     for group in groups:
         for episode in group.episodes:
-            for run in episode.runs:
-                by_level.setdefault("mean", []).append(run.execution.worker_calls)
-                spent[id(run)] = run.execution.cost_dollars  # siblings may share one run: it was paid once
+            for index in range(len(episode.runs)):
+                calls = sum(run.execution.worker_calls for run in episode.attempt.spent(index))
+                by_level.setdefault("mean", []).append(calls)
                 if group.problem.level is not None:
-                    by_level.setdefault(f"level_{group.problem.level}", []).append(run.execution.worker_calls)
+                    by_level.setdefault(f"level_{group.problem.level}", []).append(calls)
+            for run in (run for part in episode.rounds for run in part.runs):
+                spent[id(run)] = run.execution.cost_dollars  # siblings may share one run: it was paid once
     return {f"calls/{name}": float(np.mean(values)) for name, values in by_level.items()} | {"spend/dollars": sum(spent.values())}
 
 

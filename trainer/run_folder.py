@@ -21,6 +21,7 @@ import yaml
 
 from rollout.distil import Trace
 from rollout.records import Group
+from rollout.stream import StreamState
 from trainer.console import RunConsole
 from trainer.episode_rows import episode_rows
 from trainer.jsonl import append_lines, drop_half_line, keep_rows, read_rows, replace_text
@@ -28,6 +29,7 @@ from trainer.run_access import hold, probe
 from trainer.run_state import RunState, changes, may_change
 from trainer.settings import RunSettings
 from trainer.sinks import Metrics, open_sinks
+from trainer.stream_file import read_stream, write_stream
 from workflow.outcome import Outcome
 
 
@@ -86,7 +88,7 @@ class RunFolder:
         probe(path)
         lock = hold(path)
         try:
-            return cls(path, settings, console or RunConsole(label(settings)), lock)
+            return cls(path, settings, console or RunConsole.of(settings), lock)
         except BaseException:
             os.close(lock)
             raise
@@ -166,13 +168,14 @@ class RunFolder:
 
     # Checkpoints.
 
-    async def save_checkpoint(self, step: int, learner: Checkpointed) -> None:
+    async def save_checkpoint(self, step: int, learner: Checkpointed, stream: StreamState) -> None:
         """Saves the state after ``step`` finished GRPO steps and removes checkpoints beyond ``checkpoint.keep``."""
         folder = self.path / "checkpoints" / f"step_{step:06d}"
         temporary = folder.with_name(f"{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         await learner.save(temporary)
+        write_stream(temporary, stream)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.replace(folder)
         self._save_state()
@@ -183,21 +186,23 @@ class RunFolder:
         """Steps of the complete checkpoints, oldest first."""
         return sorted(int(folder.name.removeprefix("step_")) for folder in (self.path / "checkpoints").glob("step_??????"))
 
-    async def restore_checkpoint(self, learner: Checkpointed) -> int:
+    async def restore_checkpoint(self, learner: Checkpointed) -> tuple[int, StreamState | None]:
         """Loads the newest checkpoint, if any, and drops what was logged after it.
 
         Returns:
-            the number of finished GRPO steps, which is the step to go on with.
+            the number of finished GRPO steps, which is the step to go on with, and what was collected ahead of it.
         """
         steps = self.checkpoints()
-        step = steps[-1] if steps else 0
+        step, stream = (steps[-1] if steps else 0), None
         if step:
-            await learner.load(self.path / "checkpoints" / f"step_{step:06d}")
+            folder = self.path / "checkpoints" / f"step_{step:06d}"
+            await learner.load(folder)
+            stream = read_stream(folder)
             self.say(f"Going on from the checkpoint after step {step}.")
         keep_rows(self.path / "metrics.jsonl", lambda row: row.get("stage") != "grpo" or row["step"] < step)
         for name in ("episodes.jsonl", "alarms.jsonl"):
             keep_rows(self.path / name, lambda row: row["step"] < step)
-        return step
+        return step, stream
 
     # Results.
 
@@ -240,10 +245,3 @@ class RunFolder:
             self.state.stages.pop("grpo", None)
         if new_steps > old_steps or any(name.startswith("trainer.evaluation.") for name in changed):
             self.state.stages.pop("evaluate", None)
-
-
-def label(settings: RunSettings) -> str:
-    """What is small or simulated in a run, for every line of its log."""
-    policy = "nano policy" if settings.model.path == "nano" else Path(settings.model.path).name
-    worker = "simulated worker" if settings.worker.base_url is None else settings.worker.model
-    return f"{policy}, {worker}"

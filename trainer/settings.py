@@ -62,6 +62,8 @@ class GRPOSettings(Settings):
     """Weight of the KL to the SFT policy in the loss; 0: no reference policy is kept."""
     entropy_coef: float = Field(default=0.0, ge=0)
     loss_aggregation: str = "token-mean"
+    refill: int = Field(default=0, ge=0)
+    """Groups without differences among their rewards that one step may replace by further ones (DAPO's dynamic sampling)."""
     norm_by_std: bool = False
     """For estimators that can divide by each group's deviation (plain GRPO: True)."""
     old_logprobs: Literal["rollout", "recompute"] = "rollout"
@@ -127,6 +129,12 @@ class TrainerSettings(Settings):
     """Folder of the run; ``launch`` fills in the time. An existing one is resumed."""
     stages: tuple[Literal["distil", "sft", "grpo", "evaluate"], ...] = ("distil", "sft", "grpo", "evaluate")
     seed: int = 0
+    max_staleness: int = Field(default=0, ge=0, le=8)
+    """Updates that a group may be older than the weights that it changes. 0: strictly on-policy, collecting and learning take turns;
+    1 and more: they run side by side."""
+    late_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of a step's groups that may be late: that many more are under way, and the slowest are learnt one step later.
+    Takes one update of ``max_staleness``."""
     sft: SFTSettings = SFTSettings()
     grpo: GRPOSettings = GRPOSettings()
     evaluation: EvaluationSettings = EvaluationSettings()

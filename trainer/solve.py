@@ -42,8 +42,8 @@ def query_problem(query: str, entry_point: str, tests: tuple[str, ...]) -> Probl
 async def solve(system: System, settings: RunSettings, problem: Problem, *, temperature: float = 0.0) -> Solution:
     """Samples one completion for the query, runs its workflow once and judges the answer by the query's own tests."""
     collector = await system.collector()
-    collected = await collector.collect([problem], tag="solve", n=1, temperature=temperature, runs=1)
-    episode = collected.groups[0].episodes[0]
+    (group,) = await collector.collect([problem], tag="solve", n=1, temperature=temperature, runs=1)
+    episode = group.episodes[0]
     solution = Solution(episode, None)
     if problem.public_tests and solution.answer is not None:
         open_tests = Problem("query", problem.query, problem.entry_point, (), problem.public_tests)

@@ -26,9 +26,9 @@ class Spending:
         """One more finished step."""
         self._steps.append(dollars)
 
-    def overspends(self) -> bool:
-        """True where one more step would be expected to go beyond the limit."""
-        return self._max_dollars is not None and self.dollars + max(self._steps[-RECENT:], default=0.0) > self._max_dollars
+    def overspends(self, steps: int = 1) -> bool:
+        """True where that many more steps, those collected ahead among them, would be expected to go beyond the limit."""
+        return self._max_dollars is not None and self.dollars + steps * max(self._steps[-RECENT:], default=0.0) > self._max_dollars
 
     def pause(self, step: int) -> ValueError:
         """The sentence with which a run that would overspend ends."""

@@ -127,7 +127,7 @@ async def grpo(system: System, settings: RunSettings, run: RunFolder) -> None:
     if grpo_settings.kl_coef > 0:
         await learner.set_reference()
     await learner.configure_optimizer(grpo_settings.optimizer, grpo_settings.steps * grpo_settings.updates_per_step)
-    first_step = await run.restore_checkpoint(learner)
+    first_step, collected = await run.restore_checkpoint(learner)
     collector = await system.collector()
     run.stage(
         "grpo",
@@ -143,6 +143,7 @@ async def grpo(system: System, settings: RunSettings, run: RunFolder) -> None:
         train=system.tasks.train,
         validation=system.tasks.validation,
         first_step=first_step,
+        collected=collected,
     )
     await learner.export(run.policy)
     run.mark_done("grpo", steps=grpo_settings.steps)

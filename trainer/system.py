@@ -117,7 +117,7 @@ class System:
 
         assert self.policy is not None
         settings = self.settings
-        prompt = MetaPrompt(AutoTokenizer.from_pretrained(self.policy), settings.model)
+        prompt = MetaPrompt(AutoTokenizer.from_pretrained(self.policy), settings.model, settings.rollout.max_feedback_tokens)
         return Collector(await self.fleet(), await self.sandbox(), prompt, settings.rollout, settings.reward, settings.trainer.seed)
 
     def teacher(self) -> WorkerClient:

@@ -26,8 +26,11 @@ class TokenRows:
         return self.prompt_lengths_B + self.response_lengths_B
 
     @staticmethod
-    def of(pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> "TokenRows":
-        """Rows of (prompt ids, response ids); every response token counts in the loss.
+    def of(pairs: Sequence[tuple[Sequence[int], Sequence[int]]], masks: Sequence[Sequence[int]] | None = None) -> "TokenRows":
+        """Rows of (prompt ids, response ids).
+
+        Args:
+            masks: 1 for each response token that the loss counts; None: all of them.
 
         Raises:
             ValueError: no rows, or a row with an empty prompt or response.
@@ -45,7 +48,7 @@ class TokenRows:
             prompt_lengths_B=prompt_lengths_B,
             response_ids_BT=response_ids_BT,
             response_lengths_B=response_lengths_B,
-            loss_mask_BT=within(response_lengths_B, response_ids_BT.shape[1]).long(),
+            loss_mask_BT=within(response_lengths_B, response_ids_BT.shape[1]).long() if masks is None else pad(masks),
         )
 
     def select(self, index: torch.Tensor) -> "TokenRows":

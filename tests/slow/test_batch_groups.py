@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from reward.score import Score
-from rollout.records import Completion, Episode, Group
+from rollout.records import Completion, Episode, Group, Round
 from rollout.settings import ModelSettings
 from tests.scripted_parts import problem
 from trainer.batch import SFTRow, policy_batch, sft_batch, sft_rows
@@ -17,7 +17,8 @@ NO_WHITENING = GRPOSettings(advantage="grpo", norm_by_std=False)
 def episode(reward: float | None, tokens: int = 3) -> Episode:
     score = None if reward is None else Score(reward, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, False)
     ids = tuple(range(10, 10 + tokens))
-    return Episode("e", Completion("", ids, tuple(-0.1 * token for token in range(1, tokens + 1)), 0, "stop"), None, None, (), score)
+    completion = Completion("", ids, tuple(-0.1 * token for token in range(1, tokens + 1)), 0, "stop")
+    return Episode("e", (Round(completion, None, None, ()),), 0, score)
 
 
 def group(*rewards: float | None, prompt: int = 4, tokens: int = 3) -> Group:
