@@ -41,6 +41,19 @@ def feedback_text(number: int, rounds: int, refusal: Refusal | None, run: Run | 
     return "\n".join([*lines, "Write the next workflow."])
 
 
+def feedback_corpus() -> list[str]:
+    """Typical feedback, for a tokenizer that is made on the spot."""
+    endings = [f"{passed} of {of} public tests passed." for of in range(1, 4) for passed in range(of + 1)]
+    endings += [f"{end}." for end in ENDS.values()] + ["The workflow answered; there are no public tests."]
+    calls = ["generate", "test", "review", "revise", "ensemble"]
+    return [
+        f"Round {number} of {rounds}: {ending}\nCalls: {', '.join(calls[: number + 1])} ({number} worker calls)\nWrite the next workflow."
+        for rounds in range(2, 6)
+        for number in range(1, rounds)
+        for ending in endings
+    ]
+
+
 def _ending(execution: Execution, public: Verdict | None) -> str:
     if execution.outcome is not Outcome.ANSWERED:
         return f"{ENDS[execution.outcome]}{f': {execution.error}' if execution.error else ''}."

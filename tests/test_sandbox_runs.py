@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -39,6 +40,15 @@ async def test_a_workflow_returns_its_answer_with_trace_and_level():
 async def test_the_workflow_sees_no_hidden_test():
     execution = await execute("return repr([problem.query, problem.entry_point, problem.public_tests, vars(problem)])")
     assert "assert f([1, 2]) == 3" in (execution.answer or "") and "[4, 5]" not in (execution.answer or "")
+
+
+async def test_the_public_verdict_is_made_on_demand_beside_the_hidden_one():
+    problem = replace(PROBLEM, public_tests=("assert f([1, 2]) == 3", "assert f([]) == 1"))
+    async with Sandbox(SandboxSettings(), ScriptedWorker()) as sandbox:
+        plain = await sandbox.run(raw("return await self.generate(problem)"), problem, 7)
+        both = await sandbox.run(raw("return await self.generate(problem)"), problem, 7, public=True)
+    assert plain.public is None and plain.outcome is Outcome.PASSED
+    assert both.public is not None and both.public.passed == (True, False) and both.outcome is Outcome.PASSED
 
 
 async def test_the_environment_is_empty():

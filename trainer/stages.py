@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from rollout.distil import Trace, distil_traces
+from rollout.feedback import feedback_corpus
 from rollout.nano_policy import make_nano_policy
 from rollout.prompt import MetaPrompt
 from trainer.batch import sft_batch, sft_rows
@@ -64,6 +65,7 @@ async def prepare_policy(settings: RunSettings, run: RunFolder) -> Path:
         return Path(settings.model.path)
     if not (run.base_policy / "config.json").exists():
         texts = corpus() + [problem.query for problem in load_tasks(settings.tasks).train[:2000]]
+        texts += feedback_corpus() if settings.rollout.rounds > 1 else []
         make_nano_policy(run.base_policy, texts, settings.trainer.seed)
     return run.base_policy
 

@@ -34,6 +34,20 @@ def test_every_sampled_token_counts_in_the_loss_and_nothing_else():
     assert batch.rollout_logprobs_BT[0].tolist() == pytest.approx([-0.1, -0.2, 0, 0, 0])
 
 
+def test_feedback_between_rounds_is_read_but_carries_no_loss_and_no_advantage():
+    def two_rounds(reward: float) -> Episode:
+        first = Round(Completion("", (10, 11), (-0.1, -0.2), 3, "stop"), None, None, ())
+        second = Round(Completion("", (12,), (-0.3,), 4, "stop"), None, None, (), "Again.", (20, 21))
+        return Episode("e", (first, second), 1, Score(reward, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, False))
+
+    batch = policy_batch([Group(problem(), (1, 2), (two_rounds(0.0), two_rounds(1.0)))], NO_WHITENING)
+    assert batch is not None
+    assert batch.rows.response_ids_BT.tolist() == [[10, 11, 20, 21, 12]] * 2
+    assert batch.rows.loss_mask_BT.tolist() == [[1, 1, 0, 0, 1]] * 2
+    assert batch.rollout_logprobs_BT[1].tolist() == pytest.approx([-0.1, -0.2, 0, 0, -0.3])
+    assert batch.advantages_BT.tolist() == [[-0.5, -0.5, 0, 0, -0.5], [0.5, 0.5, 0, 0, 0.5]]
+
+
 def test_prompts_of_different_length_keep_their_tokens():
     batch = policy_batch([group(0.0, 1.0, prompt=2), group(0.0, 1.0, prompt=5)], GRPOSettings())
     assert batch is not None

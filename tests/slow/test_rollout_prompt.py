@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from rollout.nano_policy import make_tokenizer
+from rollout.nano_policy import CHAT_TEMPLATE, make_tokenizer
 from rollout.prompt import MetaPrompt
 from rollout.settings import ModelSettings
 from workflow.operators import OPERATORS
@@ -73,3 +73,44 @@ def test_a_tokenizer_without_chat_template_is_refused() -> None:
     bare.chat_template = None
     with pytest.raises(ValueError, match="no chat template"):
         MetaPrompt(bare, ModelSettings())
+
+
+QWEN_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{{- ('<|assistant|>' if message['role'] == 'assistant' else '<|user|>') + '\\n' + message['content'] + '<|end|>\\n' -}}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|assistant|>\\n' -}}{%- endif -%}"
+)
+"""The shape of Qwen's: the end-of-turn token is followed by a newline that the policy never samples."""
+
+
+@pytest.mark.parametrize("template", [CHAT_TEMPLATE, QWEN_TEMPLATE])
+def test_a_conversation_appended_turn_by_turn_is_the_template_of_the_whole(tokenizer: PreTrainedTokenizerFast, template: str) -> None:
+    tokenizer.chat_template = template
+    try:
+        prompt = MetaPrompt(tokenizer, ModelSettings())
+        sampled = tokenizer.encode("Plan: draft once.", add_special_tokens=False)
+        ids = [*prompt.render(PROBLEM), *sampled, tokenizer.eos_token_id, *prompt.feedback("Round 1 of 3: it crashed.", ended=True)]
+        roles = [("user", PROBLEM.query), ("assistant", "Plan: draft once."), ("user", "Round 1 of 3: it crashed.")]
+        chat = [{"role": role, "content": content} for role, content in roles]
+        assert tokenizer.decode(ids) == tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+    finally:
+        tokenizer.chat_template = CHAT_TEMPLATE
+
+
+def test_a_completion_that_was_cut_off_gets_its_end_of_turn(tokenizer: PreTrainedTokenizerFast) -> None:
+    prompt = MetaPrompt(tokenizer, ModelSettings())
+    assert prompt.feedback("Again.", ended=False) == (tokenizer.eos_token_id, *prompt.feedback("Again.", ended=True))
+
+
+def test_long_feedback_is_cut_in_the_middle_to_the_tokens_it_may_take(tokenizer: PreTrainedTokenizerFast) -> None:
+    text = "Round 1 of 3: 0 of 9 public tests passed.\n" + "assert f([12345]) == [54321]\n" * 30 + "Write the next workflow."
+    ids = MetaPrompt(tokenizer, ModelSettings(), max_feedback_tokens=60).feedback(text, ended=False)
+    shown = tokenizer.decode(ids)
+    assert 40 <= len(ids) <= 60 and " ... " in shown
+    assert shown.startswith("<|end|><|user|>Round 1 of 3") and shown.endswith("next workflow.<|assistant|>")
+
+
+def test_feedback_that_can_never_fit_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(ValueError, match=r"rollout.max_feedback_tokens=2 does not even hold the chat template's turn of 3 tokens"):
+        MetaPrompt(tokenizer, ModelSettings(), max_feedback_tokens=2).feedback("Again.", ended=False)

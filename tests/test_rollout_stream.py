@@ -1,0 +1,168 @@
+"""The stream of groups: staleness, back-pressure, late groups, nothing lost."""
+
+import asyncio
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reward.score import Score
+from rollout.records import Completion, Episode, Group, Round
+from rollout.stream import GroupStream, Ready, StreamLimits, StreamState, Taken
+from tests.scripted_parts import problem
+
+
+def group(position: int, version: int, *, flat: bool = False) -> Group:
+    def episode(total: float) -> Episode:
+        completion = Completion("", (1,), (-0.1,), version, "stop")
+        return Episode(str(position), (Round(completion, None, None, ()),), 0, Score(total, total, 0.0, 0.0, 0.0, 0.0, 0.0, False))
+
+    return Group(problem(position), (1,), (episode(0.0), episode(0.0 if flat else 1.0)))
+
+
+class Source:
+    """Collects groups that end when they are told to, or after a delay by rule; knows what is under way."""
+
+    def __init__(self, delay_s=lambda position: 0.0, flat=lambda position: False) -> None:
+        self.version = 0
+        self.delay_s = delay_s
+        self.flat = flat
+        self.started: list[tuple[int, int]] = []
+        self.under_way: set[int] = set()
+        self.most = 0
+
+    async def collect(self, position: int) -> Group:
+        version = self.version
+        self.started.append((position, version))
+        self.under_way.add(position)
+        self.most = max(self.most, len(self.under_way))
+        try:
+            await asyncio.sleep(self.delay_s(position))
+        finally:
+            self.under_way.discard(position)
+        return group(position, version, flat=self.flat(position))
+
+
+def positions(taken: Taken) -> list[int]:
+    return [int(one.episodes[0].id) for one in taken.groups]
+
+
+async def train(stream: GroupStream, source: Source, steps: int, *, first: int = 0, update_s: float = 0.0) -> list[Taken]:
+    """A learner that takes groups and publishes, ``steps`` times."""
+    steps_taken = []
+    for version in range(first, first + steps):
+        source.version = version
+        stream.start(version)
+        steps_taken.append(await stream.take())
+        await asyncio.sleep(update_s)
+    return steps_taken
+
+
+async def test_without_staleness_every_group_is_collected_from_the_weights_that_it_changes():
+    source = Source(delay_s=lambda position: 0.001 * (position % 3))
+    async with GroupStream(source.collect, StreamLimits(4, 0, 0.5, 0), last_step=5) as stream:
+        steps = await train(stream, source, 5)
+    assert [positions(taken) for taken in steps] == [list(range(4 * k, 4 * k + 4)) for k in range(5)]
+    assert all(taken.staleness == (0, 0, 0, 0) for taken in steps)
+    assert source.started == [(position, position // 4) for position in range(20)]
+
+
+async def test_with_staleness_the_next_groups_are_collected_while_the_learner_updates():
+    source = Source(delay_s=lambda position: 0.01)
+    async with GroupStream(source.collect, StreamLimits(4, 1, 0.0, 0), last_step=4) as stream:
+        steps = await train(stream, source, 4, update_s=0.03)
+    assert [taken.staleness for taken in steps[1:]] == [(1, 1, 1, 1)] * 3
+    assert all(taken.wait_s < 0.01 for taken in steps[1:])  # they were ready
+
+
+async def test_a_slow_learner_meets_no_more_than_the_window():
+    source = Source()
+    async with GroupStream(source.collect, StreamLimits(4, 2, 0.0, 0), last_step=50) as stream:
+        stream.start(0)
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+            stream.start(0)
+        assert len(source.started) == 12
+
+
+async def test_a_slow_group_is_carried_to_the_next_step_and_is_not_lost():
+    source = Source(delay_s=lambda position: 0.1 if position == 1 else 0.001)
+    async with GroupStream(source.collect, StreamLimits(4, 2, 0.25, 0), last_step=4) as stream:
+        steps = await train(stream, source, 4)
+    taken = [positions(one) for one in steps]
+    assert 1 not in taken[0] and steps[0].late == 1 and steps[0].wait_s < 0.05
+    assert sorted(position for one in taken for position in one) == list(range(16))
+    assert max(age for one in steps for age in one.staleness) <= 2
+
+
+async def test_groups_that_teach_nothing_are_replaced_up_to_the_bound():
+    source = Source(flat=lambda position: position in (0, 1, 2, 4))
+    async with GroupStream(source.collect, StreamLimits(4, 0, 0.0, 3), last_step=2) as stream:
+        first, second = await train(stream, source, 2)
+    assert positions(first) == [0, 1, 2, 3, 4, 5, 6] and first.flat == 4  # three replacements, one of them flat again: the bound is spent
+    assert positions(second) == [7, 8, 9, 10] and second.staleness == (0, 0, 0, 0)
+
+
+async def test_a_resumed_stream_learns_every_group_once():
+    source = Source(delay_s=lambda position: 0.001 * (1 + position % 4))
+    limits = StreamLimits(3, 2, 0.4, 0)
+    async with GroupStream(source.collect, limits, last_step=6) as stream:
+        before = await train(stream, source, 3)
+        state = stream.state()
+    again = Source()
+    async with GroupStream(again.collect, limits, last_step=6, state=state) as stream:
+        after = await train(stream, again, 3, first=3)
+    assert Counter(position for taken in before + after for position in positions(taken)) == Counter(range(18))
+
+
+async def test_a_restored_group_waits_its_turn_behind_one_that_starts_anew():
+    source = Source()
+    state = StreamState(3, (Ready(1, 0, group(1, 0)), Ready(2, 0, group(2, 0))), (0,))
+    async with GroupStream(source.collect, StreamLimits(1, 2, 0.0, 0), last_step=4, state=state) as stream:
+        steps = await train(stream, source, 3, first=1)
+    assert [positions(taken) for taken in steps] == [[0], [1], [2]]
+
+
+async def test_a_failed_group_ends_the_step_with_its_error_and_leaves_no_task():
+    async def broken(position: int) -> Group:
+        if position == 2:
+            raise RuntimeError("engine gone")
+        await asyncio.sleep(10)
+        raise AssertionError
+
+    with pytest.raises(RuntimeError, match="engine gone"):
+        async with GroupStream(broken, StreamLimits(4, 1, 0.0, 0), last_step=4) as stream:
+            stream.start(0)
+            await stream.take()
+    assert len(asyncio.all_tasks()) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.integers(1, 5),
+    staleness=st.integers(0, 3),
+    late=st.sampled_from([0.0, 0.2, 0.5, 1.0]),
+    refill=st.integers(0, 3),
+    seed=st.integers(0, 10_000),
+)
+def test_whatever_the_delays_no_group_is_too_old_none_is_lost_and_none_is_learnt_twice(size, staleness, late, refill, seed):
+    rng = random.Random(seed)
+    delays = {position: rng.choice([0.0, 0.0, 0.0, 0.001, 0.004]) for position in range(1000)}
+    flat = {position: rng.random() < 0.3 for position in range(1000)}
+    limits = StreamLimits(size, staleness, late, refill)
+    source = Source(delays.__getitem__, flat.__getitem__)
+
+    async def whole_run() -> list[Taken]:
+        async with GroupStream(source.collect, limits, last_step=6) as stream:
+            steps = await train(stream, source, 6)
+            assert stream.state().ready == () and stream.state().under_way == ()
+            return steps
+
+    steps = asyncio.run(whole_run())
+    learnt = [position for taken in steps for position in positions(taken)]
+    assert sorted(learnt) == sorted(position for position, _ in source.started) == list(range(len(learnt)))
+    assert all(size <= len(taken.groups) <= size + refill for taken in steps)
+    assert max(age for taken in steps for age in taken.staleness) <= staleness
+    assert source.most <= limits.window
