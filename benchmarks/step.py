@@ -95,6 +95,7 @@ def make_job(policy: Path, overrides: list[str], warmup: int, steps: int) -> dic
         "warmup": warmup,
         "steps": steps,
         "threads": os.cpu_count(),
+        "reward_s": 0.0,
         "seed": settings.trainer.seed,
         "problems": grpo.problems_per_step,
         "group_size": settings.rollout.group_size,

@@ -75,6 +75,11 @@ def _batch(config: RunSettings) -> Iterator[str]:
         yield f"trainer.sft.batch_size={config.trainer.sft.batch_size} is no multiple of learner.ranks={learner.ranks}: choose one that is."
     if rollout.temperature == 0 and "grpo" in config.trainer.stages and grpo.steps:
         yield "rollout.temperature=0 makes all completions of a group equal, so GRPO has nothing to compare: set it to 1.0."
+    if config.trainer.late_share and not config.trainer.max_staleness:
+        yield (
+            f"trainer.late_share={config.trainer.late_share} lets slow groups be learnt a step later, but trainer.max_staleness=0 allows "
+            "no group to be older than the weights: set trainer.max_staleness to 2 (1: no overlap is left), or late_share to 0."
+        )
     if config.distil.max_requests < config.distil.traces:
         yield (
             f"distil.max_requests={config.distil.max_requests} is below distil.traces={config.distil.traces}: "

@@ -95,6 +95,8 @@ def test_all_problems_come_at_once():
         ({"trainer": {"grpo": {"updates_per_step": 5}}}, "192 episodes cannot be cut evenly"),
         ({"learner": {"ranks": 5}, "trainer": {"grpo": {"problems_per_step": 5}}}, "is no multiple of learner.ranks=5"),
         ({"rollout": {"temperature": 0}}, "nothing to compare"),
+        ({"trainer": {"late_share": 0.25}}, "trainer.max_staleness=0 allows no group to be older"),
+        ({"rollout": {"rounds": 10}, "learner": {"micro_batch_tokens": 2000}}, "the feedback between rounds make 2304"),
         ({"distil": {"max_requests": 10}}, "distil.max_requests=10 is below distil.traces=4000"),
         ({"trainer": {"stages": []}}, "trainer.stages is empty"),
         ({"trainer": {"stages": ["grpo", "sft"]}}, "write [sft,grpo]"),

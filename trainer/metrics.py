@@ -7,8 +7,9 @@ from dataclasses import fields
 import numpy as np
 
 from reward.score import Score
-from rollout.records import Episode, Group
+from rollout.records import Group
 from rollout.stream import Taken, is_flat
+from sandbox.records import Run
 from trainer.evaluation import Trial
 from workflow.outcome import Outcome
 
@@ -46,19 +47,20 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
             metrics["workflow/topology_entropy"] = _entropy([workflow.fingerprint for workflow in workflows])
     metrics["completion/tokens"] = float(np.mean([sum(episode.response_mask) for episode in episodes]))
     metrics["completion/truncated"] = float(np.mean([part.completion.finish_reason == "length" for part in rounds]))
-    return metrics | _rounds(episodes) | _calls(groups) | _tests(groups)
+    return metrics | _rounds(groups) | _calls(groups) | _tests(groups)
 
 
-def _rounds(episodes: Sequence[Episode]) -> dict[str, float]:
-    """Rounds an episode takes, and what the workflow of each round is worth on hidden and on public tests."""
-    metrics: dict[str, float] = {"round/count": float(np.mean([len(episode.rounds) for episode in episodes]))}
-    for number in range(max(len(episode.rounds) for episode in episodes) if metrics["round/count"] > 1 else 0):
-        reached = [episode.rounds[number] for episode in episodes if number < len(episode.rounds)]
-        judged = [part.performance for part in reached if part.performance is not None]
-        metrics[f"round/{number + 1}_reached"] = len(reached) / len(episodes)
-        metrics[f"round/{number + 1}_public"] = float(np.mean([part.public_performance for part in reached]))
-        if judged:
-            metrics[f"round/{number + 1}_performance"] = float(np.mean(judged))
+def _rounds(groups: Sequence[Group]) -> dict[str, float]:
+    """Rounds an episode takes, and what the workflow of each round is worth on hidden and, where there are any, on public tests."""
+    lengths = [len(episode.rounds) for group in groups for episode in group.episodes]
+    metrics: dict[str, float] = {"round/count": float(np.mean(lengths))}
+    for number in range(max(lengths) if max(lengths) > 1 else 0):
+        reached = [(group, episode.rounds[number]) for group in groups for episode in group.episodes if number < len(episode.rounds)]
+        judged = [part.performance for _, part in reached if part.performance is not None]
+        public = [part.public_performance for group, part in reached if group.problem.has_examples]
+        metrics[f"round/{number + 1}_reached"] = len(reached) / len(lengths)
+        metrics |= {f"round/{number + 1}_performance": float(np.mean(judged))} if judged else {}
+        metrics |= {f"round/{number + 1}_public": float(np.mean(public))} if public else {}
     return metrics
 
 
@@ -80,14 +82,21 @@ def _entropy(names: Sequence[str]) -> float:
 
 
 def _tests(groups: Sequence[Group]) -> dict[str, float]:
-    """Of the answers whose last test run in the workflow passed on public tests: the share whose hidden tests fail."""
+    """Of the answers that passed the public tests (as judged between rounds, else by the workflow's own last test run): the share
+    whose hidden tests fail."""
     believed: list[bool] = []
     for group in groups:
         for run in {id(run): run for episode in group.episodes for part in episode.rounds for run in part.runs}.values():
-            reports = [call.reply for call in run.execution.trace if call.operator == "test" and call.test_runs]
-            if group.problem.has_examples and run.verdict is not None and reports and reports[-1].startswith('{"passed": true'):
+            if group.problem.has_examples and run.verdict is not None and _passes_public(run):
                 believed.append(run.verdict.outcome is not Outcome.PASSED)
     return {"tests/gap": float(np.mean(believed))} if believed else {}
+
+
+def _passes_public(run: Run) -> bool:
+    if run.public is not None:
+        return run.public.outcome is Outcome.PASSED
+    reports = [call.reply for call in run.execution.trace if call.operator == "test" and call.test_runs]
+    return bool(reports) and reports[-1].startswith('{"passed": true')
 
 
 def _calls(groups: Sequence[Group]) -> dict[str, float]:

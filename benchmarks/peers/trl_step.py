@@ -1,8 +1,9 @@
-"""TRL's GRPOTrainer on a job file of ``benchmarks.step``; run by the Python of TRL's own environment.
+"""TRL's GRPOTrainer on a job file of ``benchmarks.step`` or ``benchmarks.overlap``; run by the Python of TRL's own environment.
 
     .venv-trl/bin/python benchmarks/peers/trl_step.py JOB.json
 
-The reward is a constant, so a step is sampling, log-probabilities of the reference, one update. Prints one JSON line.
+The reward is a constant that takes ``reward_s`` seconds a step, so a step is sampling, reward, log-probabilities of the reference,
+one update. Prints one JSON line.
 """
 
 import json
@@ -97,6 +98,7 @@ def main() -> int:
 
     def no_reward(completion_ids, **kwargs):
         tokens.append(sum(len(ids) for ids in completion_ids))
+        time.sleep(job["reward_s"])
         return [0.0] * len(completion_ids)
 
     clock = Clock()
@@ -117,6 +119,7 @@ def main() -> int:
         json.dumps(
             {
                 "step_s": statistics.median(clock.step_s[skip:]),
+                "step_mean_s": statistics.fmean(clock.step_s[skip:]),
                 "sample_s": statistics.median(trainer.generate_s[skip:]),
                 "tokens": statistics.median(tokens[skip:]),
                 "steps": len(clock.step_s[skip:]),

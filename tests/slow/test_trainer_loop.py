@@ -1,0 +1,145 @@
+"""The GRPO loop with a scripted policy and a scripted learner: order of events, overlap, spending, resume."""
+
+import asyncio
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from rich.console import Console
+
+from reward.settings import RewardSettings
+from rollout.collect import Collector
+from rollout.records import Completion
+from rollout.settings import RolloutSettings
+from sandbox.records import Run
+from tests.run_factory import settings as run_settings
+from tests.scripted_parts import SINGLE_CALL, TEST_LOOP, ScriptedRenderer, ScriptedRunner, problem, run
+from trainer.batch import PolicyBatch
+from trainer.console import RunConsole
+from trainer.jsonl import read_rows
+from trainer.loop import train_grpo
+from trainer.run_folder import RunFolder
+from trainer.settings import CheckpointSettings, EvaluationSettings, GRPOSettings
+from workflow.outcome import Outcome
+
+PROBLEMS = [problem(number) for number in range(7)]
+
+
+class Policy:
+    """Engines and learner in one: completions carry the version that was published last."""
+
+    def __init__(self, sample_s: float = 0.0, update_s: float = 0.0) -> None:
+        self.version = -1
+        self.sample_s, self.update_s = sample_s, update_s
+        self.updating = False
+        self.events: list[str] = []
+        self.sampled_while_updating = 0
+        self.trained: list[int] = []
+        self.saved: list[str] = []
+
+    async def sample(self, prompt_ids: Sequence[int], n: int, *, temperature: float, seed: int) -> list[Completion]:
+        version = self.version
+        self.events.append(f"sample {version}")
+        self.sampled_while_updating += self.updating
+        await asyncio.sleep(self.sample_s)
+        texts = [SINGLE_CALL, TEST_LOOP]
+        return [Completion(texts[index % 2], (5, 6, 7), (-0.1, -0.2, -0.3), version, "stop") for index in range(n)]
+
+    async def publish(self, version: int, weights: Any) -> None:
+        self.version = version
+        self.events.append(f"publish {version}")
+
+    async def weights(self) -> str:
+        return "weights"
+
+    async def update(self, batch: PolicyBatch, grpo: GRPOSettings) -> dict[str, float]:
+        self.updating = True
+        await asyncio.sleep(self.update_s)
+        self.updating = False
+        self.trained.append(len(batch.rows))
+        self.events.append("update")
+        return {"actor/kl": 0.0}
+
+    async def save(self, folder: Path) -> None:
+        self.saved.append(folder.name)
+
+
+def outcome(workflow, one, seed) -> Run:
+    return run(Outcome.PASSED, passed=4, calls=1) if workflow.loops else run(Outcome.WRONG_ANSWER, passed=1, calls=1)
+
+
+async def train(tmp_path: Path, policy: Policy, *, steps: int = 4, first: int = 0, collected=None, **trainer) -> list[dict[str, Any]]:
+    """Runs the loop in a folder; returns its metrics rows."""
+    settings = run_settings(
+        tmp_path / "run",
+        grpo=GRPOSettings(steps=steps, problems_per_step=3),
+        evaluation=EvaluationSettings(every_steps=0),
+        checkpoint=CheckpointSettings(every_steps=100),
+        **trainer,
+    )
+    rollout = RolloutSettings(group_size=2, runs_per_workflow=1)
+    runner = ScriptedRunner(outcome)
+    collector = Collector(policy, runner, ScriptedRenderer(), rollout, RewardSettings(), seed=1)
+    parts = (collector, cast(Any, policy), cast(Any, policy))
+    with RunFolder.open(settings, RunConsole("test", Console(file=StringIO()))) as folder:
+        try:
+            await train_grpo(*parts, folder, settings.trainer, train=PROBLEMS, validation=PROBLEMS, first_step=first, collected=collected)
+        finally:
+            rows = read_rows(folder.path / "metrics.jsonl")
+    return rows
+
+
+async def test_without_staleness_nothing_is_sampled_between_a_step_and_its_publishing(tmp_path: Path):
+    policy = Policy()
+    rows = await train(tmp_path, policy)
+    step = ["sample {0}", "sample {0}", "sample {0}", "update", "publish {1}"]
+    assert policy.events == ["publish 0"] + [event.format(k, k + 1) for k in range(4) for event in step]
+    assert [row["staleness/max"] for row in rows] == [0.0] * 4
+
+
+async def test_with_staleness_the_engines_sample_while_the_learner_updates_and_steps_take_the_longer_of_both(tmp_path: Path):
+    policy = Policy(sample_s=0.08, update_s=0.1)
+    rows = await train(tmp_path, policy, steps=6, max_staleness=1)
+    assert policy.sampled_while_updating > 0
+    assert [row["staleness/max"] for row in rows] == [0.0] + [1.0] * 5
+    assert all(row["time/step_s"] < 0.15 for row in rows[1:])  # 0.18 one after the other
+    assert all(row["time/wait_s"] < 0.05 and row["idle/learner"] < 0.4 for row in rows[1:])
+
+
+async def test_every_episode_is_logged_once_whatever_the_overlap(tmp_path: Path):
+    await train(tmp_path, Policy(sample_s=0.005), steps=5, max_staleness=2, late_share=0.4)
+    ids = [row["id"] for row in read_rows(tmp_path / "run" / "episodes.jsonl")]
+    assert len(ids) == len(set(ids)) == 5 * 3 * 2
+
+
+async def test_a_run_that_would_overspend_pauses_with_what_it_collected_ahead(tmp_path: Path):
+    policy = Policy()
+    with pytest.raises(ValueError, match=r"trainer.max_dollars=0.02 is nearly spent"):
+        await train(tmp_path, policy, steps=50, max_staleness=1, max_dollars=0.02)
+    assert policy.saved and len(policy.trained) == 2  # 0.006 dollars a step, one step collected ahead
+
+
+async def test_a_checkpoint_holds_the_groups_that_were_collected_ahead(tmp_path: Path):
+    from trainer.stream_file import read_stream
+
+    policy = Policy()
+    with pytest.raises(ValueError, match="nearly spent"):
+        await train(tmp_path, policy, steps=9, max_staleness=1, max_dollars=0.02)
+    (folder,) = (tmp_path / "run" / "checkpoints").glob("step_*")
+    state = read_stream(folder)
+    step = int(folder.name.removeprefix("step_"))
+    assert [ready.position for ready in state.ready] == [3 * step, 3 * step + 1, 3 * step + 2] and not state.under_way
+    again = Policy()
+    await train(tmp_path / "again", again, steps=step + 1, first=step, collected=state, max_staleness=1)
+    assert "sample" not in " ".join(again.events)  # the last step needs nothing but what had been collected
+
+
+async def test_groups_of_an_unreadable_checkpoint_file_are_collected_again(tmp_path: Path):
+    from rollout.stream import StreamState
+    from trainer.stream_file import GROUPS, read_stream, write_stream
+
+    write_stream(tmp_path, StreamState(9, (), (7, 8)))
+    (tmp_path / GROUPS).write_bytes(b"torn")
+    assert read_stream(tmp_path) == StreamState(9, (), (7, 8))
