@@ -30,8 +30,13 @@ from benchmarks.step import DISTURBED_CORES, MAKE_POLICY, TRL_REQUIREMENTS, TRL_
 from launch.shell import one_sentence_errors
 
 SLOW_WORKER = ("simulated.latency.mean_s=2.0", "simulated.latency.sigma=1.0")
-ROOMY = ("sandbox.slots_per_actor=256", "worker.max_concurrency=512", "rollout.runs_per_workflow=1", "learner.threads=1")
-"""Slots and connections do not queue, so that a run takes what its worker takes."""
+SETTINGS = (
+    "sandbox.slots_per_actor=256",  # slots and connections do not queue: a run takes what its worker takes
+    "worker.max_concurrency=512",
+    "sandbox.budget.calls=2",  # short chains of calls and many siblings: collecting then costs about as much as updating
+    "rollout.runs_per_workflow=1",
+    "learner.threads=1",
+)
 MODES: dict[str, tuple[str, ...]] = {
     "synchronous": ("trainer.max_staleness=0",),
     "staleness_1": ("trainer.max_staleness=1",),
@@ -43,9 +48,10 @@ def parser() -> argparse.ArgumentParser:
     """Options of the command."""
     out = argparse.ArgumentParser(prog="python -m benchmarks.overlap", description="Step time with and without overlap.")
     out.add_argument("--run-dir", type=Path, help="a run whose SFT policy is used; default: one is made")
-    out.add_argument("--problems", type=int, default=32, help="groups a step: the more, the longer an update beside a call (default 32)")
-    out.add_argument("--steps", type=int, default=8, help="measured steps of each mode (default 8)")
-    out.add_argument("--warmup", type=int, default=2, help="steps before them, not measured (default 2)")
+    out.add_argument("--problems", type=int, default=16, help="groups a step (default 16)")
+    out.add_argument("--group-size", type=int, default=72, help="completions a group: the more, the longer an update (default 72)")
+    out.add_argument("--steps", type=int, default=6, help="measured steps of each mode (default 6)")
+    out.add_argument("--warmup", type=int, default=1, help="steps before them, not measured (default 1)")
     out.add_argument("--no-trl", action="store_true", help="leave the peer out")
     return out
 
@@ -98,8 +104,9 @@ def summary(modes: dict[str, dict[str, float]], trl: dict[str, Any] | None) -> d
 def measure(policy: Path, run_dir: Path | None, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Every mode, one after the other."""
     total = options.warmup + options.steps
-    given = [text for text in step_overrides(policy, run_dir, total) if not text.startswith("trainer.grpo.problems_per_step=")]
-    overrides = [*given, *SLOW_WORKER, *ROOMY, f"trainer.grpo.problems_per_step={options.problems}"]
+    batch = {"trainer.grpo.problems_per_step": options.problems, "rollout.group_size": options.group_size}
+    given = [text for text in step_overrides(policy, run_dir, total) if text.split("=")[0] not in batch]
+    overrides = [*given, *SLOW_WORKER, *SETTINGS, *(f"{name}={value}" for name, value in batch.items())]
     modes: dict[str, dict[str, float]] = {}
     others: dict[str, float] = {}
     for name, own in MODES.items():
