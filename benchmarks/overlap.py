@@ -133,10 +133,8 @@ def measure(policy: Path, run_dir: Path | None, options: argparse.Namespace, fol
 def main() -> int:
     """Entry point."""
     options = parser().parse_args()
-    if options.steps < 1 or options.warmup < 0 or options.problems < 1:
-        raise ValueError(
-            f"--steps {options.steps} --warmup {options.warmup} --problems {options.problems}: give at least 1 step and problem."
-        )
+    if options.steps < 1 or options.warmup < 0:
+        raise ValueError(f"--steps {options.steps} --warmup {options.warmup}: give at least 1 step and no negative warm-up.")
     if not options.no_trl:
         subprocess.run(["benchmarks/peers/install.sh", TRL_REQUIREMENTS, TRL_VENV], cwd=ROOT, stdout=sys.stderr, check=True)
     with tempfile.TemporaryDirectory(prefix="overlap-") as name:
