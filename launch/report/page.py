@@ -7,7 +7,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from launch.report import result_figures, training_figures
+from launch.report import pipeline_figures, result_figures, training_figures
 from launch.report.examples import example_workflows
 from launch.report.run_data import Row, RunData, read_run
 from launch.report.tables import final_rows, heat_tables
@@ -66,13 +66,15 @@ def render(run: RunData) -> str:
 
 
 def _figures(run: RunData) -> dict[str, str]:
-    training, results = training_figures, result_figures
+    training, pipeline, results = training_figures, pipeline_figures, result_figures
     return {
         "reward": training.reward(run),
         "parts": training.reward_parts(run),
         "outcomes": training.outcomes(run),
         "calls_over_steps": training.calls_over_steps(run),
-        "time": training.time_per_step(run),
+        "time": pipeline.time_per_step(run),
+        "idle": pipeline.idle(run),
+        "rounds": pipeline.rounds(run),
         "learning": training.learning(run),
         "calls_by_level": results.calls_by_level(run),
         "against_calls": results.reward_against_calls(run),

@@ -29,13 +29,6 @@ TERMS: Mapping[str, tuple[str, str]] = {
     "cost": ("cost", RED),
     "latency": ("latency", GREY),
 }
-STAGE_TIMES: Mapping[str, tuple[str, str]] = {
-    "time/sample_s": ("sample", BLUE),
-    "time/run_s": ("run workflows", SKY),
-    "time/judge_s": ("judge", GREEN),
-    "time/update_s": ("update", ORANGE),
-    "time/publish_s": ("publish weights", PURPLE),
-}
 
 
 def series(rows: Sequence[Row], name: str) -> tuple[list[int], list[float]]:
@@ -44,11 +37,13 @@ def series(rows: Sequence[Row], name: str) -> tuple[list[int], list[float]]:
     return [step for step, _ in points], [value for _, value in points]
 
 
-def _window(steps: Sequence[Any]) -> int:
+def window(steps: Sequence[Any]) -> int:
+    """Steps that a smoothed line averages over."""
     return max(1, len(steps) // 12)
 
 
-def _steps_axis(axes: Axes, label: str = "GRPO step") -> None:
+def steps_axis(axes: Axes, label: str = "GRPO step") -> None:
+    """Whole steps along the bottom."""
     axes.set_xlabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
 
@@ -60,7 +55,7 @@ def reward(run: RunData) -> str:
         return ""
     with figure(HALF, 400) as (drawn, (axes,)):
         axes.plot(steps, values, color=BLUE, linewidth=1, alpha=0.35)
-        axes.plot(steps, smooth(values, _window(steps)), color=BLUE, label="training (sampled; thin: each step)")
+        axes.plot(steps, smooth(values, window(steps)), color=BLUE, label="training (sampled; thin: each step)")
         checked, held_out = series(run.grpo, "eval/reward")
         if checked:
             axes.plot(checked, held_out, "o", color=BLACK, markersize=6, label="validation (greedy)")
@@ -83,7 +78,7 @@ def reward(run: RunData) -> str:
                 )
         axes.set_title("Reward over training")
         axes.set_ylabel("reward per episode")
-        _steps_axis(axes)
+        steps_axis(axes)
         drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
         return svg(drawn, "Reward over training")
 
@@ -103,11 +98,11 @@ def reward_parts(run: RunData) -> str:
                 text, colour = TERMS[name]
                 steps, values = series(run.grpo, f"reward/{name}")
                 weighted = [value * weights[name] for value in values]
-                axes.plot(steps, smooth(weighted, _window(steps)), color=colour, label=f"{weights[name]:+g} × {text}")
+                axes.plot(steps, smooth(weighted, window(steps)), color=colour, label=f"{weights[name]:+g} × {text}")
             axes.margins(y=0.15)
             axes.set_ylabel("raises reward" if sign > 0 else "lowers reward")
         panels[0].set_title("Parts of the reward (weight × mean term)")
-        _steps_axis(panels[-1])
+        steps_axis(panels[-1])
         handles = [axes.get_legend_handles_labels() for axes in panels]
         lines, labels = [line for part in handles for line in part[0]], [text for part in handles for text in part[1]]
         drawn.legend(lines, labels, loc="outside lower center", ncols=3)
@@ -122,10 +117,10 @@ def outcomes(run: RunData) -> str:
     if not steps or not present:
         return ""
     with figure(HALF, 380) as (drawn, (axes,)):
-        window = _window(steps)
+        width = window(steps)
         axes.stackplot(
             steps,
-            [smooth(shares[name], window) for name in present],
+            [smooth(shares[name], width) for name in present],
             colors=[OUTCOMES[name][1] for name in present],
             labels=[OUTCOMES[name][0] for name in present],
             edgecolor="white",
@@ -136,7 +131,7 @@ def outcomes(run: RunData) -> str:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_title("How episodes ended")
         axes.set_ylabel("share of episodes")
-        _steps_axis(axes)
+        steps_axis(axes)
         drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
         return svg(drawn, "How episodes ended")
 
@@ -151,34 +146,13 @@ def calls_over_steps(run: RunData) -> str:
         for position, level in enumerate(levels):
             steps, values = series(run.grpo, f"calls/level_{level}")
             shade = shades(0.15 + 0.8 * position / max(1, len(levels) - 1))
-            axes.plot(steps, smooth(values, max(3, _window(steps))), color=shade, label=f"level {level}")
+            axes.plot(steps, smooth(values, max(3, window(steps))), color=shade, label=f"level {level}")
         axes.set_title("Calls by difficulty while training")
         axes.set_ylabel("worker calls per run")
         axes.set_ylim(bottom=0)
-        _steps_axis(axes)
+        steps_axis(axes)
         drawn.legend(*axes.get_legend_handles_labels(), loc="outside right center")
         return svg(drawn, "Calls while training")
-
-
-def time_per_step(run: RunData) -> str:
-    """Wall seconds of each step by stage."""
-    steps = [row["step"] + 1 for row in run.grpo]
-    parts = {name: [float(row.get(name) or 0) for row in run.grpo] for name in STAGE_TIMES}
-    if not steps or not any(any(values) for values in parts.values()):
-        return ""
-    with figure(HALF, 360) as (drawn, (axes,)):
-        bottom = [0.0] * len(steps)
-        for name, (text, colour) in STAGE_TIMES.items():
-            mean = sum(parts[name]) / len(steps)
-            axes.bar(steps, parts[name], bottom=bottom, width=1.0, color=colour, label=f"{text} (mean {mean:.2f} s)")
-            bottom = [low + value for low, value in zip(bottom, parts[name], strict=True)]
-        ordered = sorted(bottom)
-        axes.set_ylim(0, 1.35 * ordered[int(0.97 * (len(ordered) - 1))] or 1)
-        axes.set_title("Where the time of a step goes")
-        axes.set_ylabel("seconds per step")
-        _steps_axis(axes)
-        drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-        return svg(drawn, "Time per step")
 
 
 def learning(run: RunData) -> str:
@@ -196,7 +170,7 @@ def learning(run: RunData) -> str:
         for axes, (rows, name, title, label, steps_label, colour) in zip(axes_list, shown, strict=True):
             steps, values = series(rows, name)
             axes.plot(steps, values, color=colour, linewidth=1, alpha=0.4)
-            axes.plot(steps, smooth(values, _window(steps)), color=colour)
+            axes.plot(steps, smooth(values, window(steps)), color=colour)
             axes.set_title(title)
             axes.set_ylabel(label)
             axes.set_xlabel(steps_label)
