@@ -37,7 +37,7 @@ def time_per_step(run: RunData) -> str:
             axes.bar(steps, parts[name], bottom=bottom, width=1.0, color=colour, label=f"{text} (mean {mean:.2f} s)")
             bottom = [low + value for low, value in zip(bottom, parts[name], strict=True)]
         if max(series(run.grpo, "staleness/max")[1], default=0.0) > 0:
-            axes.plot(*series(run.grpo, "time/step_s"), color=BLACK, linewidth=1.5, label="the step (collecting goes on beside the update)")
+            axes.plot(*series(run.grpo, "time/step_s"), color=BLACK, linewidth=1.5, label="the whole step")
         ordered = sorted(bottom)
         axes.set_ylim(0, 1.35 * ordered[int(0.97 * (len(ordered) - 1))] or 1)
         axes.set_title("Where the time of a step goes")
