@@ -107,16 +107,16 @@ def test_traces_survive_a_crash_in_the_middle_of_a_line(tmp_path: Path):
 async def test_a_resumed_run_has_no_row_twice(tmp_path: Path):
     run_settings = settings(tmp_path / "run", checkpoint=CheckpointSettings(every_steps=2))
     with opened(run_settings) as run:
-        assert await run.restore_checkpoint(ScriptedLearner()) == (0, None)
+        assert await run.restore(ScriptedLearner()) == (0, None)
         run.log("sft", 0, {"sft/loss": 1.0}, total=1)
         for step in range(5):
             run.log("grpo", step, {"reward/mean": float(step)}, total=8)
             run.log_groups(step, [group(step)])
             if step in (1, 3):
-                await run.save_checkpoint(step + 1, ScriptedLearner(f"after {step + 1}"), STREAM)
+                await run.checkpoints.save(step + 1, ScriptedLearner(f"after {step + 1}"), STREAM)
     with opened(run_settings) as run:
         learner = ScriptedLearner()
-        assert await run.restore_checkpoint(learner) == (4, STREAM) and learner.weights == "after 4"
+        assert await run.restore(learner) == (4, STREAM) and learner.weights == "after 4"
         run.log("grpo", 4, {"reward/mean": 40.0}, total=8)
         rows = read_rows(run.path / "metrics.jsonl")
         assert [(row["stage"], row["step"]) for row in rows] == [("sft", 0), *(("grpo", step) for step in range(5))]
@@ -127,8 +127,8 @@ async def test_a_resumed_run_has_no_row_twice(tmp_path: Path):
 async def test_only_the_newest_checkpoints_are_kept(tmp_path: Path):
     with opened(settings(tmp_path / "run", checkpoint=CheckpointSettings(keep=2))) as run:
         for step in (20, 40, 60):
-            await run.save_checkpoint(step, ScriptedLearner(str(step)), STREAM)
-        assert run.checkpoints() == [40, 60]
+            await run.checkpoints.save(step, ScriptedLearner(str(step)), STREAM)
+        assert run.checkpoints.steps() == [40, 60]
 
 
 async def test_a_half_written_checkpoint_is_not_resumed(tmp_path: Path):
@@ -138,12 +138,43 @@ async def test_a_half_written_checkpoint_is_not_resumed(tmp_path: Path):
             raise OSError(28, "No space left on device")
 
     with opened(settings(tmp_path / "run")) as run:
-        await run.save_checkpoint(20, ScriptedLearner("good"), STREAM)
-        with pytest.raises(OSError, match="No space"):
-            await run.save_checkpoint(40, Failing("bad"), STREAM)
-    with opened(settings(tmp_path / "run")) as run:
-        assert run.checkpoints() == [20]
+        await run.checkpoints.save(20, ScriptedLearner("good"), STREAM)
+        await run.checkpoints.save(40, Failing("bad"), STREAM)
+        assert "CHECKPOINT NOT SAVED (OSError: [Errno 28] No space left on device). The run goes on" in printed(run)
+        assert run.checkpoints.steps() == [20]
         assert [item.name for item in (run.path / "checkpoints").iterdir()] == ["step_000020"]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "no manifest", "unreadable"])
+async def test_a_torn_checkpoint_is_told_and_the_one_before_it_is_taken(tmp_path: Path, damage: str):
+    class Reading(ScriptedLearner):
+        async def load(self, folder: Path) -> None:
+            await super().load(folder)
+            if self.weights == "garbage":
+                raise RuntimeError("PytorchStreamReader failed")
+
+    with opened(settings(tmp_path / "run")) as run:
+        await run.checkpoints.save(20, ScriptedLearner("good"), STREAM)
+        await run.checkpoints.save(40, ScriptedLearner("garbage" if damage == "unreadable" else "newer"), STREAM)
+        (newest,) = (run.path / "checkpoints").glob("step_000040")
+        weights = next(file for file in newest.iterdir() if file.name not in ("manifest.json", "stream.json", "groups.pkl"))
+        if damage == "truncated":
+            weights.write_bytes(weights.read_bytes()[:-1])
+        elif damage == "missing":
+            weights.unlink()
+        elif damage == "no manifest":
+            (newest / "manifest.json").unlink()
+    with opened(settings(tmp_path / "run")) as run:
+        learner = Reading()
+        assert await run.restore(learner) == (20, STREAM) and learner.weights == "good"
+        assert "step_000040" in printed(run) and "is skipped" in printed(run)
+
+
+async def test_the_best_checkpoint_by_validation_is_kept_beside_the_newest(tmp_path: Path):
+    with opened(settings(tmp_path / "run", checkpoint=CheckpointSettings(keep=1))) as run:
+        for step, score in ((20, 0.5), (40, 0.8), (60, 0.7), (80, None)):
+            await run.checkpoints.save(step, ScriptedLearner(str(step)), STREAM, score)
+        assert run.checkpoints.steps() == [40, 80]
 
 
 def test_an_interrupted_sft_begins_anew(tmp_path: Path):

@@ -47,12 +47,12 @@ async def train_grpo(
     async def collect(position: int) -> Group:
         return await collector.group(problem_at(position, train, settings.seed), tag=f"train-{position}")
 
-    async with GroupStream(collect, stream_limits(settings), last_step=grpo.steps, state=collected) as stream:
+    async with run.checkpoints, GroupStream(collect, stream_limits(settings), last_step=grpo.steps, state=collected) as stream:
         await fleet.publish(first_step, await learner.weights())
         for step in range(first_step, grpo.steps):
             if spending.overspends(steps=1 + settings.max_staleness):
                 await stream.settle()
-                await run.save_checkpoint(step, learner, stream.state())
+                await run.checkpoints.save(step, learner, stream.state())
                 raise spending.pause(step)
             start = time.monotonic()
             collector.clock.take()
@@ -61,14 +61,14 @@ async def train_grpo(
 
             updating = time.monotonic()
             batch = policy_batch(taken.groups, grpo, temperature=collector.rollout.temperature)
+            await run.checkpoints.written()  # it was saved while groups were collected
             learned = await learner.update(batch, grpo) if batch is not None else {}
 
             publishing = time.monotonic()
             await fleet.publish(step + 1, await learner.weights())
 
-            done = time.monotonic()
             metrics = group_metrics(taken.groups) | stream_metrics(taken) | learned
-            metrics |= timings(taken, collector.clock.take(), start, updating, publishing, done)
+            metrics |= timings(taken, collector.clock.take(), start, updating, publishing, time.monotonic())
             if evaluation.every_steps and (step + 1) % evaluation.every_steps == 0:
                 quick = await evaluate_policy(collector, validation[: evaluation.quick_size], tag="validation", runs=1)
                 metrics |= evaluation_metrics(quick)
@@ -78,7 +78,7 @@ async def train_grpo(
             run.log_groups(step, taken.groups)
             run.log("grpo", step, metrics, total=grpo.steps, alarms=said)
             if (step + 1) % settings.checkpoint.every_steps == 0 or step + 1 == grpo.steps:
-                await run.save_checkpoint(step + 1, learner, stream.state())
+                run.checkpoints.begin(step + 1, learner, stream.state(), metrics.get("eval/reward"))
 
 
 def timings(taken: Taken, busy: Busy, start: float, updating: float, publishing: float, done: float) -> dict[str, float]:

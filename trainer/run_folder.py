@@ -10,18 +10,18 @@ Opening an existing folder resumes its run. This module stores; it does not deci
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import yaml
 
 from rollout.distil import Trace
 from rollout.records import Group
 from rollout.stream import StreamState
+from trainer.checkpoints import Checkpointed, Checkpoints
 from trainer.console import RunConsole
 from trainer.episode_rows import episode_rows
 from trainer.jsonl import append_lines, drop_half_line, keep_rows, read_rows, replace_text
@@ -29,20 +29,7 @@ from trainer.run_access import hold, probe
 from trainer.run_state import RunState, changes, may_change
 from trainer.settings import RunSettings
 from trainer.sinks import Metrics, open_sinks
-from trainer.stream_file import read_stream, write_stream
 from workflow.outcome import Outcome
-
-
-class Checkpointed(Protocol):
-    """What can be saved and restored; ``trainer.learner.Learner`` is the real one."""
-
-    async def save(self, folder: Path) -> None:
-        """Writes weights, optimizer and schedule into an existing empty folder."""
-        ...
-
-    async def load(self, folder: Path) -> None:
-        """Restores what ``save`` wrote."""
-        ...
 
 
 class RunFolder:
@@ -64,8 +51,7 @@ class RunFolder:
         self._adopt_settings()
         for file in (path / "metrics.jsonl", path / "episodes.jsonl", path / "traces.jsonl"):
             drop_half_line(file)
-        for leftover in (path / "checkpoints").glob("*.tmp"):
-            shutil.rmtree(leftover)
+        self.checkpoints = Checkpoints(path / "checkpoints", settings.trainer.checkpoint, self.say)
         self._save_state()
         self.sinks = open_sinks(
             path,
@@ -166,39 +152,13 @@ class RunFolder:
         """All traces so far, in the order of their requests."""
         return [Trace(**{**row, "outcome": Outcome(row["outcome"])}) for row in read_rows(self.path / "traces.jsonl")]
 
-    # Checkpoints.
-
-    async def save_checkpoint(self, step: int, learner: Checkpointed, stream: StreamState) -> None:
-        """Saves the state after ``step`` finished GRPO steps and removes checkpoints beyond ``checkpoint.keep``."""
-        folder = self.path / "checkpoints" / f"step_{step:06d}"
-        temporary = folder.with_name(f"{folder.name}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        await learner.save(temporary)
-        write_stream(temporary, stream)
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.replace(folder)
-        self._save_state()
-        for old in self.checkpoints()[: -self.settings.trainer.checkpoint.keep]:
-            shutil.rmtree(self.path / "checkpoints" / f"step_{old:06d}")
-
-    def checkpoints(self) -> list[int]:
-        """Steps of the complete checkpoints, oldest first."""
-        return sorted(int(folder.name.removeprefix("step_")) for folder in (self.path / "checkpoints").glob("step_??????"))
-
-    async def restore_checkpoint(self, learner: Checkpointed) -> tuple[int, StreamState | None]:
-        """Loads the newest checkpoint, if any, and drops what was logged after it.
+    async def restore(self, learner: Checkpointed) -> tuple[int, StreamState | None]:
+        """Loads the newest whole checkpoint, if any, and drops what was logged after it.
 
         Returns:
             the number of finished GRPO steps, which is the step to go on with, and what was collected ahead of it.
         """
-        steps = self.checkpoints()
-        step, stream = (steps[-1] if steps else 0), None
-        if step:
-            folder = self.path / "checkpoints" / f"step_{step:06d}"
-            await learner.load(folder)
-            stream = read_stream(folder)
-            self.say(f"Going on from the checkpoint after step {step}.")
+        step, stream = await self.checkpoints.restore(learner)
         keep_rows(self.path / "metrics.jsonl", lambda row: row.get("stage") != "grpo" or row["step"] < step)
         for name in ("episodes.jsonl", "alarms.jsonl"):
             keep_rows(self.path / name, lambda row: row["step"] < step)

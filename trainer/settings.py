@@ -87,8 +87,13 @@ class EvaluationSettings(Settings):
 
 
 class CheckpointSettings(Settings):
+    """When the state of a run is saved, and what is kept."""
+
     every_steps: int = Field(default=20, ge=1)
     keep: int = Field(default=2, ge=1)
+    """The newest ones."""
+    keep_best: bool = True
+    """The one with the best validation reward, too."""
 
 
 class LoggerSettings(Settings):

@@ -129,7 +129,7 @@ async def grpo(system: System, settings: RunSettings, run: RunFolder) -> None:
     if grpo_settings.kl_coef > 0:
         await learner.set_reference()
     await learner.configure_optimizer(grpo_settings.optimizer, grpo_settings.steps * grpo_settings.updates_per_step)
-    first_step, collected = await run.restore_checkpoint(learner)
+    first_step, collected = await run.restore(learner)
     collector = await system.collector()
     run.stage(
         "grpo",

@@ -1,0 +1,160 @@
+"""The checkpoints of a run: written whole and beside the work, checked before use; the newest and the best are kept.
+
+    checkpoints/step_000020/   the learner's files, stream.json and groups.pkl (what was collected ahead), manifest.json
+
+The manifest is written last and names every file with its size: a folder without it, or with files of other sizes, is torn and
+is skipped. A checkpoint that cannot be written (a full disk) is told and dropped; the run goes on.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from rollout.stream import StreamState
+from trainer.settings import CheckpointSettings
+from trainer.stream_file import read_stream, write_stream
+
+MANIFEST = "manifest.json"
+
+
+class Checkpointed(Protocol):
+    """What can be saved and restored; ``trainer.learner.Learner`` is the real one."""
+
+    async def save(self, folder: Path) -> None:
+        """Writes weights, optimizer, schedule and generators into an existing empty folder."""
+        ...
+
+    async def load(self, folder: Path) -> None:
+        """Restores what ``save`` wrote. Raises ValueError where it fits another learner."""
+        ...
+
+
+class Checkpoints:
+    """Saves and restores; one checkpoint is written at a time. An async context manager: leaving it waits for the last one."""
+
+    def __init__(self, folder: Path, settings: CheckpointSettings, say: Callable[[str], None]) -> None:
+        """
+        Args:
+            say: prints one line.
+        """
+        self._folder = folder
+        self._settings = settings
+        self._say = say
+        self._writing: asyncio.Task[None] | None = None
+        for leftover in folder.glob("*.tmp"):
+            shutil.rmtree(leftover)
+
+    async def __aenter__(self) -> "Checkpoints":
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.written()
+
+    def begin(self, step: int, learner: Checkpointed, stream: StreamState, score: float | None = None) -> None:
+        """Begins to write the state after ``step`` finished GRPO steps; ``written`` must be awaited before the learner changes.
+
+        Args:
+            score: validation reward at that step, where it was measured.
+        """
+        assert self._writing is None, "one checkpoint at a time"
+        self._writing = asyncio.ensure_future(self._save(step, learner, stream, score))
+
+    async def save(self, step: int, learner: Checkpointed, stream: StreamState, score: float | None = None) -> None:
+        """Writes a checkpoint and waits for it."""
+        await self.written()
+        self.begin(step, learner, stream, score)
+        await self.written()
+
+    async def written(self) -> None:
+        """Waits until nothing is being written. A failure is told, not raised."""
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return
+        try:
+            await writing
+        except Exception as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+            self._say(f"CHECKPOINT NOT SAVED ({type(error).__name__}: {reason[:300]}). The run goes on; free space or check the disk.")
+
+    async def restore(self, learner: Checkpointed) -> tuple[int, StreamState | None]:
+        """Loads the newest checkpoint that is whole.
+
+        Returns:
+            the number of finished GRPO steps and what was collected ahead of them; (0, None) where there is no checkpoint.
+
+        Raises:
+            ValueError: the checkpoint fits another learner (ranks, engine).
+        """
+        for step in reversed(self._found()):
+            folder = self._path(step)
+            if read_manifest(folder) is None:
+                self._say(f"The checkpoint {folder} is torn and is skipped.")
+                continue
+            try:
+                await learner.load(folder)
+            except ValueError:
+                raise
+            except Exception as error:
+                self._say(f"The checkpoint {folder} cannot be read ({type(error).__name__}) and is skipped.")
+                continue
+            self._say(f"Going on from the checkpoint after step {step}.")
+            return step, read_stream(folder)
+        return 0, None
+
+    def steps(self) -> list[int]:
+        """Steps of the whole checkpoints, oldest first."""
+        return [step for step in self._found() if read_manifest(self._path(step)) is not None]
+
+    async def _save(self, step: int, learner: Checkpointed, stream: StreamState, score: float | None) -> None:
+        folder = self._path(step)
+        temporary = folder.with_name(f"{folder.name}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        try:
+            await learner.save(temporary)
+            await asyncio.to_thread(self._finish, temporary, folder, stream, score)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+    def _finish(self, temporary: Path, folder: Path, stream: StreamState, score: float | None) -> None:
+        write_stream(temporary, stream)
+        sizes = {str(file.relative_to(temporary)): file.stat().st_size for file in sorted(temporary.rglob("*")) if file.is_file()}
+        manifest = temporary / MANIFEST
+        with manifest.open("w", encoding="utf-8") as out:
+            json.dump({"score": score, "files": sizes}, out, indent=1)
+            out.flush()
+            os.fsync(out.fileno())
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.replace(folder)
+        self._remove_old()
+
+    def _remove_old(self) -> None:
+        """Keeps the newest whole checkpoints and, where asked for, the one with the best validation reward."""
+        whole = self.steps()
+        kept = set(whole[-self._settings.keep :])
+        scores = {step: score for step in whole if (score := (read_manifest(self._path(step)) or {}).get("score")) is not None}
+        if self._settings.keep_best and scores:
+            kept.add(max(scores, key=lambda step: (scores[step], step)))
+        for step in set(self._found()) - kept:
+            shutil.rmtree(self._path(step), ignore_errors=True)
+
+    def _path(self, step: int) -> Path:
+        return self._folder / f"step_{step:06d}"
+
+    def _found(self) -> list[int]:
+        return sorted(int(folder.name.removeprefix("step_")) for folder in self._folder.glob("step_??????"))
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a checkpoint; None where the checkpoint is torn."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        whole = all((folder / name).stat().st_size == size for name, size in manifest["files"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return manifest if whole else None
