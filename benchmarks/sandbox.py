@@ -11,6 +11,7 @@ time of all processes, the host's included, per run or judgement.
 
 import argparse
 import asyncio
+import contextlib
 import json
 import statistics
 import subprocess
@@ -65,8 +66,12 @@ def parser() -> argparse.ArgumentParser:
 def cpu_s() -> float:
     """CPU seconds of this process and all its descendants so far, ended ones included."""
     own = psutil.Process()
-    times = [process.cpu_times() for process in [own, *own.children(recursive=True)]]
-    return sum(t.user + t.system + t.children_user + t.children_system for t in times)
+    total = 0.0
+    for process in [own, *own.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):  # ended meanwhile: its parent has its time
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
 
 
 async def timed(jobs: Sequence[Callable[[], Awaitable[Any]]], parallel: int) -> tuple[dict[str, float], list[Any]]:

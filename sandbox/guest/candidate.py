@@ -9,11 +9,10 @@ from sandbox.guest.codec import CodecError, decode, encode
 from sandbox.guest.frames import receive, send
 
 
-def serve(host: socket.socket, judge: socket.socket) -> None:
-    """Loads the candidate from the host's first frame, then answers the judge until it closes."""
-    start = receive(host)
+def serve(judge: socket.socket) -> None:
+    """Loads the candidate from the first frame, which the host wrote, then answers the judge until it closes."""
+    start = receive(judge)
     assert start is not None
-    host.close()
     random.seed(0)  # the same answer has the same verdict in every box
     namespace: dict[str, Any] = {"__name__": "candidate", "__builtins__": builtins}
     try:

@@ -86,8 +86,19 @@ def send(sock: socket.socket, message: dict[str, Any]) -> None:
 def receive(sock: socket.socket) -> dict[str, Any] | None:
     """The next frame, blocking (or within the socket's timeout); None where the peer closed between frames."""
     header = _exactly(sock, HEADER.size)
+    return _after_header(sock, header) if header else None
+
+
+def receive_with_socket(sock: socket.socket) -> tuple[dict[str, Any], socket.socket] | None:
+    """The next frame and the socket that came with its first byte, blocking; None where the peer closed. For trusted peers only."""
+    header, descriptors, _, _ = socket.recv_fds(sock, HEADER.size, 1)
     if not header:
         return None
+    header += _exactly(sock, HEADER.size - len(header))
+    return _after_header(sock, header), socket.socket(fileno=descriptors[0])
+
+
+def _after_header(sock: socket.socket, header: bytes) -> dict[str, Any]:
     if len(header) < HEADER.size:
         raise FrameError("closed within a frame")
     length = body_length(header)

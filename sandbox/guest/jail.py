@@ -171,8 +171,12 @@ def drop_privileges(run: int) -> int:
     return threads
 
 
-def set_limits(limits: dict[str, Any], threads: int) -> None:
-    """Resource limits from the host's numbers."""
+def set_limits(limits: dict[str, Any], threads: int, *, renews_cpu: bool = False) -> None:
+    """Resource limits from the host's numbers.
+
+    Args:
+        renews_cpu: the process may raise its own limit of CPU time, for one answer after another.
+    """
     wanted = {
         resource.RLIMIT_CPU: int(limits["cpu_s"]),
         resource.RLIMIT_AS: int(limits["memory_mib"]) * 2**20,
@@ -186,4 +190,4 @@ def set_limits(limits: dict[str, Any], threads: int) -> None:
     for kind, value in wanted.items():
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (value, value))
+        resource.setrlimit(kind, (value, hard if renews_cpu and kind == resource.RLIMIT_CPU else value))

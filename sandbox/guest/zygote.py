@@ -79,6 +79,7 @@ ROLES: dict[str, Callable[..., None]] = {
     "workflow": workflow.run,
     "candidate": candidate.serve,
     "judge": judge.run,
+    "standing judge": judge.stand,
     "program": program.run,
     "suite": suite.run,
     "canary": canary.run,
@@ -161,11 +162,11 @@ class Zygote:
                 os.dup2(null, number)
             keep = [os.dup2(fd, 3 + index, inheritable=False) for index, fd in enumerate(high)]
             os.closerange(3 + len(keep), 1 << 20)
-            if self.pid_namespace >= 0 and request["role"] != "judge":  # the tests are ours and write no files
+            if self.pid_namespace >= 0 and "judge" not in request["role"]:  # tests write no files
                 jail.private_tmp(16)
             os.setsid()
             threads = jail.drop_privileges(self.first_run + request["id"] % 4096)
-            jail.set_limits(request["limits"], threads)
+            jail.set_limits(request["limits"], threads, renews_cpu=request["role"] == "standing judge")
             self.calls.install()
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             ROLES[request["role"]](*[socket.socket(fileno=fd) for fd in keep])
