@@ -86,7 +86,9 @@ class ZygoteBackend:
     async def _start_zygote(self, level: str) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
-        code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from sandbox.guest.zygote import main; "
+        # asyncio does without ssl, whose pages every run would copy
+        code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.modules['ssl'] = None; from sandbox.guest.zygote import main; "
+        code += "del sys.modules['ssl']; "
         code += f"main({theirs.fileno()}, {level!r}, {self._libraries!r}, {sysconfig.get_path('purelib')!r})"
         # Options as -I sets them, but the hash seed is read: sets have the same order in every box.
         self._process = subprocess.Popen(

@@ -20,9 +20,12 @@ from sandbox.guest import canary, candidate, jail, judge, landlock, program, sui
 from sandbox.guest.rehearsal import rehearse
 from sandbox.guest.seccomp import SystemCallFilter
 
-WARM = """abc array asyncio base64 bisect calendar cmath collections collections.abc contextlib copy dataclasses datetime decimal
-enum fractions functools hashlib heapq io itertools json keyword linecache math numbers operator pprint queue random re
-statistics secrets string struct textwrap threading time traceback types typing unicodedata unittest uuid zlib zoneinfo"""
+WARM = """abc bisect cmath collections collections.abc copy datetime enum functools heapq itertools json keyword math numbers operator
+random re string typing"""
+"""What most programs use. Each module more would cost every run pages to copy and to free."""
+FURTHER = """array base64 calendar contextlib dataclasses decimal fractions hashlib io linecache pprint queue secrets statistics struct
+textwrap threading time traceback types unicodedata unittest uuid zlib zoneinfo"""
+"""Loaded as well where a run could not read them from the library."""
 
 
 def main(control_fd: int, level: str, libraries: list[str], site: str) -> None:
@@ -31,7 +34,7 @@ def main(control_fd: int, level: str, libraries: list[str], site: str) -> None:
     Args:
         libraries: packages of the folder ``site`` that programs may import.
     """
-    for name in WARM.split():
+    for name in WARM.split() + ([] if library_in_reach(level) else FURTHER.split()):
         __import__(name)
     control = socket.socket(fileno=control_fd)
     if libraries:
@@ -73,6 +76,17 @@ def visible_paths() -> list[str]:
     if os.path.isdir(prefix + "/lib") and prefix not in ("/", "/usr") and not library.startswith(prefix + "/lib/python"):
         paths.append(prefix + "/lib")
     return [path for path in paths if os.path.lexists(path)]
+
+
+def library_in_reach(level: str) -> bool:
+    """True where the user that a run becomes can read the standard library."""
+    path = os.path.realpath(os.__file__)
+    if os.getuid() != 0:
+        return True  # a run keeps its user
+    folders = [os.path.dirname(path)]
+    while level != "namespace" and folders[-1] != "/":  # there the folders above are of the zygote's own making
+        folders.append(os.path.dirname(folders[-1]))
+    return bool(os.stat(path).st_mode & 0o004) and all(os.stat(folder).st_mode & 0o001 for folder in folders)
 
 
 ROLES: dict[str, Callable[..., None]] = {
