@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from openai import APIStatusError
 
+from workflow.endpoint import StatusError
 from workflow.worker import Message
 
 CHARACTERS_PER_TOKEN = 4
@@ -78,7 +78,7 @@ def _without_system(messages: Sequence[Message]) -> list[Message]:
     return rest or [{"role": "user", "content": system}]
 
 
-def unsupported(error: APIStatusError) -> str | None:
+def unsupported(error: StatusError) -> str | None:
     """The part of a request that the model does not take, by the endpoint's own words; None for any other failure.
 
     ``max_tokens`` (the model wants ``max_completion_tokens``), ``temperature``, ``seed`` or ``system``.
