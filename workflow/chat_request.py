@@ -36,11 +36,6 @@ class ChatRequest:
             orjson.dumps((self.model, self.messages, self.temperature, self.max_tokens, self.seed, self.ordinal)), digest_size=16
         ).digest()
 
-    @property
-    def sample_seed(self) -> int:
-        """The request's own seed, 31 bits, from the run's seed and the ordinal."""
-        return int.from_bytes(hashlib.blake2b(f"{self.seed}/{self.ordinal}".encode(), digest_size=4).digest(), "big") >> 1
-
     def body(self, dialect: frozenset[str]) -> dict[str, Any]:
         """The request's JSON.
 
@@ -53,9 +48,14 @@ class ChatRequest:
         if "temperature" not in dialect:
             body["temperature"] = self.temperature
         if "seed" not in dialect:
-            body["seed"] = self.sample_seed
+            body["seed"] = sample_seed(self.seed, self.ordinal)
         body["max_completion_tokens" if "max_tokens" in dialect else "max_tokens"] = self.max_tokens
         return body
+
+
+def sample_seed(seed: int, ordinal: int) -> int:
+    """A request's own seed, 31 bits, from the run's seed and the ordinal."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{ordinal}".encode(), digest_size=4).digest(), "big") >> 1
 
 
 def well_formed(messages: Sequence[Message]) -> tuple[Message, ...]:

@@ -7,6 +7,7 @@ import struct
 from typing import Any
 
 HEADER = struct.Struct(">I")
+_JSON = json.JSONEncoder(separators=(",", ":"))
 MAX_FRAME_BYTES = 4 * 2**20
 """Largest frame that either side sends or accepts."""
 
@@ -21,7 +22,7 @@ class FrameError(Exception):
 def encode_frame(message: dict[str, Any]) -> bytes:
     """A message as bytes. Raises FrameError where it is too large or not JSON."""
     try:
-        body = json.dumps(message, separators=(",", ":"), allow_nan=True).encode("utf-8", "backslashreplace")
+        body = _JSON.encode(message).encode("utf-8", "backslashreplace")
     except (TypeError, ValueError, RecursionError) as error:
         raise FrameError(f"not a JSON message: {error}") from None
     if len(body) > MAX_FRAME_BYTES:
