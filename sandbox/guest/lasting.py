@@ -8,13 +8,10 @@ import opcode
 from types import CodeType
 
 STATELESS_MODULES = frozenset(
-    ("bisect", "cmath", "collections", "copy", "datetime", "fractions", "functools", "heapq", "itertools", "math", "operator")
-    + ("random", "re", "statistics", "string", "typing")
+    ("bisect", "cmath", "collections", "copy", "fractions", "functools", "heapq", "itertools", "math", "operator", "random", "re", "string")
 )
 """Modules that keep nothing that a test could change but caches, and ``random``, which is seeded anew for each answer."""
-REACHES_OUT = frozenset(
-    ("breakpoint", "compile", "delattr", "eval", "exec", "exit", "globals", "input", "open", "quit", "setattr", "vars")
-)
+REACHES_OUT = frozenset(("breakpoint", "compile", "delattr", "eval", "exec", "exit", "globals", "input", "open", "quit", "setattr", "vars"))
 """Builtins with which a test could change what is not its own."""
 _CHANGES_OBJECTS = frozenset((opcode.opmap["STORE_ATTR"], opcode.opmap["DELETE_ATTR"]))
 _IMPORT, _EXTENDED = opcode.opmap["IMPORT_NAME"], opcode.EXTENDED_ARG
