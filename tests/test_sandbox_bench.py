@@ -66,10 +66,11 @@ async def test_names_and_random_numbers_of_one_answers_tests_do_not_reach_the_ne
 
 async def test_tests_that_are_not_the_problems_own_get_a_judge_of_their_own():
     ours = problem(["assert f([918273]) == 918273"])
-    looks = "import gc\nsecret = str(918000 + 273)\n"
-    looks += (
-        "assert not any(secret in repr(held) for held in gc.get_objects() if type(held) is dict and 'tests' in held)\nassert f([]) == 0"
-    )
+    looks = """import gc
+secret = str(918000 + 273)
+frames = [held for held in gc.get_objects() if type(held) is dict and 'tests' in held]
+assert not any(secret in repr(frame) for frame in frames)
+assert f([]) == 0"""
     async with uncached() as sandbox:
         assert (await sandbox.judge(ours, ADDS)).outcome is Outcome.PASSED
         (first,) = waiting(sandbox)
@@ -79,7 +80,7 @@ async def test_tests_that_are_not_the_problems_own_get_a_judge_of_their_own():
 
 async def test_a_judge_that_spends_its_time_on_values_is_replaced_and_the_next_answer_has_all_of_its_own():
     slow = "def f(xs):\n    return {i * (2**61 - 1) for i in range(100_000)}"
-    async with uncached(wall_s=2.0, cpu_s=1) as sandbox:
+    async with uncached(wall_s=30.0, cpu_s=1) as sandbox:
         assert (await sandbox.judge(problem(PLAIN), slow)).outcome is Outcome.WRONG_ANSWER
         assert waiting(sandbox) == []
         busy = "assert sum(i * i for i in range(4_000_000)) > 0 and f([1, 2]) == 3"
