@@ -147,10 +147,13 @@ def stand(host: socket.socket) -> None:
         received = receive_with_socket(host)
         if received is None:
             return
-        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time()) + int(received[0]["cpu_s"]), hard_s))
+        cpu_s = int(received[0]["cpu_s"])
+        soft_s = math.ceil(time.process_time()) + cpu_s
+        limited = hard_s != resource.RLIM_INFINITY
+        resource.setrlimit(resource.RLIMIT_CPU, (min(soft_s, hard_s) if limited else soft_s, hard_s))
         clean = _judge(host, *received)
         unchanged = vars(builtins) == builtin and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss <= most_kib
-        stays = clean and unchanged and left > 0
+        stays = clean and unchanged and left > 0 and not (limited and time.process_time() + cpu_s + 1 > hard_s)
         send(host, {"done": len(received[0]["tests"]), "stays": stays})
         if not stays:
             return

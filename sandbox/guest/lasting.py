@@ -8,8 +8,8 @@ import opcode
 from types import CodeType
 
 STATELESS_MODULES = frozenset(
-    ("bisect", "cmath", "collections", "copy", "fractions", "functools", "heapq", "itertools", "math", "operator", "random", "re", "string")
-)
+    ("bisect", "cmath", "collections", "copy", "datetime", "fractions", "functools", "heapq", "itertools", "math", "operator", "random")
+) | {"re", "string", "typing"}
 """Modules that keep nothing that a test could change but caches, and ``random``, which is seeded anew for each answer."""
 REACHES_OUT = frozenset(("breakpoint", "compile", "delattr", "eval", "exec", "exit", "globals", "input", "open", "quit", "setattr", "vars"))
 """Builtins with which a test could change what is not its own."""

@@ -179,8 +179,9 @@ class Zygote:
             if self.pid_namespace >= 0 and "judge" not in request["role"]:  # tests write no files
                 jail.private_tmp(16)
             os.setsid()
-            threads = jail.drop_privileges(self.first_run + request["id"] % 4096)
-            jail.set_limits(request["limits"], threads, renews_cpu=request["role"] == "standing judge")
+            stands = request["role"] == "standing judge"
+            threads = jail.drop_privileges(self.first_run + request["id"] % 4096, lasting=stands)
+            jail.set_limits(request["limits"], threads, renews_cpu=stands)
             self.calls.install()
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             ROLES[request["role"]](*[socket.socket(fileno=fd) for fd in keep])
