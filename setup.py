@@ -27,7 +27,8 @@ CORE = [
     "transformers==5.10.4",
     "hydra-core==1.3.8",
     "pydantic>=2.11,<3",
-    "openai>=3.54,<4",
+    "aiohttp>=3.14,<4",
+    "certifi",
     "datasets>=4",
     "fastapi>=0.115",
     "httpx>=0.28",
@@ -50,6 +51,7 @@ EXTRAS = {
     "gpu": ["vllm==0.31.0"],
     "dev": [
         "hypothesis>=6.130",
+        "openai>=3.54,<4",
         "pyright[nodejs]>=1.1.400",
         "pytest>=8.4",
         "pytest-asyncio>=1.0",

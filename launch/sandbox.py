@@ -13,7 +13,6 @@ import ast
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,24 +28,11 @@ from workflow.problem import Problem
 from workflow.program import Refusal, Workflow
 from workflow.settings import WorkerSettings
 from workflow.tasks.humaneval import split_check
-from workflow.worker import Message, Reply, Worker
+from workflow.worker import FixedWorker, Worker
 from workflow.worker_client import WorkerClient
 
 LIMITS = ("wall_s", "workflow_wall_s", "cpu_s", "memory_mib", "open_files", "output_kib")
 BUDGETS = ("calls", "concurrent_calls", "tokens")
-
-
-class FixedWorker:
-    """Answers every request with the same text, for runs without an endpoint."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    async def complete(
-        self, messages: Sequence[Message], *, seed: int, ordinal: int = 0, temperature: float | None = None, max_tokens: int | None = None
-    ) -> Reply:
-        prompt_tokens = sum(len(message["content"]) for message in messages) // 4
-        return Reply(self._text, prompt_tokens, len(self._text) // 4, 0.0, 0.0)
 
 
 def parser() -> argparse.ArgumentParser:

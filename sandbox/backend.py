@@ -56,7 +56,7 @@ class ZygoteBackend:
         """
         self.level = ""
         self._levels = levels or LEVELS[LEVELS.index(settings.min_level) :]
-        self._limits = settings.limits
+        self._limits = settings.limits.model_dump()
         self._libraries = list(settings.libraries)
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -86,7 +86,9 @@ class ZygoteBackend:
     async def _start_zygote(self, level: str) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
-        code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from sandbox.guest.zygote import main; "
+        # asyncio does without ssl, whose pages every run would copy
+        code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.modules['ssl'] = None; from sandbox.guest.zygote import main; "
+        code += "del sys.modules['ssl']; "
         code += f"main({theirs.fileno()}, {level!r}, {self._libraries!r}, {sysconfig.get_path('purelib')!r})"
         # Options as -I sets them, but the hash seed is read: sets have the same order in every box.
         self._process = subprocess.Popen(
@@ -154,7 +156,7 @@ class ZygoteBackend:
             number = self._next
             future: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
             self._spawning[number] = future
-            request = json.dumps({"id": number, "role": role, "limits": self._limits.model_dump()}).encode()
+            request = json.dumps({"id": number, "role": role, "limits": self._limits}).encode()
             await self._send(request, [sock.fileno() for sock in sockets])
             try:
                 async with asyncio.timeout(30):  # not wait_for, which loses a cancellation that meets the result
@@ -189,7 +191,7 @@ class ZygoteBackend:
         secret.write_text("secret")
         secret.chmod(0o644)
         process = await self.spawn("canary", [theirs])
-        channel = await Channel.open(ours)
+        channel = Channel(ours)
         try:
             await channel.send({"secret_path": str(secret)})
             reply = await asyncio.wait_for(channel.receive(), 10)
@@ -197,7 +199,7 @@ class ZygoteBackend:
             reply = None
         finally:
             process.kill()
-            await channel.close()
+            channel.close()
             secret.unlink()
         if reply is None:
             raise BackendError("a process in the box does not answer")

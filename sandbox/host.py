@@ -8,7 +8,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
 from sandbox.budget import Budget
@@ -64,7 +64,7 @@ class CallContext:
         host = self._host
         self.prompt = messages[-1]["content"] if messages else ""
         reserved = await host.budget.reserve(messages, max_tokens)
-        key = json.dumps([list(messages), temperature, max_tokens], sort_keys=True)
+        key = (*((message["role"], message["content"]) for message in messages), temperature, max_tokens)
         ordinal = host.asked[key]
         host.asked[key] += 1
         try:
@@ -105,7 +105,7 @@ class WorkflowHost:
         self.budget = Budget(budget)
         self.seed = seed
         self.operators = operators
-        self.asked: Counter[str] = Counter()
+        self.asked: Counter[Hashable] = Counter()
         self.trace: list[OperatorCall] = []
         self.infrastructure: str = ""
         """Why the run says nothing about the workflow: the worker endpoint or the sandbox failed in it."""

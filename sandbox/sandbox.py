@@ -14,6 +14,7 @@ from sandbox.channel import Channel
 from sandbox.guest.frames import FrameError
 from sandbox.host import WorkflowHost
 from sandbox.judges import judge
+from sandbox.judges.bench import Bench
 from sandbox.process import CPU_SIGNALS, BackendError, Process
 from sandbox.program import run_program
 from sandbox.records import Execution, Run, Verdict
@@ -43,6 +44,7 @@ class Sandbox:
         self.settings = settings
         self.worker = worker
         self.backend: Backend = backend or ZygoteBackend(settings)
+        self.bench = Bench(self.backend)
         self._verdicts: OrderedDict[bytes, Verdict] = OrderedDict()
         self._in_progress: dict[bytes, _Judging] = {}
         self._judging = asyncio.Semaphore(MAX_JUDGEMENTS)
@@ -60,6 +62,7 @@ class Sandbox:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self.bench.close()
         await self.backend.close()
 
     async def run(self, workflow: Workflow, problem: Problem, seed: int, *, public: bool = False) -> Run:
@@ -109,7 +112,7 @@ class Sandbox:
         async with self._judging:
             tries = 1
             while True:
-                verdict = await judge(self.backend, self.settings.limits, problem, answer, tests)
+                verdict = await judge(self.bench, self.settings.limits, problem, answer, tests)
                 if verdict.outcome is not Outcome.INFRA_ERROR or tries == TRIES:
                     return verdict
                 tries += 1
@@ -148,7 +151,7 @@ class Sandbox:
         channel: Channel | None = None
         ours, theirs = socket.socketpair()
         try:
-            channel = await Channel.open(ours)
+            channel = Channel(ours)
             process = await self.backend.spawn("workflow", [theirs])
             async with asyncio.timeout(self.settings.limits.workflow_wall_s):
                 await channel.send(_start_frame(workflow, host))
@@ -162,7 +165,7 @@ class Sandbox:
             if process is not None:
                 process.kill()
             if channel is not None:
-                await channel.close()
+                channel.close()
             ours.close()
             theirs.close()
         return Execution(

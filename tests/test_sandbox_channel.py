@@ -26,7 +26,7 @@ def frame(message):
 
 async def received(data: bytes, *, timeout_s: float = 10.0, close: bool = True):
     ours, theirs = socket.socketpair()
-    channel = await Channel.open(ours, timeout_s=timeout_s)
+    channel = Channel(ours, timeout_s=timeout_s)
     with theirs:
         theirs.sendall(data)
         if close:
@@ -34,7 +34,7 @@ async def received(data: bytes, *, timeout_s: float = 10.0, close: bool = True):
         try:
             return await channel.receive()
         finally:
-            await channel.close()
+            channel.close()
 
 
 async def test_a_frame_arrives_as_it_was_sent():
@@ -76,10 +76,10 @@ def test_wide_json_is_accepted():
 
 async def test_a_peer_that_does_not_read_is_dropped():
     ours, theirs = socket.socketpair()
-    channel = await Channel.open(ours, timeout_s=0.2)
+    channel = Channel(ours, timeout_s=0.2)
     with theirs, pytest.raises(FrameError, match="does not read"):
         await channel.send({"text": "x" * (2 << 20)})
-    await channel.close()
+    channel.close()
 
 
 def test_a_lone_surrogate_is_spelt_out():

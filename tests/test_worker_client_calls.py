@@ -159,5 +159,5 @@ async def test_closing_ends_requests_in_flight_with_a_worker_error():
 async def test_the_key_is_read_from_the_named_variable(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SCRIPTED_KEY", "secret-17")
     async with endpoint() as server, client_of(server, api_key_env="SCRIPTED_KEY") as client:
-        assert client._client.api_key == "secret-17"
+        assert client._endpoint.api_key == "secret-17"
         assert "secret-17" not in repr(client.settings)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from openai import APIStatusError
 
+from workflow.endpoint import StatusError
 from workflow.worker import Message
 
 CHARACTERS_PER_TOKEN = 4
@@ -36,11 +36,6 @@ class ChatRequest:
             orjson.dumps((self.model, self.messages, self.temperature, self.max_tokens, self.seed, self.ordinal)), digest_size=16
         ).digest()
 
-    @property
-    def sample_seed(self) -> int:
-        """The request's own seed, 31 bits, from the run's seed and the ordinal."""
-        return int.from_bytes(hashlib.blake2b(f"{self.seed}/{self.ordinal}".encode(), digest_size=4).digest(), "big") >> 1
-
     def body(self, dialect: frozenset[str]) -> dict[str, Any]:
         """The request's JSON.
 
@@ -53,9 +48,14 @@ class ChatRequest:
         if "temperature" not in dialect:
             body["temperature"] = self.temperature
         if "seed" not in dialect:
-            body["seed"] = self.sample_seed
+            body["seed"] = sample_seed(self.seed, self.ordinal)
         body["max_completion_tokens" if "max_tokens" in dialect else "max_tokens"] = self.max_tokens
         return body
+
+
+def sample_seed(seed: int, ordinal: int) -> int:
+    """A request's own seed, 31 bits, from the run's seed and the ordinal."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{ordinal}".encode(), digest_size=4).digest(), "big") >> 1
 
 
 def well_formed(messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -78,7 +78,7 @@ def _without_system(messages: Sequence[Message]) -> list[Message]:
     return rest or [{"role": "user", "content": system}]
 
 
-def unsupported(error: APIStatusError) -> str | None:
+def unsupported(error: StatusError) -> str | None:
     """The part of a request that the model does not take, by the endpoint's own words; None for any other failure.
 
     ``max_tokens`` (the model wants ``max_completion_tokens``), ``temperature``, ``seed`` or ``system``.

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from time import time
 
-import openai
+import aiohttp
 
 from workflow.chat_request import MalformedReply
+from workflow.endpoint import StatusError
 
 FIRST_WAIT_S = 0.25
 LONGEST_WAIT_S = 60.0
@@ -39,16 +40,16 @@ def failure_of(error: Exception, *, timeout_s: float, api_key_env: str) -> Failu
         return Failure(f"no reply within {timeout_s:g} s", retry=True)
     if isinstance(error, MalformedReply):
         return Failure(str(error), retry=True)
-    if isinstance(error, openai.APIConnectionError):
+    if isinstance(error, aiohttp.ClientError):
         return _connection_failure(error, timeout_s)
-    if isinstance(error, openai.APIStatusError):
+    if isinstance(error, StatusError):
         return _status_failure(error, api_key_env)
     return None
 
 
-def _connection_failure(error: openai.APIConnectionError, timeout_s: float) -> Failure:
+def _connection_failure(error: aiohttp.ClientError, timeout_s: float) -> Failure:
     cause: BaseException = error
-    while cause.__cause__ is not None:  # the transport below calls a refused connection a timeout: only the first cause tells
+    while cause.__cause__ is not None:  # only the first cause tells
         cause = cause.__cause__
     if isinstance(cause, TimeoutError):
         return Failure(f"no reply within {timeout_s:g} s", retry=True)
@@ -56,8 +57,8 @@ def _connection_failure(error: openai.APIConnectionError, timeout_s: float) -> F
     return Failure(f"no connection ({type(cause).__name__}{': ' if text else ''}{text})", retry=True, is_connection=True)
 
 
-def _status_failure(error: openai.APIStatusError, api_key_env: str) -> Failure:
-    status = error.status_code
+def _status_failure(error: StatusError, api_key_env: str) -> Failure:
+    status = error.status
     reason = f"HTTP {status} ({' '.join(error.message.split())[:200]})"
     if status in (401, 403):
         return Failure(reason, retry=False, remedy=f"Put a valid key into the environment variable {api_key_env} (worker.api_key_env).")
@@ -73,9 +74,9 @@ def _status_failure(error: openai.APIStatusError, api_key_env: str) -> Failure:
     return Failure(reason, retry=False, remedy="" if is_prompt else "Check worker.max_tokens and worker.temperature.", is_prompt=is_prompt)
 
 
-def _asked_wait_s(error: openai.APIStatusError) -> float | None:
+def _asked_wait_s(error: StatusError) -> float | None:
     """``Retry-After`` in seconds or as a date, or OpenAI's ``retry-after-ms``."""
-    headers = error.response.headers
+    headers = {name.lower(): value for name, value in error.headers.items()}
     try:
         if "retry-after-ms" in headers:
             return float(headers["retry-after-ms"]) / 1000

@@ -53,3 +53,16 @@ class Worker(Protocol):
             WorkerError: the endpoint failed after all retries.
         """
         ...
+
+
+class FixedWorker:
+    """Answers every request at once with the same text, for runs without an endpoint."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    async def complete(
+        self, messages: Sequence[Message], *, seed: int, ordinal: int = 0, temperature: float | None = None, max_tokens: int | None = None
+    ) -> Reply:
+        prompt_tokens = sum(len(message["content"]) for message in messages) // 4
+        return Reply(self._text, prompt_tokens, len(self._text) // 4, 0.0, 0.0)

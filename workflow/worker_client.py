@@ -1,8 +1,6 @@
-"""The worker LLM over HTTP: any OpenAI-compatible endpoint, through the ``openai`` package.
+"""The worker LLM over HTTP: any OpenAI-compatible endpoint.
 
-The request goes through the package's transport and error types, but the reply is read from its bytes: building the
-package's reply objects would double the CPU time of a call. Retries are ours, since a cut-off JSON must be retried too.
-This module does not know operators, budgets or runs.
+Retries are ours, since a cut-off JSON must be retried too. This module does not know operators, budgets or runs.
 """
 
 import asyncio
@@ -10,12 +8,11 @@ import difflib
 import os
 import time
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
-import openai
 import orjson
 
 from workflow.chat_request import ChatRequest, read_reply, unsupported, well_formed
+from workflow.endpoint import Endpoint, StatusError
 from workflow.endpoint_failures import Failure, failure_of, wait_before_retry_s
 from workflow.reply_cache import ReplyCache
 from workflow.settings import WorkerSettings
@@ -35,17 +32,7 @@ class WorkerClient:
         """
         self.settings = settings
         self.base_url = base_url
-        limits = type(openai.DEFAULT_CONNECTION_LIMITS)(
-            max_connections=settings.max_concurrency, max_keepalive_connections=settings.max_concurrency
-        )
-        is_local = urlsplit(base_url).hostname in ("localhost", "127.0.0.1", "::1")
-        self._client = openai.AsyncOpenAI(
-            base_url=base_url,
-            api_key=os.environ.get(settings.api_key_env) or "none",
-            timeout=settings.timeout_s,
-            max_retries=0,
-            http_client=openai.DefaultAioHttpClient(limits=limits, trust_env=not is_local),  # no proxy to this machine
-        )
+        self._endpoint = Endpoint(base_url, os.environ.get(settings.api_key_env) or "none", settings.max_concurrency)
         self._slots = asyncio.Semaphore(settings.max_concurrency)
         self._cache = ReplyCache(settings.cache_entries)
         self._dialect: frozenset[str] = frozenset()
@@ -82,10 +69,10 @@ class WorkerClient:
                 await asyncio.sleep(min(wait_before_retry_s(tries, failure), 2.0))
             try:
                 async with asyncio.timeout(CHECK_TIMEOUT_S):
-                    listing = await self._client.get("/models", cast_to=bytes)
+                    listing = await self._endpoint.get("/models")
                 return self._check_listing(listing)
-            except openai.APIStatusError as error:
-                if error.status_code in _NO_LISTING:
+            except StatusError as error:
+                if error.status in _NO_LISTING:
                     return  # the endpoint lists no models: its first request will tell
                 failure = self._failure_of(error, CHECK_TIMEOUT_S)
             except Exception as error:
@@ -99,7 +86,7 @@ class WorkerClient:
     async def aclose(self) -> None:
         """Ends requests in flight and closes the connections."""
         await self._cache.aclose()
-        await self._client.close()
+        await self._endpoint.aclose()
 
     def _check_listing(self, payload: bytes) -> None:
         try:
@@ -129,7 +116,7 @@ class WorkerClient:
                 async with self._slots:
                     return await self._send(request, dialect)
             except Exception as error:
-                part = unsupported(error) if isinstance(error, openai.APIStatusError) else None
+                part = unsupported(error) if isinstance(error, StatusError) else None
                 if part is not None and part not in dialect:
                     self._dialect |= {part}
                     continue
@@ -142,7 +129,7 @@ class WorkerClient:
     async def _send(self, request: ChatRequest, dialect: frozenset[str]) -> Reply:
         start = time.monotonic()
         async with asyncio.timeout(self.settings.timeout_s):
-            payload = await self._client.post("/chat/completions", body=request.body(dialect), cast_to=bytes)
+            payload = await self._endpoint.post("/chat/completions", request.body(dialect))
         text, prompt_tokens, completion_tokens = read_reply(payload, request)
         dollars = (
             prompt_tokens * self.settings.prompt_dollars_per_million + completion_tokens * self.settings.completion_dollars_per_million

@@ -2,8 +2,9 @@
 
 Objects with behaviour cannot cross: what is not exactly one of the types below becomes an opaque handle, except
 that subclasses of the standard library (Counter, defaultdict, namedtuple, IntEnum ...) cross as the builtin value
-that they hold, because they equal it. Each encoded value is ``[tag, payload]``; the decoder re-validates everything,
-since the candidate's side is hostile. The encoder gives the candidate no power that writing its own frames would not.
+that they hold, because they equal it. An encoded value is ``[tag, payload]``; the decoder re-validates everything,
+since the candidate's side is hostile; None, booleans, integers up to 2**53, floats and text stand for themselves, as JSON has
+them (Python writes and reads floats exactly). The encoder gives the candidate no power that writing its own frames would not.
 """
 
 import re
@@ -12,6 +13,8 @@ from typing import Any
 
 MAX_DEPTH = 60
 MAX_ITEMS = 200_000
+MAX_NUMBER = 2**53
+"""Largest integer that crosses as a JSON number."""
 
 
 class CodecError(Exception):
@@ -44,8 +47,8 @@ class Opaque:
         return f"<{self.kind} object of the candidate>"
 
 
-def encode(value: Any, held: list[Any] | None = None) -> list[Any]:
-    """A value as nested JSON lists. Raises CodecError where it is too deep or too large.
+def encode(value: Any, held: list[Any] | None = None) -> Any:
+    """A value as JSON. Raises CodecError where it is too deep or too large.
 
     Args:
         held: on the candidate's side, where objects of its own types stay; a reference to them crosses.
@@ -59,21 +62,17 @@ def _spend(budget: list[int], depth: int) -> None:
         raise CodecError("the value is too deep or too large")
 
 
-def _encode(value: Any, depth: int, budget: list[int], held: list[Any] | None) -> list[Any]:
+def _encode(value: Any, depth: int, budget: list[int], held: list[Any] | None) -> Any:
     _spend(budget, depth)
     kind = type(value)
-    if value is None:
-        return ["n", None]
-    if kind is bool:
-        return ["b", value]
+    if value is None or kind is bool or kind is float:
+        return value
     if kind is int:
-        return ["i", hex(value)]
-    if kind is float:
-        return ["f", value.hex()]
-    if kind is complex:
-        return ["c", [value.real.hex(), value.imag.hex()]]
+        return value if -MAX_NUMBER <= value <= MAX_NUMBER else ["i", hex(value)]
     if kind is str:
-        return ["s", value.encode("utf-8", "surrogatepass").hex()] if _has_surrogate(value) else ["u", value]
+        return ["s", value.encode("utf-8", "surrogatepass").hex()] if _has_surrogate(value) else value
+    if kind is complex:
+        return ["c", [value.real, value.imag]]
     if kind is bytes:
         return ["y", value.hex()]
     if kind in SEQUENCES:
@@ -116,6 +115,8 @@ COPIES: dict[type, Any] = {
 
 
 def _has_surrogate(text: str) -> bool:
+    if text.isascii():
+        return False
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -124,6 +125,7 @@ def _has_surrogate(text: str) -> bool:
 
 
 SEQUENCES: dict[type, str] = {list: "l", tuple: "t", set: "e", frozenset: "z"}
+_SCALARS = frozenset((type(None), bool, int, float, str))
 _BUILD: dict[str, type] = {tag: kind for kind, tag in SEQUENCES.items()}
 
 
@@ -137,22 +139,16 @@ def decode(data: Any, held: list[Any] | None = None) -> Any:
 
 def _decode(data: Any, depth: int, budget: list[int], held: list[Any] | None) -> Any:
     _spend(budget, depth)
+    if type(data) in _SCALARS:
+        return data
     if type(data) is not list or len(data) != 2:
         raise CodecError("not an encoded value")
     tag, payload = data
-    if tag == "n":
-        return None
-    if tag == "b":
-        return _exact(payload, bool)
     if tag == "i":
         return int(_exact(payload, str), 16)
-    if tag == "f":
-        return float.fromhex(_exact(payload, str))
     if tag == "c":
         real, imag = _exact(payload, list)
-        return complex(float.fromhex(_exact(real, str)), float.fromhex(_exact(imag, str)))
-    if tag == "u":
-        return _exact(payload, str)
+        return complex(_exact(real, float), _exact(imag, float))
     if tag == "s":
         return bytes.fromhex(_exact(payload, str)).decode("utf-8", "surrogatepass")
     if tag == "y":

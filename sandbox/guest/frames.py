@@ -7,6 +7,7 @@ import struct
 from typing import Any
 
 HEADER = struct.Struct(">I")
+_JSON = json.JSONEncoder(separators=(",", ":"))
 MAX_FRAME_BYTES = 4 * 2**20
 """Largest frame that either side sends or accepts."""
 
@@ -21,7 +22,7 @@ class FrameError(Exception):
 def encode_frame(message: dict[str, Any]) -> bytes:
     """A message as bytes. Raises FrameError where it is too large or not JSON."""
     try:
-        body = json.dumps(message, separators=(",", ":"), allow_nan=True).encode("utf-8", "backslashreplace")
+        body = _JSON.encode(message).encode("utf-8", "backslashreplace")
     except (TypeError, ValueError, RecursionError) as error:
         raise FrameError(f"not a JSON message: {error}") from None
     if len(body) > MAX_FRAME_BYTES:
@@ -32,7 +33,7 @@ def encode_frame(message: dict[str, Any]) -> bytes:
 def decode_body(body: bytes) -> dict[str, Any]:
     """The message in a frame's body. Raises FrameError where it is no JSON object, or too deep."""
     try:
-        message = json.loads(body)
+        message = json.loads(body.decode())
     except (ValueError, RecursionError) as error:
         raise FrameError(f"not JSON: {error}") from None
     if not isinstance(message, dict):
@@ -86,8 +87,19 @@ def send(sock: socket.socket, message: dict[str, Any]) -> None:
 def receive(sock: socket.socket) -> dict[str, Any] | None:
     """The next frame, blocking (or within the socket's timeout); None where the peer closed between frames."""
     header = _exactly(sock, HEADER.size)
+    return _after_header(sock, header) if header else None
+
+
+def receive_with_socket(sock: socket.socket) -> tuple[dict[str, Any], socket.socket] | None:
+    """The next frame and the socket that came with its first byte, blocking; None where the peer closed. For trusted peers only."""
+    header, descriptors, _, _ = socket.recv_fds(sock, HEADER.size, 1)
     if not header:
         return None
+    header += _exactly(sock, HEADER.size - len(header))
+    return _after_header(sock, header), socket.socket(fileno=descriptors[0])
+
+
+def _after_header(sock: socket.socket, header: bytes) -> dict[str, Any]:
     if len(header) < HEADER.size:
         raise FrameError("closed within a frame")
     length = body_length(header)

@@ -28,6 +28,7 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
 NOBODY = 65534
 FIRST_RUN_UID = 2_000_000_000
 """Above the ranges that distributions and container engines give out."""
+RUN_UIDS = 2**26
 THREADS, SHARED_THREADS = 64, 512
 """Threads of one run where it has a user id of its own, and of all runs together where they share one."""
 
@@ -144,17 +145,21 @@ def private_tmp(size_mib: int) -> None:
     os.chdir("/tmp")
 
 
-def drop_privileges(run: int) -> int:
+def drop_privileges(run: int, *, lasting: bool = False) -> int:
     """Becomes a user that owns nothing, without capabilities and without a way to gain any.
 
     The machine's root takes a user id of this run alone, so that runs neither share a quota of threads nor may signal
     each other; where that id does not exist (a container's own user namespace) nobody's; any other user keeps its own.
 
+    Args:
+        lasting: the process outlives runs whose ids come round again: its user id is of a range that runs do not get.
+
     Returns:
         how many threads there may be of this user.
     """
     threads = SHARED_THREADS
-    for uid, count in ((FIRST_RUN_UID + run % 2**26, THREADS), (NOBODY, SHARED_THREADS)):
+    own = FIRST_RUN_UID + run % RUN_UIDS + lasting * RUN_UIDS
+    for uid, count in ((own, THREADS), (NOBODY, SHARED_THREADS)):
         try:
             os.setgroups([])
             os.setresgid(uid, uid, uid)
@@ -171,8 +176,12 @@ def drop_privileges(run: int) -> int:
     return threads
 
 
-def set_limits(limits: dict[str, Any], threads: int) -> None:
-    """Resource limits from the host's numbers."""
+def set_limits(limits: dict[str, Any], threads: int, *, renews_cpu: bool = False) -> None:
+    """Resource limits from the host's numbers.
+
+    Args:
+        renews_cpu: the process may raise its own limit of CPU time, for one answer after another.
+    """
     wanted = {
         resource.RLIMIT_CPU: int(limits["cpu_s"]),
         resource.RLIMIT_AS: int(limits["memory_mib"]) * 2**20,
@@ -186,4 +195,4 @@ def set_limits(limits: dict[str, Any], threads: int) -> None:
     for kind, value in wanted.items():
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (value, value))
+        resource.setrlimit(kind, (value, hard if renews_cpu and kind == resource.RLIMIT_CPU else value))

@@ -1,12 +1,25 @@
 """Role J: runs trusted tests with a proxy for the candidate. The expected values never leave this process."""
 
 import builtins
+import math
 import random
+import resource
 import socket
+import time
+from functools import lru_cache
+from types import CodeType
 from typing import Any
 
 from sandbox.guest.codec import CodecError, Opaque, decode, encode, mirror, show
-from sandbox.guest.frames import FrameError, receive, send
+from sandbox.guest.frames import FrameError, receive, receive_with_socket, send
+from sandbox.guest.lasting import leaves_nothing
+
+MAX_ANSWERS = 200
+"""Answers that one process judges before a fresh one takes its place."""
+MAX_GROWTH_KIB = 64 * 1024
+"""Growth of a judge's memory after which a fresh one takes its place."""
+MAX_COMPILED = 512
+"""Tests whose code a process keeps: solutions of one problem come in groups."""
 
 
 class CandidateGone(BaseException):
@@ -31,6 +44,10 @@ class Proxy:
         self._sock = sock
         self._timeout_s /= 2
         self._sock.settimeout(self._timeout_s)
+
+    def close(self) -> None:
+        """Lets go of the candidate."""
+        self._sock.close()
 
     def wait_loaded(self) -> None:
         """Raises CandidateGone with the reason where the candidate does not load."""
@@ -110,58 +127,118 @@ class Maker:
         return NameError(f"name {self._name!r} is not defined by the tests")
 
 
-def run(host: socket.socket, *candidates: socket.socket) -> None:
-    """Runs the tests of the host's first frame in order; one frame a test, then the count.
+def run(host: socket.socket) -> None:
+    """Judges one answer: for tests that are not ours."""
+    received = receive_with_socket(host)
+    assert received is not None
+    _judge(host, *received)
+    send(host, {"done": len(received[0]["tests"]), "stays": False})
 
-    ``candidates`` are the ends towards the candidate's process and towards its replacements: where a test ends with the
-    candidate gone, the next test asks the host for a fresh one, so that one hanging test does not fail the others.
+
+def stand(host: socket.socket) -> None:
+    """Judges one answer after another until the host closes, or until tests may have left something behind.
+
+    For our own tests alone: the process remembers what earlier ones expected.
     """
-    start = receive(host)
-    assert start is not None
+    hard_s = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    most_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + MAX_GROWTH_KIB
+    builtin = dict(vars(builtins))
+    for left in reversed(range(MAX_ANSWERS)):
+        received = receive_with_socket(host)
+        if received is None:
+            return
+        cpu_s = int(received[0]["cpu_s"])
+        soft_s = math.ceil(time.process_time()) + cpu_s
+        limited = hard_s != resource.RLIM_INFINITY
+        resource.setrlimit(resource.RLIMIT_CPU, (min(soft_s, hard_s) if limited else soft_s, hard_s))
+        clean = _judge(host, *received)
+        unchanged = vars(builtins) == builtin and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss <= most_kib
+        stays = clean and unchanged and left > 0 and not (limited and time.process_time() + cpu_s + 1 > hard_s)
+        send(host, {"done": len(received[0]["tests"]), "stays": stays})
+        if not stays:
+            return
+
+
+def _judge(host: socket.socket, start: dict[str, Any], candidate: socket.socket) -> bool:
+    """Runs the tests in order; one frame a test. True where they leave nothing behind in this process.
+
+    Where a test ends with the candidate gone, the next one asks the host for a fresh process of the candidate, so that one
+    hanging test does not fail the others.
+    """
     random.seed(0)
-    proxy = Proxy(candidates[0], float(start["call_timeout_s"]))
-    spares = list(candidates[1:])
-    namespace: dict[str, Any] = {"__name__": "tests", "__builtins__": builtins, "candidate": proxy, start["entry_point"]: proxy}
+    proxy = Proxy(candidate, float(start["call_timeout_s"]))
     try:
-        exec(compile(start["setup"], "<setup>", "exec", dont_inherit=True), namespace)
+        trial = Trial(proxy, start["entry_point"], start["setup"])
     except Exception as error:
         send(host, {"broken": f"the setup of the tests fails: {type(error).__name__}: {error}"[:300]})
-        return
-    namespace.update({"candidate": proxy, start["entry_point"]: proxy})
-    gone, loaded, stale = "", False, False
+        raise
+    gone, loaded, stale, replaced = "", False, False, 0
     for index, test in enumerate(start["tests"]):
         message = gone
         if not gone:
             try:
                 if stale:
-                    send(host, {"replace": len(candidates) - len(spares)})
-                    proxy.move_to(spares.pop(0))
+                    replaced += 1
+                    send(host, {"replace": replaced})
+                    proxy.move_to(_replacement(host))
                 if stale or not loaded:
                     proxy.wait_loaded()
                 loaded, stale = True, False
-                message = _failure(test, namespace, proxy)
+                message = trial.failure(test)
             except CandidateGone as error:
                 message = f"{test.strip()[:200]} failed: {error}" if loaded else str(error)
                 stale = True
-                gone = "" if loaded and spares else str(error)
+                gone = "" if loaded and replaced < start["spares"] else str(error)
         send(host, {"test": index, "passed": message == "", "message": message[:400]})
-    send(host, {"done": len(start["tests"])})
-    host.close()
+    trial.close()
+    return trial.clean
 
 
-def _failure(test: str, namespace: dict[str, Any], proxy: Proxy) -> str:
-    """Empty where the test passed, else a sentence with the test and what happened."""
-    proxy.last = ""
-    try:
-        code = compile(test, "<test>", "exec", dont_inherit=True)
-        for name in code.co_names:
-            if name not in namespace and not hasattr(builtins, name):
-                namespace[name] = Maker(proxy, name)
-        exec(code, namespace)
-    except CandidateGone:
-        raise
-    except AssertionError as error:
-        return f"{test.strip()[:200]} failed: {proxy.last or str(error)[:200]}"
-    except BaseException as error:
-        return f"{test.strip()[:200]} failed: {proxy.last or type(error).__name__ + ': ' + str(error)[:200]}"
-    return ""
+def _replacement(host: socket.socket) -> socket.socket:
+    received = receive_with_socket(host)
+    assert received is not None
+    return received[1]
+
+
+@lru_cache(maxsize=MAX_COMPILED)
+def _compiled(source: str, name: str) -> tuple[CodeType, bool]:
+    """The code, and whether it leaves nothing behind."""
+    code = compile(source, name, "exec", dont_inherit=True)
+    return code, leaves_nothing(code)
+
+
+class Trial:
+    """The tests of one answer: the names that they share, and whether they leave nothing behind in this process."""
+
+    def __init__(self, proxy: Proxy, entry_point: str, setup: str) -> None:
+        """Raises what the setup raises."""
+        own = {"candidate": proxy, entry_point: proxy}
+        self._proxy = proxy
+        self._names: dict[str, Any] = {"__name__": "tests", "__builtins__": builtins, **own}
+        code, self.clean = _compiled(setup, "<setup>")
+        exec(code, self._names)
+        self._names.update(own)
+
+    def failure(self, test: str) -> str:
+        """Empty where the test passed, else a sentence with the test and what happened. Raises CandidateGone."""
+        self._proxy.last = ""
+        try:
+            code, clean = _compiled(test, "<test>")
+            self.clean = self.clean and clean
+            for name in code.co_names:
+                if name not in self._names and not hasattr(builtins, name):
+                    self._names[name] = Maker(self._proxy, name)
+            exec(code, self._names)
+        except CandidateGone:
+            raise
+        except AssertionError as error:
+            return f"{test.strip()[:200]} failed: {self._proxy.last or str(error)[:200]}"
+        except BaseException as error:
+            self.clean = self.clean and not isinstance(error, MemoryError)
+            return f"{test.strip()[:200]} failed: {self._proxy.last or type(error).__name__ + ': ' + str(error)[:200]}"
+        return ""
+
+    def close(self) -> None:
+        """Lets go of the candidate and of all that the tests made."""
+        self._proxy.close()
+        self._names.clear()

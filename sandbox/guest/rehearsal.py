@@ -5,11 +5,12 @@ filled, page by copied page, in each of them.
 """
 
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from sandbox.guest import candidate, judge, workflow
 from sandbox.guest.codec import encode
-from sandbox.guest.frames import send
+from sandbox.guest.frames import encode_frame, send
 
 WORKFLOW = """class Workflow:
     async def __call__(self, problem):
@@ -32,31 +33,36 @@ def rehearse() -> None:
         "public_tests": [],
         "seed": 0,
     }
-    _play(workflow.run, [[start]])
+    _play(workflow.run, [start])
     call = {"args": encode([[1, 2]]), "kwargs": encode({})}
-    _play(candidate.serve, [[{"source": SOLUTION, "entry_point": "f"}], [call]])
-    tests = {"setup": "", "tests": ["assert f([1, 2]) == 3"], "entry_point": "f", "call_timeout_s": 1.0}
-    _play(judge.run, [[tests], [{"loaded": True}, {"value": encode(3), "args": None}]])
+    _play(candidate.serve, [{"source": SOLUTION, "entry_point": "f"}, call])
+    tests = {"setup": "", "tests": ["assert f([1, 2]) == 3"], "entry_point": "f", "call_timeout_s": 1.0, "spares": 0}
+    script, answers = socket.socketpair()
+    with script:
+        for frame in ({"loaded": True}, {"value": encode(3), "args": None}):
+            send(script, frame)
+        _play(judge.run, [tests], answers)
 
 
-_first_script: list[socket.socket] = []
+_script: list[socket.socket] = []
 
 
 def reply() -> None:
     """Answers the workflow's call, once it is made."""
-    send(_first_script[0], {"id": 1, "value": "text", "cost_dollars": 0.0})
+    send(_script[0], {"id": 1, "value": "text", "cost_dollars": 0.0})
 
 
-def _play(role: Any, scripts: list[list[dict[str, Any]]]) -> None:
-    """Runs a role to its end on sockets that already hold all that it will read."""
-    pairs = [socket.socketpair() for _ in scripts]
-    for (script_end, _), frames in zip(pairs, scripts, strict=True):
+def _play(role: Callable[[socket.socket], None], frames: list[dict[str, Any]], attached: socket.socket | None = None) -> None:
+    """Runs a role to its end on a socket that already holds all that it will read, the first frame with another socket."""
+    script, ours = socket.socketpair()
+    with script, ours:
         for frame in frames:
-            send(script_end, frame)
-    _first_script[:] = [pairs[0][0]]
-    for script_end, _ in pairs[1:]:
-        script_end.shutdown(socket.SHUT_WR)
-    role(*(role_end for _, role_end in pairs))
-    for pair in pairs:
-        for end in pair:
-            end.close()
+            if attached is not None:
+                socket.send_fds(script, [encode_frame(frame)], [attached.fileno()])
+                attached.close()
+            else:
+                send(script, frame)
+        _script[:] = [script]
+        if role is candidate.serve:
+            script.shutdown(socket.SHUT_WR)
+        role(ours)

@@ -9,16 +9,25 @@ import random
 import socket
 import sys
 import types
-import unittest
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from sandbox.guest.frames import receive, send
 
-_load, _Result = unittest.TestLoader().loadTestsFromTestCase, unittest.TestResult
+
+class Framework(NamedTuple):
+    """unittest as it was before the candidate."""
+
+    case: type
+    load: Callable[[Any], Any]
+    result: Callable[[], Any]
 
 
 def run(host: socket.socket) -> None:
     """Loads the candidate, then runs each test (a source with one test method) and sends a frame for it; last the count."""
+    import unittest  # before the candidate can touch it, and here alone: no other role needs its pages
+
+    framework = Framework(unittest.TestCase, unittest.TestLoader().loadTestsFromTestCase, unittest.TestResult)
     start = receive(host)
     assert start is not None
     module = types.ModuleType("__test__")
@@ -33,20 +42,20 @@ def run(host: socket.socket) -> None:
         return
     send(host, {"loaded": True})
     for index, test in enumerate(start["tests"]):
-        message = _failure(test, module.__dict__)
+        message = _failure(test, module.__dict__, framework)
         send(host, {"test": index, "passed": message == "", "message": message[:400]})
     send(host, {"done": len(start["tests"])})
 
 
-def _failure(test: str, namespace: dict[str, Any]) -> str:
+def _failure(test: str, namespace: dict[str, Any], framework: Framework) -> str:
     """Empty where exactly one test ran and passed."""
     try:
         exec(compile(test, "__test__", "exec", dont_inherit=True), namespace)
         names = [node.name for node in ast.parse(test).body if isinstance(node, ast.ClassDef)]
-        result = _Result()
+        result = framework.result()
         for name in names:
-            if isinstance(namespace[name], type) and issubclass(namespace[name], unittest.TestCase):
-                _load(namespace[name]).run(result)
+            if isinstance(namespace[name], type) and issubclass(namespace[name], framework.case):
+                framework.load(namespace[name]).run(result)
     except BaseException as error:
         return _sentence(error)
     if result.wasSuccessful() and result.testsRun == 1 and not result.skipped:

@@ -20,9 +20,12 @@ from sandbox.guest import canary, candidate, jail, judge, landlock, program, sui
 from sandbox.guest.rehearsal import rehearse
 from sandbox.guest.seccomp import SystemCallFilter
 
-WARM = """abc array asyncio base64 bisect calendar cmath collections collections.abc contextlib copy dataclasses datetime decimal
-enum fractions functools hashlib heapq io itertools json keyword linecache math numbers operator pprint queue random re
-statistics secrets string struct textwrap threading time traceback types typing unicodedata unittest uuid zlib zoneinfo"""
+WARM = """abc bisect cmath collections collections.abc copy datetime enum functools heapq itertools json keyword math numbers operator
+random re string typing"""
+"""What most programs use. Each module more would cost every run pages to copy and to free."""
+FURTHER = """array base64 calendar contextlib dataclasses decimal fractions hashlib io linecache pprint queue secrets statistics struct
+textwrap threading time traceback types unicodedata unittest uuid zlib zoneinfo"""
+"""Loaded as well where a run could not read them from the library."""
 
 
 def main(control_fd: int, level: str, libraries: list[str], site: str) -> None:
@@ -31,7 +34,7 @@ def main(control_fd: int, level: str, libraries: list[str], site: str) -> None:
     Args:
         libraries: packages of the folder ``site`` that programs may import.
     """
-    for name in WARM.split():
+    for name in WARM.split() + ([] if library_in_reach(level) else FURTHER.split()):
         __import__(name)
     control = socket.socket(fileno=control_fd)
     if libraries:
@@ -75,10 +78,22 @@ def visible_paths() -> list[str]:
     return [path for path in paths if os.path.lexists(path)]
 
 
+def library_in_reach(level: str) -> bool:
+    """True where the user that a run becomes can read the standard library."""
+    path = os.path.realpath(os.__file__)
+    if os.getuid() != 0:
+        return True  # a run keeps its user
+    folders = [os.path.dirname(path)]
+    while level != "namespace" and folders[-1] != "/":  # there the folders above are of the zygote's own making
+        folders.append(os.path.dirname(folders[-1]))
+    return bool(os.stat(path).st_mode & 0o004) and all(os.stat(folder).st_mode & 0o001 for folder in folders)
+
+
 ROLES: dict[str, Callable[..., None]] = {
     "workflow": workflow.run,
     "candidate": candidate.serve,
     "judge": judge.run,
+    "standing judge": judge.stand,
     "program": program.run,
     "suite": suite.run,
     "canary": canary.run,
@@ -161,11 +176,12 @@ class Zygote:
                 os.dup2(null, number)
             keep = [os.dup2(fd, 3 + index, inheritable=False) for index, fd in enumerate(high)]
             os.closerange(3 + len(keep), 1 << 20)
-            if self.pid_namespace >= 0 and request["role"] != "judge":  # the tests are ours and write no files
+            if self.pid_namespace >= 0 and "judge" not in request["role"]:  # tests write no files
                 jail.private_tmp(16)
             os.setsid()
-            threads = jail.drop_privileges(self.first_run + request["id"] % 4096)
-            jail.set_limits(request["limits"], threads)
+            stands = request["role"] == "standing judge"
+            threads = jail.drop_privileges(self.first_run + request["id"] % 4096, lasting=stands)
+            jail.set_limits(request["limits"], threads, renews_cpu=stands)
             self.calls.install()
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             ROLES[request["role"]](*[socket.socket(fileno=fd) for fd in keep])

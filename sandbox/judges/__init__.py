@@ -3,9 +3,9 @@
 import time
 from collections.abc import Sequence
 
-from sandbox.backend import Backend
 from sandbox.guest.frames import FrameError
 from sandbox.judges import function, number, stdio, suite
+from sandbox.judges.bench import Bench
 from sandbox.process import BackendError
 from sandbox.records import Trust, Verdict
 from sandbox.settings import LimitSettings
@@ -16,27 +16,32 @@ from workflow.problem import Problem, Verifier
 TRUST: dict[Verifier, Trust] = {"function": "split", "stdio": "parent", "unittest": "shared", "number": "parent"}
 
 
-async def judge(backend: Backend, limits: LimitSettings, problem: Problem, answer: str, tests: Sequence[str]) -> Verdict:
+async def judge(bench: Bench, limits: LimitSettings, problem: Problem, answer: str, tests: Sequence[str]) -> Verdict:
     """Runs ``tests`` (the problem's hidden or public ones, or a worker's) on an answer; one entry of ``passed`` a test.
 
     An answer that does not load, crashes or hangs fails the tests that it did not answer. Only faults of our own (no
     process, a judge that breaks off) give INFRA_ERROR.
     """
     started = time.monotonic()
-    trust = TRUST[problem.verifier]
-    source = extract_code(answer, problem.entry_point)
+    trust, level = TRUST[problem.verifier], bench.backend.level
     try:
-        if problem.verifier == "function":
-            results = await function.examine(backend, limits, source, problem.entry_point, tests, problem.test_setup)
-        elif problem.verifier == "stdio":
-            results = await stdio.examine(backend, limits, source, tests)
-        elif problem.verifier == "unittest":
-            results = await suite.examine(backend, limits, source, tests, problem.test_setup)
-        else:
-            results = number.examine(answer, tests)
+        results = await _examined(bench, limits, problem, answer, tests)
     except (BackendError, FrameError, OSError) as error:
-        return Verdict(Outcome.INFRA_ERROR, (), (f"sandbox: {error}"[:300],), time.monotonic() - started, backend.level, trust)
+        return Verdict(Outcome.INFRA_ERROR, (), (f"sandbox: {error}"[:300],), time.monotonic() - started, level, trust)
     passed = tuple(failure is None for failure in results)
     failures = tuple(failure for failure in results if failure is not None)
     outcome = Outcome.PASSED if passed and all(passed) else Outcome.WRONG_ANSWER
-    return Verdict(outcome, passed, failures, time.monotonic() - started, backend.level, trust)
+    return Verdict(outcome, passed, failures, time.monotonic() - started, level, trust)
+
+
+async def _examined(bench: Bench, limits: LimitSettings, problem: Problem, answer: str, tests: Sequence[str]) -> list[str | None]:
+    """What is wrong, test by test. Raises BackendError, FrameError or OSError for faults of our own."""
+    if problem.verifier == "number":
+        return number.examine(answer, tests)
+    source = extract_code(answer, problem.entry_point)
+    if problem.verifier == "stdio":
+        return await stdio.examine(bench.backend, limits, source, tests)
+    if problem.verifier == "unittest":
+        return await suite.examine(bench.backend, limits, source, tests, problem.test_setup)
+    own = set(tests) <= {*problem.public_tests, *problem.hidden_tests}
+    return await function.examine(bench, limits, source, problem.entry_point, tests, problem.test_setup, own=own)

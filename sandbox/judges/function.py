@@ -1,17 +1,18 @@
 """The split judge: the candidate in one process, the trusted tests in another, each in the box.
 
-A pass needs the judge's frame for every test, its final count and its clean exit. Whatever the candidate's process
-does, it can only answer calls with plain values.
+A pass needs the judge's frame for every test, its final count, and that it goes on or exits in order. Whatever the candidate's
+process does, it can only answer calls with plain values.
 """
 
 import asyncio
 import contextlib
 import socket
 from collections.abc import Sequence
+from typing import Any
 
 from sandbox.backend import Backend
-from sandbox.channel import Channel
 from sandbox.guest.frames import FrameError, encode_frame
+from sandbox.judges.bench import Bench, Judge
 from sandbox.process import CPU_SIGNALS, Process
 from sandbox.settings import LimitSettings
 
@@ -20,103 +21,120 @@ CALL_SHARE = 0.5
 SPARES = 2
 """Fresh processes that a candidate gets after it hung or died in a test, so that the other tests still count."""
 MAX_MESSAGE_CHARACTERS = 400
+SEND_TIMEOUT_S = 10.0
+"""Seconds in which a candidate's process must read its own source."""
 
 
 async def examine(
-    backend: Backend, limits: LimitSettings, source: str, entry_point: str, tests: Sequence[str], setup: str
+    bench: Bench, limits: LimitSettings, source: str, entry_point: str, tests: Sequence[str], setup: str, *, own: bool
 ) -> list[str | None]:
     """What is wrong with the candidate ``source``, test by test; None where it passes.
 
-    Raises BackendError, FrameError or OSError for faults of our own.
+    Args:
+        own: the tests are the task set's; others, such as a worker's, run in a process of their own.
+
+    Raises:
+        BackendError, FrameError, OSError: faults of our own.
     """
-    judgement = Judgement(backend, source, entry_point)
+    start = {"setup": setup, "tests": list(tests), "entry_point": entry_point, "spares": SPARES}
+    start |= {"call_timeout_s": limits.wall_s * CALL_SHARE, "cpu_s": limits.cpu_s}
+    candidate = Candidate(bench.backend, source, entry_point)
     try:
-        await judgement.begin(tests, setup, limits.wall_s * CALL_SHARE)
-        await judgement.collect(len(tests), limits.wall_s)
+        async with bench.judge(standing=own) as judge:
+            judgement = Judgement(judge, candidate, len(tests))
+            await candidate.start(judge, start)
+            await judgement.collect(limits.wall_s)
+            return judgement.results
     finally:
-        await judgement.close()
-    return judgement.results
+        candidate.close()
+
+
+class Candidate:
+    """The answer's process, and the fresh ones that take its place."""
+
+    def __init__(self, backend: Backend, source: str, entry_point: str) -> None:
+        self._backend = backend
+        self._process: Process | None = None
+        try:
+            self._frame = encode_frame({"source": source, "entry_point": entry_point})
+        except FrameError as error:  # does not load, then
+            self._frame = encode_frame({"source": f"raise ValueError({str(error)!r})", "entry_point": entry_point})
+
+    async def start(self, judge: Judge, message: dict[str, Any]) -> None:
+        """Starts a fresh process that loads the source, and hands the judge its socket with ``message``.
+
+        Raises BackendError, or FrameError where the judge cannot take it.
+        """
+        self.close()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            sent = ours.send(self._frame)
+            self._process = await self._backend.spawn("candidate", [theirs])
+            if sent < len(self._frame):
+                with contextlib.suppress(OSError, TimeoutError):  # it does not load, then
+                    async with asyncio.timeout(SEND_TIMEOUT_S):
+                        await asyncio.get_running_loop().sock_sendall(ours, self._frame[sent:])
+            await judge.channel.send(message, [ours])
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._process is not None:
+            self._process.kill()
 
 
 class Judgement:
-    """One answer before the judge: its processes, sockets and what was reported so far."""
+    """What a judge reports of one answer."""
 
-    def __init__(self, backend: Backend, source: str, entry_point: str) -> None:
+    def __init__(self, judge: Judge, candidate: Candidate, count: int) -> None:
+        """
+        Args:
+            count: tests to report.
+        """
         self.results: list[str | None] = []
-        self._backend = backend
-        self._entry_point = entry_point
-        self._source = source
-        self._channel: Channel | None = None
-        self._candidate: Process | None = None
-        self._judge: Process | None = None
-        self._pairs = [socket.socketpair() for _ in range(1 + SPARES)]
-        """Ends of the candidate and of the judge, for the first process and its replacements."""
+        self._judge = judge
+        self._candidate = candidate
+        self._count = count
 
-    async def begin(self, tests: Sequence[str], setup: str, call_timeout_s: float) -> None:
-        """Starts both processes. Raises BackendError, or FrameError where the tests are too large to send."""
-        ours, theirs = socket.socketpair()
-        self._channel = await Channel.open(ours)
-        await self._start_candidate(0)
-        self._judge = await self._backend.spawn("judge", [theirs, *(mine for _, mine in self._pairs)])
-        start = {"setup": setup, "tests": list(tests), "entry_point": self._entry_point, "call_timeout_s": call_timeout_s}
-        await self._channel.send(start)
-
-    async def _start_candidate(self, number: int) -> None:
-        if self._candidate is not None:
-            self._candidate.kill()
-        ours, theirs = socket.socketpair()
-        with ours:
-            ours.setblocking(False)
-            self._candidate = await self._backend.spawn("candidate", [theirs, self._pairs[number][0]])
-            with contextlib.suppress(FrameError, ConnectionError, TimeoutError):  # too large to send: fails like one that does not load
-                frame = encode_frame({"source": self._source, "entry_point": self._entry_point})
-                async with asyncio.timeout(10):
-                    await asyncio.get_running_loop().sock_sendall(ours, frame)
-
-    async def collect(self, count: int, wall_s: float) -> None:
+    async def collect(self, wall_s: float) -> None:
         """Receives one result a test until all are there or the deadline passed.
 
         Raises FrameError where the judge ended early without a deadline: that is our fault, not the candidate's.
         """
         try:
             async with asyncio.timeout(wall_s):
-                await self._receive(count)
+                await self._receive()
         except TimeoutError:
-            self._fail_rest(count, f"no answer within {wall_s:g} s")
+            self._fail_rest(f"no answer within {wall_s:g} s")
 
-    async def _receive(self, count: int) -> None:
-        assert self._channel is not None and self._judge is not None
-        while (frame := await self._channel.receive()) is not None:
+    async def _receive(self) -> None:
+        while (frame := await self._judge.channel.receive()) is not None:
             if "done" in frame:
-                status = await self._judge.wait()
-                if status != 0 or not frame["done"] == count == len(self.results):
-                    raise FrameError(f"the judge counted {frame['done']} of {count} tests and ended with status {status}")
+                await self._finish(frame)
                 return
             if "broken" in frame:  # the task set's fault, not the candidate's
                 raise FrameError(str(frame["broken"])[:MAX_MESSAGE_CHARACTERS])
             if "replace" in frame:
                 if frame["replace"] not in range(1, 1 + SPARES):
                     raise FrameError("the judge asks for more processes than there are")
-                await self._start_candidate(frame["replace"])
+                await self._candidate.start(self._judge, {"replaced": frame["replace"]})
                 continue
             if frame.get("test") != len(self.results) or not isinstance(frame.get("passed"), bool):
                 raise FrameError("the judge's frames are out of order")
             self.results.append(None if frame["passed"] else str(frame.get("message", ""))[:MAX_MESSAGE_CHARACTERS])
-        status = await self._judge.wait()
+        status = await self._judge.process.wait()
         if status not in CPU_SIGNALS:
             raise FrameError(f"the judge ended without its count (exit status {status})")
-        self._fail_rest(count, "its values took the tests too long to compare")
+        self._fail_rest("its values took the tests too long to compare")
 
-    def _fail_rest(self, count: int, message: str) -> None:
-        self.results += [message] * (count - len(self.results))
+    async def _finish(self, frame: dict[str, Any]) -> None:
+        """The count must be right, and a judge that does not stay must end in order."""
+        if not frame["done"] == self._count == len(self.results):
+            raise FrameError(f"the judge counted {frame['done']} of {self._count} tests, and reported {len(self.results)}")
+        if frame.get("stays") is True:
+            self._judge.stays = True
+        elif (status := await self._judge.process.wait()) != 0:
+            raise FrameError(f"the judge ended with status {status}")
 
-    async def close(self) -> None:
-        """Ends both processes."""
-        for process in (self._candidate, self._judge):
-            if process is not None:
-                process.kill()
-        if self._channel is not None:
-            await self._channel.close()
-        for pair in self._pairs:
-            for sock in pair:
-                sock.close()
+    def _fail_rest(self, message: str) -> None:
+        self.results += [message] * (self._count - len(self.results))

@@ -58,7 +58,7 @@ async def _one_process(
 ) -> list[str | None]:
     """At least one result, unless the host's side fails."""
     ours, theirs = socket.socketpair()
-    channel = await Channel.open(ours)
+    channel = Channel(ours)
     process: Process | None = None
     results: list[str | None] = []
     try:
@@ -90,6 +90,6 @@ async def _one_process(
     finally:
         if process is not None:
             process.kill()
-        await channel.close()
+        channel.close()
         theirs.close()
     return results

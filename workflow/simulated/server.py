@@ -1,14 +1,14 @@
-"""An OpenAI-compatible server that plays a worker LLM and a teacher: ``/v1/chat/completions``, ``/v1/models``, ``/health``.
+"""An OpenAI-compatible server that plays a worker LLM and a teacher: ``/v1/chat/completions``, ``/v1/models``, ``/health``, ``/spent``.
 
 Replies depend on the server's seed, the model, the messages, the request's ``seed`` and the choice's index alone, so they
 do not change with concurrency. A request without a seed counts as the n-th of its kind; at temperature 0 every sample is the
-same. Tokens are characters / 4, rounded up. Latency is slept for real; faults fall on a share of the requests, drawn anew for
-each repetition of a request, so that a retry can succeed. Streaming, tools and log-probabilities are not played.
+same. Tokens are characters / 4, rounded up. Latency is slept for real (``/spent`` tells how much of it, by seed); faults fall
+on a share of the requests, drawn anew for each repetition of a request, so that a retry can succeed. Streaming, tools and
+log-probabilities are not played.
 """
 
 import asyncio
 import json
-import math
 import socket
 import time
 from collections import Counter
@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from workflow.problem import Problem
 from workflow.settings import SimulatedWorkerSettings, TaskSettings
 from workflow.simulated.book import Book
+from workflow.simulated.latency import Latency
 from workflow.simulated.player import MODELS, Player
 from workflow.simulated.skill import stream
 from workflow.tasks import load_problems
@@ -57,8 +58,12 @@ def create_app(settings: SimulatedWorkerSettings, problems: Iterable[Problem] = 
     async def health(request: Request) -> Response:
         return Response(b'{"status":"ok"}', media_type="application/json")
 
+    async def spent(request: Request) -> Response:
+        return Response(_json(chat.latency.account()), media_type="application/json")
+
     app.add_route("/v1/models", list_models, methods=["GET"])
     app.add_route("/health", health, methods=["GET"])
+    app.add_route("/spent", spent, methods=["GET"])
     app.add_route("/v1/chat/completions", chat.respond, methods=["POST"])
     return app
 
@@ -67,6 +72,7 @@ class _Chat:
     """The chat route. Plain Starlette with ready bytes: a training step sends a thousand requests on shared cores."""
 
     def __init__(self, settings: SimulatedWorkerSettings, player: Player) -> None:
+        self.latency = Latency(settings.latency, settings.seed)
         self._settings = settings
         self._player = player
         self._seen: Counter[bytes] = Counter()
@@ -74,6 +80,7 @@ class _Chat:
         self._faulty = sum(faults.model_dump().values()) > 0
 
     async def respond(self, request: Request) -> Response:
+        arrived_s = time.monotonic()
         body = await request.body()
         fault, occurrence = None, 0
         try:
@@ -87,8 +94,7 @@ class _Chat:
             reply = self._complete(call, occurrence)
         except BadRequest as error:
             return _error(error.status, error.message, "invalid_request_error")
-        if self._settings.latency.mean_s > 0:
-            await asyncio.sleep(self._latency_s(body, occurrence))
+        await self.latency.wait(body, occurrence, call.get("seed"), arrived_s)
         return _Broken(reply, fault) if fault else Response(reply, media_type="application/json")
 
     def _count(self, body: bytes) -> int:
@@ -104,11 +110,6 @@ class _Chat:
             if draw < 0:
                 return name
         return None
-
-    def _latency_s(self, body: bytes, occurrence: int) -> float:
-        latency = self._settings.latency
-        location = math.log(latency.mean_s) - latency.sigma**2 / 2  # so that mean_s is the mean
-        return stream(self._settings.seed, "latency", body, occurrence).lognormvariate(location, latency.sigma)
 
     def _complete(self, call: dict[str, Any], occurrence: int) -> bytes:
         messages, model = call["messages"], call["model"]
