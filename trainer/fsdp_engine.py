@@ -1,0 +1,72 @@
+"""verl's FSDP2 engine with our way from tokens to log-probabilities, on CPU ranks and on NVIDIA GPUs.
+
+Sharding, micro-batches, gradients, clipping and checkpoints are verl's. verl registers its own engine under the same name for
+any GPU; ours is registered for NVIDIA, which verl looks up first.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
+from torch.optim.lr_scheduler import LambdaLR
+from verl.utils.device import get_device_id
+from verl.workers.config import FSDPOptimizerConfig
+from verl.workers.engine import EngineRegistry
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+
+from trainer.adapters import add_adapter
+from trainer.packed_logprobs import PackedLogProbs
+
+
+@EngineRegistry.register(model_type="language_model", backend="fsdp2", device="cpu")
+@EngineRegistry.register(model_type="language_model", backend="fsdp2", device="cuda", vendor="nvidia")
+class PackedFSDPEngine(PackedLogProbs, FSDPEngineWithLMHead):
+    """FSDP2 with packed rows; the model's attention implementation is ``trainer.shared_prompt``."""
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """What the forward pass computes in; weights and their gradients' sums stay float32."""
+        return self._autocast_dtype
+
+    def configure_optimizer(self, config: FSDPOptimizerConfig, factor: Callable[[int], float]) -> None:
+        """A fresh AdamW; ``factor`` is what the learning rate is multiplied by at each step."""
+        self.optimizer_config = config
+        self.optimizer = self._build_optimizer(self.module)
+        self.lr_scheduler = LambdaLR(self.optimizer, factor)
+        self.checkpoint_manager.optimizer = self.optimizer
+        self.checkpoint_manager.lr_scheduler = self.lr_scheduler
+
+    def frozen_copy(self) -> list[torch.Tensor]:
+        """A copy of this rank's part of the trainable weights."""
+        return [shard.clone() for shard in self._shards()]
+
+    @torch.no_grad()
+    def exchange(self, frozen: list[torch.Tensor]) -> None:
+        """The trainable weights and ``frozen`` trade places."""
+        self._reshard()
+        for shard, other in zip(self._shards(), frozen, strict=True):
+            kept = shard.clone()
+            shard.copy_(other)
+            other.copy_(kept)
+
+    def full_tensor(self, parameter: torch.Tensor) -> torch.Tensor:
+        """A parameter gathered from all ranks, which all call this."""
+        return parameter.detach().to(get_device_id()).full_tensor() if isinstance(parameter, DTensor) else parameter.detach()
+
+    def load_checkpoint(self, local_path: str, **kwargs: object) -> None:
+        """verl's, after which no rank goes on with an unsharded copy of the old weights."""
+        super().load_checkpoint(local_path, del_local_after_load=False)
+        self._reshard()
+
+    def _shards(self) -> list[torch.Tensor]:
+        parameters = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+        return [(parameter.to_local() if isinstance(parameter, DTensor) else parameter).detach() for parameter in parameters]
+
+    def _reshard(self) -> None:
+        for module in self.module.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+
+    def _build_lora_module(self, module: torch.nn.Module) -> torch.nn.Module:
+        return add_adapter(module, self.model_config, self.engine_config.seed)
