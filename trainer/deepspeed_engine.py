@@ -16,6 +16,7 @@ import torch.distributed as dist
 from tensordict import TensorDict
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import AutoModelForCausalLM
+from transformers.initialization import no_init_weights
 from verl.trainer.config import CheckpointConfig
 from verl.utils import tensordict_utils as tu
 from verl.utils.checkpoint.checkpoint_manager import BaseCheckpointManager
@@ -105,8 +106,9 @@ class DeepSpeedEngine(PackedLogProbs, BaseEngine):
 
     def _sharded_model(self) -> Any:
         """Built shard by shard; rank 0 alone loads the weights and the others take their parts of each tensor from it."""
-        with deepspeed.zero.Init(config_dict_or_path=self._json(), dtype=self.compute_dtype):
+        with no_init_weights(), deepspeed.zero.Init(config_dict_or_path=self._json()):
             module = AutoModelForCausalLM.from_config(self.model_config.hf_config, dtype=self.compute_dtype)
+        module.tie_weights()
         source = dict(self._whole_model().named_parameters()) if self.rank == 0 else {}
         for name, parameter in module.named_parameters():
             with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0), torch.no_grad():
@@ -141,6 +143,7 @@ class DeepSpeedEngine(PackedLogProbs, BaseEngine):
             norm of the gradients before clipping.
         """
         self._zero.step()
+        self._shards.settle()
         return float(self._zero.get_global_grad_norm())
 
     def lr_scheduler_step(self) -> float:
