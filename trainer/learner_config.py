@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from huggingface_hub import save_torch_state_dict
+from transformers import AutoConfig
 from verl.trainer.config import CheckpointConfig
 from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig, TrainingWorkerConfig
 from verl.workers.config.engine import EngineConfig
@@ -81,9 +82,8 @@ def export_policy(folder: Path, model: HFModelConfig, weights: dict[str, torch.T
     """Writes a Hugging Face folder that transformers and vLLM load, with the config, dtype and tokenizer of the model it came from."""
     config = AutoConfig.from_pretrained(model.path)
     dtype = getattr(config, "dtype", None) or torch.float32
-    with torch.device("meta"):
-        shell = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    shell.save_pretrained(folder, state_dict={name: tensor.to(dtype) for name, tensor in weights.items()})
+    config.save_pretrained(folder)
+    save_torch_state_dict({name: tensor.to(dtype).contiguous() for name, tensor in weights.items()}, folder)
     model.tokenizer.save_pretrained(folder)
     if model.generation_config is not None:
         model.generation_config.save_pretrained(folder)
