@@ -35,6 +35,8 @@ from trainer.zero_shards import ZeroShards
 os.environ.setdefault("DS_ACCELERATOR", get_device_name())
 
 import deepspeed  # noqa: E402  reads DS_ACCELERATOR
+from deepspeed.runtime.config import DeepSpeedConfig  # noqa: E402
+from deepspeed.runtime.zero.config import ZERO_OPTIMIZATION  # noqa: E402
 
 # Which of its operators could be compiled here: none is wanted, not even shared-memory collectives for CPU ranks.
 vars(deepspeed.ops)["__compatible_ops__"] = {}
@@ -62,7 +64,7 @@ class DeepSpeedEngine(PackedLogProbs, BaseEngine):
         self.module: Any = None
         self.lr_scheduler: Any = None
         self._zero: Any = None
-        """What ``deepspeed.initialize`` returns for the model; its ``optimizer`` wraps AdamW."""
+        """DeepSpeed's engine of the model; its ``optimizer`` wraps AdamW."""
         self._shards: Any = None
 
     @property
@@ -81,7 +83,7 @@ class DeepSpeedEngine(PackedLogProbs, BaseEngine):
 
     def initialize(self) -> None:
         """Loads the model and hands it to DeepSpeed."""
-        deepspeed.init_distributed(dist_backend=dist.get_backend(), dist_init_required=False)
+        deepspeed.init_distributed(dist_init_required=False)
         stage = self.engine_config.zero_stage
         module = self._sharded_model() if stage == 3 else self._whole_model()
         if self.model_config.enable_gradient_checkpointing:
@@ -90,7 +92,8 @@ class DeepSpeedEngine(PackedLogProbs, BaseEngine):
             module = add_adapter(module, self.model_config, self.engine_config.seed)
         trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
         optimizer = build_optimizer(trainable, self.optimizer_config)
-        self._zero, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=self._json(trainable), dist_init_required=False)
+        config = self._json(trainable)
+        self._zero = _ZeroEngine(None, module, optimizer, dist_init_required=False, config=config, config_class=DeepSpeedConfig(config))
         self.module = self._zero.module
         self._shards = ZeroShards(self._zero.optimizer, stage)
         self.configure_optimizer(self.optimizer_config, lambda step: 1.0)
@@ -221,6 +224,16 @@ class DeepSpeedEngine(PackedLogProbs, BaseEngine):
             group["lr"] = rate
         BaseCheckpointManager.load_rng_state(state["generators"])
         dist.barrier()
+
+
+class _ZeroEngine(deepspeed.DeepSpeedEngine):
+    """What ``deepspeed.initialize`` makes, with one optimizer for all stages and types.
+
+    For stage 1 in bfloat16 DeepSpeed would take another one, which stops at a gradient of 0 and steps where one is not finite.
+    """
+
+    def _do_optimizer_sanity_check(self, basic_optimizer: torch.optim.Optimizer) -> str:
+        return ZERO_OPTIMIZATION
 
 
 class _Mode(BaseEngineCtx):
