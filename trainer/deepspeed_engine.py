@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from peft.tuners.lora import LoraLayer
 from tensordict import TensorDict
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import AutoModelForCausalLM
@@ -24,19 +25,20 @@ from verl.utils.device import get_device_id, get_device_name
 from verl.workers.config import FSDPOptimizerConfig, HFModelConfig
 from verl.workers.config.optimizer import build_optimizer
 from verl.workers.engine import EngineRegistry
-from verl.workers.engine.base import BaseEngine, BaseEngineCtx
 from verl.workers.engine.utils import detach_tree, postprocess_batch_func, prepare_micro_batches
 
-from trainer.adapters import add_adapter
+from trainer.adapters import adapter_of, add_adapter
+from trainer.data_parallel import DataParallelEngine
 from trainer.deepspeed_config import DeepSpeedEngineConfig, deepspeed_json
 from trainer.packed_logprobs import PackedLogProbs
+from trainer.reference import KeptReference
 from trainer.zero_shards import ZeroShards
 
 os.environ.setdefault("DS_ACCELERATOR", get_device_name())
 
-import deepspeed  # noqa: E402  reads DS_ACCELERATOR
-from deepspeed.runtime.config import DeepSpeedConfig  # noqa: E402
-from deepspeed.runtime.zero.config import ZERO_OPTIMIZATION  # noqa: E402
+import deepspeed
+from deepspeed.runtime.config import DeepSpeedConfig
+from deepspeed.runtime.zero.config import ZERO_OPTIMIZATION
 
 # Which of its operators could be compiled here: none is wanted, not even shared-memory collectives for CPU ranks.
 vars(deepspeed.ops)["__compatible_ops__"] = {}
@@ -44,7 +46,7 @@ logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
 
 
 @EngineRegistry.register(model_type="language_model", backend="deepspeed", device=["cpu", "cuda"])
-class DeepSpeedEngine(PackedLogProbs, BaseEngine):
+class DeepSpeedEngine(PackedLogProbs, KeptReference, DataParallelEngine):
     """ZeRO over all ranks; the attention implementation is ``trainer.shared_prompt``."""
 
     def __init__(
@@ -60,7 +62,6 @@ class DeepSpeedEngine(PackedLogProbs, BaseEngine):
         self.optimizer_config = optimizer_config
         self.checkpoint_config = checkpoint_config
         self.rank = dist.get_rank()
-        self.mode: str | None = None
         self.module: Any = None
         self.lr_scheduler: Any = None
         self._zero: Any = None
@@ -71,15 +72,6 @@ class DeepSpeedEngine(PackedLogProbs, BaseEngine):
     def compute_dtype(self) -> torch.dtype:
         """What the forward pass computes in; master weights and sums of gradients are float32."""
         return torch.bfloat16 if self.engine_config.bf16 else torch.float32
-
-    @property
-    def is_param_offload_enabled(self) -> bool:
-        return False
-
-    @property
-    def is_optimizer_offload_enabled(self) -> bool:
-        """False: where it is offloaded, DeepSpeed moves what it needs by itself."""
-        return False
 
     def initialize(self) -> None:
         """Loads the model and hands it to DeepSpeed."""
@@ -95,7 +87,7 @@ class DeepSpeedEngine(PackedLogProbs, BaseEngine):
         config = self._json(trainable)
         self._zero = _ZeroEngine(None, module, optimizer, dist_init_required=False, config=config, config_class=DeepSpeedConfig(config))
         self.module = self._zero.module
-        self._shards = ZeroShards(self._zero.optimizer, stage)
+        self._shards = ZeroShards(self._zero.optimizer, stage, [one for one in self.module.parameters() if not one.requires_grad])
         self.configure_optimizer(self.optimizer_config, lambda step: 1.0)
 
     def _json(self, trainable: list[torch.nn.Parameter] | None = None) -> dict[str, Any]:
@@ -130,12 +122,6 @@ class DeepSpeedEngine(PackedLogProbs, BaseEngine):
         self._zero.optimizer.clip_grad = config.clip_grad
         self.lr_scheduler = LambdaLR(optimizer, factor)
 
-    def train_mode(self, **kwargs: Any) -> BaseEngineCtx:
-        return _Mode(self, "train", **kwargs)
-
-    def eval_mode(self, **kwargs: Any) -> BaseEngineCtx:
-        return _Mode(self, "eval", **kwargs)
-
     def optimizer_zero_grad(self) -> None:
         self._zero.optimizer.zero_grad()
 
@@ -148,10 +134,6 @@ class DeepSpeedEngine(PackedLogProbs, BaseEngine):
         self._zero.step()
         self._shards.settle()
         return float(self._zero.get_global_grad_norm())
-
-    def lr_scheduler_step(self) -> float:
-        self.lr_scheduler.step()
-        return self.lr_scheduler.get_last_lr()[0]
 
     def forward_backward_batch(self, data: TensorDict, loss_function: Callable[..., Any] | None, forward_only: bool = False) -> Any:
         """Forward (and backward) passes over micro-batches of at most ``max_token_len_per_gpu`` tokens, as many on every rank."""
@@ -182,18 +164,6 @@ class DeepSpeedEngine(PackedLogProbs, BaseEngine):
             loss, metrics = loss_function(model_output=model_output, data=micro_batch, dp_group=self.get_data_parallel_group())
         return loss, {"model_output": detach_tree(model_output), "loss": loss.detach().item(), "metrics": metrics}
 
-    def get_data_parallel_rank(self) -> int:
-        return self.rank
-
-    def get_data_parallel_size(self) -> int:
-        return dist.get_world_size()
-
-    def get_data_parallel_group(self) -> Any:
-        return dist.group.WORLD
-
-    def is_mp_src_rank_with_outputs(self) -> bool:
-        return True
-
     def frozen_copy(self) -> list[torch.Tensor]:
         """A copy of this rank's part of the trainable weights."""
         return [part.detach().clone() for part in self._shards.weights]
@@ -201,6 +171,18 @@ class DeepSpeedEngine(PackedLogProbs, BaseEngine):
     def exchange(self, frozen: list[torch.Tensor]) -> None:
         """The trainable weights and ``frozen`` trade places."""
         self._shards.exchange(frozen)
+
+    @torch.no_grad()
+    def fold(self, layers: list[LoraLayer]) -> None:
+        """Adds each layer's adapter to its weight and sets the adapter to 0."""
+        self._shards.settle()
+        for layer in layers:
+            weight, down, up, scale = adapter_of(layer)
+            with deepspeed.zero.GatheredParameters([weight, down, up], modifier_rank=0):
+                if self.rank == 0 or self.engine_config.zero_stage < 3:
+                    weight += (scale * (up.float() @ down.float())).to(weight.dtype)
+                    up.zero_()
+        self._shards.adopt()
 
     def full_tensor(self, parameter: torch.Tensor) -> torch.Tensor:
         """A parameter gathered from all ranks, which all call this."""
@@ -210,15 +192,18 @@ class DeepSpeedEngine(PackedLogProbs, BaseEngine):
             return parameter.detach().clone()
 
     def save_checkpoint(self, local_path: str, **kwargs: Any) -> None:
-        """One file a rank: master weights and moments of its part, schedule and generators. Frozen weights are the model's own."""
+        """One file a rank: its part of the weights, master weights and moments; schedule and generators."""
         state = self._shards.state() | {"schedule": self.lr_scheduler.state_dict(), "generators": BaseCheckpointManager.get_rng_state()}
         torch.save(state, Path(local_path) / f"rank_{self.rank}.pt")
         dist.barrier()
 
     def load_checkpoint(self, local_path: str, **kwargs: Any) -> None:
         """Restores what ``save_checkpoint`` wrote with as many ranks."""
-        state = torch.load(Path(local_path) / f"rank_{self.rank}.pt", map_location="cpu", weights_only=False)
-        self._shards.restore(state)
+        first, own = (
+            torch.load(Path(local_path) / f"rank_{rank}.pt", map_location="cpu", weights_only=False, mmap=True) for rank in (0, self.rank)
+        )
+        self._shards.restore(own, first)
+        state = own
         self.lr_scheduler.load_state_dict(state["schedule"])
         for group, rate in zip(self._zero.optimizer.param_groups, self.lr_scheduler.get_last_lr(), strict=True):
             group["lr"] = rate
@@ -234,16 +219,3 @@ class _ZeroEngine(deepspeed.DeepSpeedEngine):
 
     def _do_optimizer_sanity_check(self, basic_optimizer: torch.optim.Optimizer) -> str:
         return ZERO_OPTIMIZATION
-
-
-class _Mode(BaseEngineCtx):
-    """Puts the model into training or evaluation mode."""
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        self.engine.module.train(self.mode == "train")
-
-    def __exit__(self, kind: Any, failure: Any, trace: Any) -> None:
-        if self.mode == "train":
-            self.engine.optimizer_zero_grad()
-        super().__exit__(kind, failure, trace)

@@ -7,6 +7,7 @@ any GPU; ours is registered for NVIDIA, which verl looks up first.
 from collections.abc import Callable
 
 import torch
+from peft.tuners.lora import LoraLayer
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
@@ -15,13 +16,14 @@ from verl.workers.config import FSDPOptimizerConfig
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
-from trainer.adapters import add_adapter
+from trainer.adapters import adapter_of, add_adapter
 from trainer.packed_logprobs import PackedLogProbs
+from trainer.reference import KeptReference
 
 
 @EngineRegistry.register(model_type="language_model", backend="fsdp2", device="cpu")
 @EngineRegistry.register(model_type="language_model", backend="fsdp2", device="cuda", vendor="nvidia")
-class PackedFSDPEngine(PackedLogProbs, FSDPEngineWithLMHead):
+class PackedFSDPEngine(PackedLogProbs, KeptReference, FSDPEngineWithLMHead):
     """FSDP2 with packed rows; the model's attention implementation is ``trainer.shared_prompt``."""
 
     @property
@@ -50,6 +52,16 @@ class PackedFSDPEngine(PackedLogProbs, FSDPEngineWithLMHead):
             shard.copy_(other)
             other.copy_(kept)
 
+    @torch.no_grad()
+    def fold(self, layers: list[LoraLayer]) -> None:
+        """Adds each layer's adapter to its weight and sets the adapter to 0; a weight and its B are cut into the same rows."""
+        self._reshard()
+        for layer in layers:
+            weight, down, up, scale = adapter_of(layer)
+            rows, up_rows = _local(weight), _local(up)
+            rows += (scale * (up_rows.float() @ self.full_tensor(down).float())).to(rows.dtype)
+            up_rows.zero_()
+
     def full_tensor(self, parameter: torch.Tensor) -> torch.Tensor:
         """A parameter gathered from all ranks, which all call this."""
         return parameter.detach().to(get_device_id()).full_tensor() if isinstance(parameter, DTensor) else parameter.detach()
@@ -60,8 +72,7 @@ class PackedFSDPEngine(PackedLogProbs, FSDPEngineWithLMHead):
         self._reshard()
 
     def _shards(self) -> list[torch.Tensor]:
-        parameters = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
-        return [(parameter.to_local() if isinstance(parameter, DTensor) else parameter).detach() for parameter in parameters]
+        return [_local(parameter) for parameter in self.module.parameters() if parameter.requires_grad]
 
     def _reshard(self) -> None:
         for module in self.module.modules():
@@ -70,3 +81,8 @@ class PackedFSDPEngine(PackedLogProbs, FSDPEngineWithLMHead):
 
     def _build_lora_module(self, module: torch.nn.Module) -> torch.nn.Module:
         return add_adapter(module, self.model_config, self.engine_config.seed)
+
+
+def _local(parameter: torch.Tensor) -> torch.Tensor:
+    """This rank's part of a parameter, sharing its memory."""
+    return (parameter.to_local() if isinstance(parameter, DTensor) else parameter).detach()

@@ -24,7 +24,9 @@ def worker_config(spec: LearnerSpec) -> TrainingWorkerConfig:
     """
     settings = spec.settings
     if settings.offload_optimizer and spec.device == "cpu":
-        raise ValueError("learner.offload_optimizer=true moves the optimizer from a GPU to main memory, where it is on CPU: set it to false.")
+        raise ValueError(
+            "learner.offload_optimizer=true moves the optimizer from a GPU to main memory, where it is on CPU: set it to false."
+        )
     targets = settings.lora_targets
     return TrainingWorkerConfig(
         model_type="language_model",

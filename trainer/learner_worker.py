@@ -43,7 +43,6 @@ class LearnerWorker(TrainingWorker):
 
     def __init__(self, spec: LearnerSpec) -> None:
         self.spec = spec
-        self._reference: list[torch.Tensor] = []
 
     @on_all_ranks
     def build(self) -> None:
@@ -84,7 +83,7 @@ class LearnerWorker(TrainingWorker):
 
         Old and reference log-probabilities are computed before the first of them, under the weights that the step began with.
         """
-        if settings.kl_coef > 0 and not self._reference:
+        if settings.kl_coef > 0 and not self.engine.has_reference:
             raise ValueError(f"trainer.grpo.kl_coef={settings.kl_coef} needs a reference policy: call set_reference first.")
         self.set_loss_fn(partial(policy_loss, actor_config(settings, batch.rows.response_ids_BT.shape[1])))
         parts = [self._policy_data(batch, index, settings) for index in mini_batches(len(batch.rows), settings.updates_per_step)]
@@ -103,7 +102,8 @@ class LearnerWorker(TrainingWorker):
         data = self._share(rows, dense, plain)
         data["old_log_probs"] = self._logprobs(data) if settings.old_logprobs == "recompute" else data["rollout_log_probs"]
         if settings.kl_coef > 0:
-            data["ref_log_prob"] = self._reference_logprobs(data)
+            with self.engine.as_reference():
+                data["ref_log_prob"] = self._logprobs(data)
         return data, correct(data, settings) if settings.old_logprobs == "recompute" else {}
 
     @on_all_ranks
@@ -114,8 +114,8 @@ class LearnerWorker(TrainingWorker):
 
     @on_all_ranks
     def set_reference(self) -> None:
-        """Keeps a copy of the trainable weights as they are, this rank's part."""
-        self._reference = self.engine.frozen_copy()
+        """The policy as it is now becomes the reference."""
+        self.engine.keep_reference()
 
     @on_all_ranks
     def weights(self) -> list[ray.ObjectRef]:
@@ -173,14 +173,6 @@ class LearnerWorker(TrainingWorker):
         with self.engine.eval_mode():
             output = self.engine.infer_batch(data, loss_function=None)
         return no_padding_2_padding(output["model_output"]["log_probs"].cpu(), data)
-
-    def _reference_logprobs(self, data: TensorDict) -> torch.Tensor:
-        """The same under the frozen weights, which trade places with the current ones for one forward pass."""
-        self.engine.exchange(self._reference)
-        try:
-            return self._logprobs(data)
-        finally:
-            self.engine.exchange(self._reference)
 
     def _whole_on_first_rank(self) -> list[tuple[str, torch.Tensor]]:
         """The gathered weights in rank 0's main memory; the others take part tensor by tensor and keep nothing."""

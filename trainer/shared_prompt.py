@@ -9,6 +9,7 @@ In float32, and on CPU, keys are gathered row by row for torch's scaled dot prod
 flash kernels for rows of different lengths do it without padding; no further package is needed.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -76,7 +77,7 @@ def pack(prompts: Any, responses: Any, *, flash: bool = False) -> PackedRows:
     """
     device = responses.device
     ids, ends = prompts.values().tolist(), prompts.offsets().tolist()
-    row_prompts = [tuple(ids[start:end]) for start, end in zip(ends, ends[1:], strict=False)]
+    row_prompts = [tuple(ids[start:end]) for start, end in itertools.pairwise(ends)]
     distinct = {prompt: number for number, prompt in enumerate(dict.fromkeys(row_prompts))}
     group_B = torch.tensor([distinct[prompt] for prompt in row_prompts], device=device)
     prompt_ids = torch.tensor([token for prompt in distinct for token in prompt], device=device)
@@ -139,7 +140,9 @@ def attend(
     if sliding_window is not None and longest > sliding_window:
         raise ValueError(f"Rows of {longest} tokens exceed the model's sliding window of {sliding_window}, which packed rows do not have.")
     if dropout:
-        raise ValueError(f"The model's attention_dropout={dropout} is not 0: packed rows are computed without, so set it to 0 in its config.")
+        raise ValueError(
+            f"The model's attention_dropout={dropout} is not 0: packed rows are computed without, so set it to 0 in its config."
+        )
     query_NHD, key_NHD, value_NHD = (states[0].transpose(0, 1) for states in (query, key, value))
     if packed_rows.flash is None:
         return attend_padded(query_NHD, key_NHD, value_NHD, packed_rows, scaling)[None], None

@@ -4,6 +4,7 @@ ZeRO keeps trainable weights in a few flat tensors. In stages 1 and 2 every rank
 stage 3 it has only its part. Beside each part lie the float32 master weights that AdamW steps, and AdamW's moments.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,9 +14,14 @@ import torch.distributed as dist
 class ZeroShards:
     """A view on DeepSpeed's ``DeepSpeedZeroOptimizer`` (stages 1 and 2) or ``DeepSpeedZeroOptimizer_Stage3``."""
 
-    def __init__(self, optimizer: Any, stage: int) -> None:
+    def __init__(self, optimizer: Any, stage: int, frozen: Sequence[Any]) -> None:
+        """
+        Args:
+            frozen: parameters that are not trained, beside adapters.
+        """
         self._optimizer = optimizer
         self._whole = stage < 3
+        self._frozen = frozen
 
     @property
     def masters(self) -> list[torch.Tensor]:
@@ -55,22 +61,38 @@ class ZeroShards:
             other.copy_(kept)
         self._spread()
 
+    @torch.no_grad()
+    def adopt(self) -> None:
+        """Master weights follow weights that were changed from outside."""
+        for part, master in zip(self.weights, self.masters, strict=True):
+            master.copy_(part)
+
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds of this rank's part."""
-        return {"masters": list(self.masters), "moments": [dict(state) for state in self.moments]}
+        """What a checkpoint holds of this rank's part; frozen weights that every rank has whole are rank 0's to keep."""
+        keeps = not self._whole or dist.get_rank() == 0
+        return {
+            "masters": list(self.masters),
+            "moments": [dict(state) for state in self.moments],
+            "frozen": self._frozen_parts() if keeps else [],
+        }
 
     @torch.no_grad()
-    def restore(self, state: dict[str, Any]) -> None:
-        """Puts back what ``state`` returned."""
+    def restore(self, own: dict[str, Any], first: dict[str, Any]) -> None:
+        """Puts back what ``state`` returned here and on rank 0."""
         self.settle()
-        for master, saved in zip(self.masters, state["masters"], strict=True):
+        for master, saved in zip(self.masters, own["masters"], strict=True):
             master.copy_(saved)
-        for target, saved in zip(self.moments, state["moments"], strict=True):
+        for master, target, saved in zip(self.masters, self.moments, own["moments"], strict=True):
             target.clear()
-            target.update({name: value.clone() for name, value in saved.items()})
+            target.update({name: value.to(master.device, copy=True) for name, value in saved.items()})
         for part, master in zip(self.weights, self.masters, strict=True):
             part.copy_(master)
         self._spread()
+        for part, saved in zip(self._frozen_parts(), (first if self._whole else own)["frozen"], strict=True):
+            part.copy_(saved)
+
+    def _frozen_parts(self) -> list[torch.Tensor]:
+        return [(parameter if self._whole else parameter.ds_tensor).detach() for parameter in self._frozen]
 
     def _spread(self) -> None:
         """Stages 1 and 2: every rank gets the parts of all others."""

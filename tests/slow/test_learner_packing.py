@@ -1,5 +1,7 @@
 """Packed rows with shared prompts give what separate rows give."""
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -102,7 +104,7 @@ def flash_kernel(query, key, value, starts_q, starts_k, longest_q, longest_k, *,
 
 def pairs(starts: torch.Tensor) -> list[tuple[int, int]]:
     bounds = starts.tolist()
-    return list(zip(bounds[:-1], bounds[1:], strict=True))
+    return list(itertools.pairwise(bounds))
 
 
 def test_flash_kernels_are_given_the_same_rows_as_padded_attention():

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-
 from verl.utils import tensordict_utils as tu
 
 from trainer.losses import actor_config, policy_loss
