@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 
 from benchmarks.model_shapes import PEAK_TFLOPS, SHAPES, Shape, make_policy
@@ -58,9 +59,11 @@ class Side:
     """One of the things compared."""
 
     name: str
+    process: psutil.Process
     step: Callable[[], Awaitable[Any]]
     close: Callable[[], Awaitable[None]]
     seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
     loss: float = 0.0
 
 
@@ -82,6 +85,10 @@ class BareStep:
         ids = torch.cat([rows.prompt_ids_BP, rows.response_ids_BT], dim=1).to(device)
         self.parts = ids.split(max(1, options.micro_batch_tokens // ids.shape[1]))
         self.kept = rows.response_ids_BT.shape[1]
+
+    def pid(self) -> int:
+        """Of this process."""
+        return os.getpid()
 
     def step(self) -> float:
         """One optimizer step; returns the loss."""
@@ -112,7 +119,7 @@ async def bare_side(folder: Path, rows: TokenRows, options: argparse.Namespace) 
     async def close() -> None:
         ray.kill(actor)
 
-    return Side("bare", step, close)
+    return Side("bare", psutil.Process(await actor.pid.remote()), step, close)
 
 
 async def learner_side(name: str, folder: Path, rows: TokenRows, options: argparse.Namespace) -> Side:
@@ -128,7 +135,7 @@ async def learner_side(name: str, folder: Path, rows: TokenRows, options: argpar
     async def step() -> float:
         return (await learner.sft(rows))["sft/loss"]
 
-    return Side(name, step, learner.close)
+    return Side(name, psutil.Process((await learner.describe())[0].pid), step, learner.close)
 
 
 def random_rows(shape: Shape, options: argparse.Namespace) -> TokenRows:
@@ -146,10 +153,11 @@ def random_rows(shape: Shape, options: argparse.Namespace) -> TokenRows:
 
 async def timed(side: Side, warmup: bool) -> None:
     """One step."""
-    start = time.monotonic()
+    start, spent = time.monotonic(), sum(side.process.cpu_times()[:2])
     side.loss = await side.step()
     if not warmup:
         side.seconds.append(time.monotonic() - start)
+        side.cpu_seconds.append(sum(side.process.cpu_times()[:2]) - spent)
     print(f"[learner] {side.name}: {time.monotonic() - start:.3f} s, loss {side.loss:.4f}", file=sys.stderr, flush=True)
 
 
@@ -169,9 +177,12 @@ async def measure(folder: Path, rows: TokenRows, options: argparse.Namespace) ->
 
 
 def figures(sides: Sequence[Side], shape: Shape, options: argparse.Namespace, peak_tflops: float | None) -> dict[str, dict[str, float]]:
-    """Of each side: median step, tokens of rows a second, speed relative to the bare step, utilisation where the peak is known."""
+    """Of each side: median step, tokens of rows a second, speed relative to the bare step, utilisation where the peak is known.
+
+    ``cpu_speed_to_bare`` compares CPU seconds of the computing process, which neighbours on the machine disturb less.
+    """
     row = options.prompt + options.response
-    bare = next((statistics.median(side.seconds) for side in sides if side.name == "bare"), None)
+    bare = next((side for side in sides if side.name == "bare"), None)
     results: dict[str, dict[str, float]] = {}
     for side in sides:
         step_s = statistics.median(side.seconds)
@@ -182,7 +193,8 @@ def figures(sides: Sequence[Side], shape: Shape, options: argparse.Namespace, pe
         flops = shape.step_flops(tokens, options.rows * options.response, positions)
         result = {"step_s": step_s, "tokens_per_s": options.rows * row / step_s, "loss": side.loss, "tflops": flops / step_s / 1e12}
         if bare is not None:
-            result["speed_to_bare"] = bare / step_s
+            result["speed_to_bare"] = statistics.median(bare.seconds) / step_s
+            result["cpu_speed_to_bare"] = statistics.median(bare.cpu_seconds) / max(statistics.median(side.cpu_seconds), 1e-9)
         if peak_tflops is not None:
             result["mfu"] = flops / step_s / 1e12 / peak_tflops
         results[side.name] = {name: round(value, 4) for name, value in result.items()}

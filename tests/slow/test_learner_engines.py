@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import ray
 import torch
+from transformers import AutoModelForCausalLM
 
 from rollout.nano_policy import make_nano_policy
 from tests.slow.test_learner_training import TEXTS, on_policy, random_rows
 from trainer.cluster import start_ray, stop_ray
 from trainer.learner import Learner
 from trainer.settings import ClusterSettings, GRPOSettings, LearnerSettings, OptimizerSettings, RunSettings
+from trainer.token_rows import TokenRows
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -55,11 +57,32 @@ def assert_close(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tens
         torch.testing.assert_close(actual[name], tensor, rtol=1e-3, atol=atol, msg=lambda text, name=name: f"{name}: {text}")
 
 
-async def steps_of(learner: Learner, tmp_path: Path) -> dict:
-    """What a learner computes: an SFT step, a policy update with everything on, a checkpoint and the way back."""
+def holed_rows() -> TokenRows:
+    """Rows of which one has no loss, and others have none on a token in the middle, as feedback between rounds has none."""
     rows = random_rows(22, siblings=2, seed=3)
     rows.loss_mask_BT[0] = 0
-    rows.loss_mask_BT[5, 1:3] = 0
+    rows.loss_mask_BT[[3, 5, 8], 1] = 0
+    return rows
+
+
+def by_hand(folder: Path) -> dict[str, float]:
+    """Loss and gradient norm of the SFT step on those rows, one row at a time by transformers and torch."""
+    policy, rows = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), holed_rows()
+    total = torch.zeros(())
+    for row in range(len(rows)):
+        prompt = rows.prompt_ids_BP[row, : rows.prompt_lengths_B[row]]
+        response = rows.response_ids_BT[row, : rows.response_lengths_B[row]]
+        logits = policy(torch.cat([prompt, response])[None]).logits[0, len(prompt) - 1 : -1]
+        losses = torch.nn.functional.cross_entropy(logits, response, reduction="none")
+        total = total + (losses * rows.loss_mask_BT[row, : len(response)]).sum() / rows.loss_mask_BT.sum()
+    total.backward()
+    norm = torch.stack([parameter.grad.norm() for parameter in policy.parameters() if parameter.grad is not None]).norm()
+    return {"sft/loss": total.item(), "sft/grad_norm": norm.item()}
+
+
+async def steps_of(learner: Learner, tmp_path: Path) -> dict:
+    """What a learner computes: an SFT step, a policy update with everything on, a checkpoint and the way back."""
+    rows = holed_rows()
     seen: dict = {"start": await weights_of(learner), "logprobs": await learner.logprobs(rows)}
     await learner.configure_optimizer(ADAM, 10)
     seen["sft"] = await learner.sft(rows)
@@ -100,7 +123,7 @@ def assert_same_steps(actual: dict, expected: dict) -> None:
 
 @pytest.fixture(scope="module")
 def expected(folder, running_ray, tmp_path_factory) -> dict:
-    """What FSDP2 computes, without and with adapters."""
+    """What FSDP2 computes, without and with adapters; the former is what the steps by hand are compared with too."""
 
     async def run(**settings) -> dict:
         async with started(folder, **settings) as learner:
@@ -109,9 +132,35 @@ def expected(folder, running_ray, tmp_path_factory) -> dict:
     return {"full": asyncio.run(run()), "adapted": asyncio.run(run(**ADAPTED))}
 
 
-@pytest.mark.parametrize("stage", [1, 2, 3])
-@pytest.mark.parametrize("kind", ["full", "adapted"])
+def test_tokens_without_loss_inside_a_response_count_as_computed_by_hand(folder, expected):
+    for name, figure in by_hand(folder).items():
+        assert expected["full"]["sft"][name] == pytest.approx(figure, rel=1e-4), name
+
+
+@pytest.mark.parametrize(("stage", "kind"), [(1, "full"), (2, "full"), (3, "full"), (1, "adapted"), (3, "adapted")])
 async def test_deepspeed_computes_what_fsdp2_computes(folder, expected, tmp_path, stage, kind):
     adapters = ADAPTED if kind == "adapted" else {}
     async with started(folder, engine="deepspeed", zero_stage=stage, **adapters) as learner:
         assert_same_steps(await steps_of(learner, tmp_path), expected[kind])
+
+
+@pytest.mark.parametrize("settings", [{}, {"engine": "deepspeed", "zero_stage": 3, "gradient_checkpointing": True, **ADAPTED}])
+async def test_in_bfloat16_a_step_is_near_that_in_float32(folder, expected, settings):
+    kind = "adapted" if settings else "full"
+    async with started(folder, precision="bf16", **settings) as learner:
+        await learner.configure_optimizer(ADAM, 10)
+        metrics = await learner.sft(holed_rows())
+    for name in ("sft/loss", "sft/grad_norm"):
+        assert metrics[name] == pytest.approx(expected[kind]["sft"][name], rel=2e-2), name
+
+
+async def test_an_optimizer_cannot_be_offloaded_from_a_cpu(folder):
+    with pytest.raises(ValueError, match=r"learner.offload_optimizer=true .* set it to false"):
+        async with started(folder, ranks=1, offload_optimizer=True):
+            pass
+
+
+async def test_adapters_on_layers_that_are_not_linear_are_refused(folder):
+    with pytest.raises(ValueError, match=r"lora_targets=\['embed_tokens'\] reaches .* no linear layer"):
+        async with started(folder, ranks=1, lora_rank=4, lora_targets=["embed_tokens"]):
+            pass

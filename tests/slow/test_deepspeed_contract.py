@@ -1,0 +1,64 @@
+"""Every piece of DeepSpeed that this project relies on beyond its documented interface: an upgrade fails here first."""
+
+import inspect
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def test_deepspeed_has_the_version_that_this_was_written_for():
+    assert version("deepspeed") == "0.19.8"
+
+
+def test_deepspeed_is_loaded_only_by_its_engine():
+    """Its import takes seconds and says what it thinks of the machine."""
+    program = (
+        "from trainer.verl_platform import select_platform\nselect_platform()\n"
+        "import sys, trainer.learner_worker, rollout.nano_policy\nprint('deepspeed' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert done.stdout.split()[-1] == "False", done.stderr
+
+
+def test_no_operator_is_compiled_when_ranks_meet():
+    import trainer.deepspeed_engine as engine
+
+    assert vars(engine.deepspeed.ops)["__compatible_ops__"] == {}
+    from deepspeed.comm.torch import build_shm_op
+
+    assert "__compatible_ops__.get(builder.NAME, False)" in inspect.getsource(build_shm_op)
+    assert build_shm_op() is None
+
+
+def test_the_optimizer_of_a_stage_is_chosen_by_the_method_that_we_override():
+    from deepspeed.runtime.engine import DeepSpeedEngine
+    from deepspeed.runtime.zero.config import ZERO_OPTIMIZATION
+
+    assert list(inspect.signature(DeepSpeedEngine._do_optimizer_sanity_check).parameters) == ["self", "basic_optimizer"]
+    source = inspect.getsource(DeepSpeedEngine._configure_optimizer)
+    assert "self._do_optimizer_sanity_check(basic_optimizer)" in source
+    assert ZERO_OPTIMIZATION == "zero_optimization"
+
+
+def test_the_optimizers_keep_their_parts_where_we_read_them():
+    from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
+    from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
+
+    flat = inspect.getsource(DeepSpeedZeroOptimizer)
+    for name in ("single_partition_of_fp32_groups", "parallel_partitioned_bit16_groups", "bit16_groups_flat", "self.clip_grad"):
+        assert name in flat, name
+    sharded = inspect.getsource(DeepSpeedZeroOptimizer_Stage3)
+    for name in ("fp32_partitioned_groups_flat", "fp16_partitioned_groups_flat", "def empty_partition_cache", "self.clip_grad"):
+        assert name in sharded, name
+
+
+def test_a_model_born_in_shards_has_the_type_of_the_configuration():
+    """With ``dtype=`` given, ``zero.Init`` takes bfloat16 on CPU whatever was given; it is left to the configuration."""
+    import deepspeed
+
+    source = inspect.getsource(deepspeed.zero.Init._set_dtype)
+    assert "ds_config is not None and dtype is None" in source
+    assert "self.dtype = torch.float\n" in source
