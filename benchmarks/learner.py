@@ -77,7 +77,8 @@ class BareStep:
         self.torch, self.device = torch, device
         if device == "cpu":
             torch.set_num_threads(os.cpu_count() or 1)
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa").to(device)
+        self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
+        self.model.to(device)
         if options.gradient_checkpointing:
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.model.train()
@@ -111,7 +112,7 @@ async def bare_side(folder: Path, rows: TokenRows, options: argparse.Namespace) 
     """The bare step in a Ray actor with the environment of a learner's rank."""
     environment = {"OMP_NUM_THREADS": str(os.cpu_count() or 1), "OMP_WAIT_POLICY": "PASSIVE"} if options.device == "cpu" else {}
     actor_class = ray.remote(num_cpus=1, num_gpus=int(options.device == "cuda"), runtime_env={"env_vars": environment})(BareStep)
-    actor = actor_class.remote(str(folder), options.device, rows, options)
+    actor: Any = actor_class.remote(str(folder), options.device, rows, options)
 
     async def step() -> float:
         return await actor.step.remote()

@@ -1,6 +1,7 @@
 """LoRA adapters: added before an engine shards the model, merged into the weights that leave it."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from peft import LoraConfig, TaskType, get_peft_model
@@ -63,7 +64,7 @@ def merged_weights(
 
 def _merged(module: torch.nn.Module, full_tensor: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
     parameters = dict(module.named_parameters())
-    published = convert_weight_keys({name: name for name in parameters}, module)  # pyright: ignore[reportArgumentType]
+    published: Any = convert_weight_keys({name: name for name in parameters}, module)  # pyright: ignore[reportArgumentType]
     adapted = adapted_layers(module)
     for public, name in published.items():
         if ".lora_" in name:

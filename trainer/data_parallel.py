@@ -1,6 +1,6 @@
 """What an engine of verl answers when every rank computes the whole model on rows of its own."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch.distributed as dist
 from verl.workers.engine.base import BaseEngine, BaseEngineCtx
@@ -49,7 +49,7 @@ class _Mode(BaseEngineCtx):
 
     def __enter__(self) -> None:
         super().__enter__()
-        self.engine.module.train(self.mode == "train")
+        cast(DataParallelEngine, self.engine).module.train(self.mode == "train")
 
     def __exit__(self, kind: Any, failure: Any, trace: Any) -> None:
         if self.mode == "train":

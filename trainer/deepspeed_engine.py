@@ -41,7 +41,7 @@ from deepspeed.runtime.config import DeepSpeedConfig
 from deepspeed.runtime.zero.config import ZERO_OPTIMIZATION
 
 # Which of its operators could be compiled here: none is wanted, not even shared-memory collectives for CPU ranks.
-vars(deepspeed.ops)["__compatible_ops__"] = {}
+setattr(deepspeed.ops, "__compatible_ops__", {})  # noqa: B010  probed at first access otherwise
 logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
 
 
@@ -191,13 +191,13 @@ class DeepSpeedEngine(PackedLogProbs, KeptReference, DataParallelEngine):
         with deepspeed.zero.GatheredParameters([parameter]):
             return parameter.detach().clone()
 
-    def save_checkpoint(self, local_path: str, **kwargs: Any) -> None:
+    def save_checkpoint(self, local_path: str, *args: Any, **kwargs: Any) -> None:
         """One file a rank: its part of the weights, master weights and moments; schedule and generators."""
         state = self._shards.state() | {"schedule": self.lr_scheduler.state_dict(), "generators": BaseCheckpointManager.get_rng_state()}
         torch.save(state, Path(local_path) / f"rank_{self.rank}.pt")
         dist.barrier()
 
-    def load_checkpoint(self, local_path: str, **kwargs: Any) -> None:
+    def load_checkpoint(self, local_path: str, *args: Any, **kwargs: Any) -> None:
         """Restores what ``save_checkpoint`` wrote with as many ranks."""
         first, own = (
             torch.load(Path(local_path) / f"rank_{rank}.pt", map_location="cpu", weights_only=False, mmap=True) for rank in (0, self.rank)
@@ -217,5 +217,5 @@ class _ZeroEngine(deepspeed.DeepSpeedEngine):
     For stage 1 in bfloat16 DeepSpeed would take another one, which stops at a gradient of 0 and steps where one is not finite.
     """
 
-    def _do_optimizer_sanity_check(self, basic_optimizer: torch.optim.Optimizer) -> str:
+    def _do_optimizer_sanity_check(self, basic_optimizer: torch.optim.Optimizer) -> Any:
         return ZERO_OPTIMIZATION

@@ -5,6 +5,7 @@ any GPU; ours is registered for NVIDIA, which verl looks up first.
 """
 
 from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from peft.tuners.lora import LoraLayer
@@ -25,6 +26,11 @@ from trainer.reference import KeptReference
 @EngineRegistry.register(model_type="language_model", backend="fsdp2", device="cuda", vendor="nvidia")
 class PackedFSDPEngine(PackedLogProbs, KeptReference, FSDPEngineWithLMHead):
     """FSDP2 with packed rows; the model's attention implementation is ``trainer.shared_prompt``."""
+
+    engine_config: Any
+    checkpoint_manager: Any
+    _autocast_dtype: torch.dtype
+    _build_optimizer: Any
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -64,9 +70,10 @@ class PackedFSDPEngine(PackedLogProbs, KeptReference, FSDPEngineWithLMHead):
 
     def full_tensor(self, parameter: torch.Tensor) -> torch.Tensor:
         """A parameter gathered from all ranks, which all call this."""
-        return parameter.detach().to(get_device_id()).full_tensor() if isinstance(parameter, DTensor) else parameter.detach()
+        whole = cast(DTensor, parameter.detach().to(get_device_id())).full_tensor() if isinstance(parameter, DTensor) else parameter
+        return whole.detach()
 
-    def load_checkpoint(self, local_path: str, **kwargs: object) -> None:
+    def load_checkpoint(self, local_path: str, *args: Any, **kwargs: Any) -> None:
         """verl's, after which no rank goes on with an unsharded copy of the old weights."""
         super().load_checkpoint(local_path, del_local_after_load=False)
         self._reshard()
