@@ -8,6 +8,10 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+from trainer.verl_platform import select_platform
+
+select_platform()
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
