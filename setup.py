@@ -23,6 +23,7 @@ PACKAGES = [
 CORE = [
     "ray[default]==2.60.0",
     "verl==0.9.1",
+    "deepspeed==0.19.8",
     "torch==2.13.0",
     "transformers==5.10.4",
     "hydra-core==1.3.8",

@@ -12,7 +12,7 @@ STAGES = ("distil", "sft", "grpo", "evaluate")
 
 def problems_between_settings(config: RunSettings) -> list[str]:
     """Everything that does not fit together, machine and files included where they are asked for by name."""
-    checks = (_model, _tasks, _worker, _teacher, _batch, _stages, _devices)
+    checks = (_model, _tasks, _worker, _teacher, _batch, _learner, _stages, _devices)
     return [problem for check in checks for problem in check(config)]
 
 
@@ -84,6 +84,21 @@ def _batch(config: RunSettings) -> Iterator[str]:
         yield (
             f"distil.max_requests={config.distil.max_requests} is below distil.traces={config.distil.traces}: "
             "raise it, since not every trace passes."
+        )
+
+
+def _learner(config: RunSettings) -> Iterator[str]:
+    grpo = config.trainer.grpo
+    for name, value in (("rollout_is", grpo.rollout_is), ("rollout_rs", grpo.rollout_rs)):
+        if value != "none" and grpo.old_logprobs == "rollout":
+            yield (
+                f"trainer.grpo.{name}={value} compares the learner's log-probabilities with the rollout's, and with "
+                "trainer.grpo.old_logprobs=rollout both are the rollout's: set it to recompute."
+            )
+    if config.learner.offload_optimizer and config.cluster.device == "cpu":
+        yield (
+            "learner.offload_optimizer=true moves the optimizer from a GPU to main memory, and cluster.device='cpu' has it there: "
+            "set it to false."
         )
 
 

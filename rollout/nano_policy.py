@@ -44,6 +44,7 @@ def make_nano_policy(folder: Path, texts: Sequence[str], seed: int) -> Path:
         ValueError: no texts.
     """
     import torch
+    from huggingface_hub import save_torch_state_dict
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     tokenizer = make_tokenizer(texts)
@@ -61,13 +62,17 @@ def make_nano_policy(folder: Path, texts: Sequence[str], seed: int) -> Path:
         eos_token_id=tokenizer.get_vocab()[END],
         pad_token_id=tokenizer.get_vocab()[PAD],
         dtype="float32",
+        architectures=["Qwen3ForCausalLM"],
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen3ForCausalLM(config).float()
     folder.mkdir(parents=True, exist_ok=True)
     logging.disable_progress_bar()
-    model.save_pretrained(folder)
+    config.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)  # pyright: ignore[reportOptionalMemberAccess]
+    # Not the model's save_pretrained, which imports DeepSpeed where it is installed.
+    save_torch_state_dict({name: tensor.detach() for name, tensor in model.named_parameters()}, folder)
     tokenizer.save_pretrained(folder)
     return folder
 

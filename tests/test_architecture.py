@@ -93,6 +93,10 @@ def test_one_file_imports_wandb():
     assert importers("wandb", ORDER) <= {"trainer/sinks.py"}
 
 
+def test_one_file_imports_deepspeed():
+    assert importers("deepspeed", ORDER) <= {"trainer/deepspeed_engine.py"}
+
+
 def test_only_the_trainer_imports_verl():
     assert all(path.startswith("trainer/") for path in importers("verl", ORDER))
 

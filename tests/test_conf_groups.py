@@ -39,7 +39,15 @@ def test_the_papers_experiments_have_its_published_settings(size: str):
 
 
 @pytest.mark.parametrize(
-    "file", ["trainer/paper", "rollout/paper", "model/r1_distill_qwen_7b", "model/r1_distill_qwen_14b", "learner/fsdp2_4"]
+    "file",
+    [
+        "trainer/paper",
+        "rollout/paper",
+        "model/r1_distill_qwen_7b",
+        "model/r1_distill_qwen_14b",
+        "learner/fsdp2_4",
+        "learner/deepspeed_zero3_4",
+    ],
 )
 def test_numbers_that_the_paper_does_not_give_say_so(file: str):
     lines = (CONF / f"{file}.yaml").read_text().splitlines()

@@ -100,7 +100,7 @@ class Learner:
     async def save(self, folder: Path) -> None:
         """Writes weights, optimizer, schedule and generators; the folder appears whole or not at all.
 
-        The KL reference is not saved: it is the policy that the learner was started from.
+        The KL reference is not saved: it is the policy that ``set_reference`` met, which a resumed run starts from again.
         """
         async with _written_whole(folder, marker=MARKER) as partial:
             await self._all(self._group.save(str(partial)))
@@ -132,7 +132,9 @@ class Learner:
         await asyncio.to_thread(self._destroy)
 
     def _topology(self) -> dict[str, Any]:
-        return {"engine": self.spec.settings.engine, "ranks": self.spec.settings.ranks}
+        settings = self.spec.settings
+        stage = f" zero_stage={settings.zero_stage}" if settings.engine == "deepspeed" else ""
+        return {"engine": settings.engine + stage, "ranks": settings.ranks}
 
     def _create(self) -> None:
         """Placement and actors; blocks."""

@@ -20,9 +20,10 @@ NAMES = {
     "actor/entropy_loss": "entropy",
     "gap_mean": "rollout_gap_mean",
     "gap_max": "rollout_gap_max",
+    "rollout_kl": "rollout_kl",
 }
 """Ours for each of verl's; others of the form ``actor/...`` keep their name, the rest is dropped."""
-FIRST_ONLY = {"rollout_gap_mean", "rollout_gap_max"}
+FIRST_ONLY = {"rollout_gap_mean", "rollout_gap_max", "rollout_kl"}
 """Taken from the first mini-batch: later ones are computed with weights that have moved."""
 
 

@@ -22,6 +22,13 @@ class LearnerSpec:
         """Cores that one CPU rank computes with."""
         return self.settings.threads or max(1, (os.cpu_count() or 1) // self.settings.ranks)
 
+    @property
+    def precision(self) -> str:
+        """``bf16`` or ``fp32``: what the forward and backward pass compute in."""
+        if self.settings.precision == "auto":
+            return "fp32" if self.device == "cpu" else "bf16"
+        return self.settings.precision
+
 
 @dataclass(frozen=True, slots=True)
 class RankState:

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -10,11 +11,9 @@ import psutil
 import ray
 import torch
 from tensordict import TensorDict
-from torch.optim.lr_scheduler import LambdaLR
 
 warnings.filterwarnings("ignore", message=".* engine is not available.*", category=UserWarning)
 
-from torch.distributed.fsdp import FSDPModule  # noqa: E402
 from verl.single_controller.base.decorator import Dispatch, register  # noqa: E402
 from verl.utils import tensordict_utils as tu  # noqa: E402
 from verl.utils.distributed import initialize_global_process_group_ray  # noqa: E402
@@ -22,12 +21,14 @@ from verl.workers.engine_workers import TrainingWorker  # noqa: E402
 from verl.workers.utils.losses import sft_loss  # noqa: E402
 from verl.workers.utils.padding import no_padding_2_padding  # noqa: E402
 
-import trainer.cpu_engine  # noqa: E402, F401  registers the CPU engine
+import trainer.fsdp_engine  # noqa: E402, F401  registers the engine
+from trainer.adapters import merged_weights  # noqa: E402
 from trainer.batch import PolicyBatch  # noqa: E402
 from trainer.learner_config import export_policy, optimizer_config, worker_config  # noqa: E402
 from trainer.learner_metrics import batch_metrics, mean_over_steps, step_metrics  # noqa: E402
 from trainer.learner_spec import LearnerSpec, RankState  # noqa: E402
 from trainer.losses import actor_config, learning_rate_factor, policy_loss  # noqa: E402
+from trainer.rollout_correction import correct  # noqa: E402
 from trainer.settings import GRPOSettings, OptimizerSettings  # noqa: E402
 from trainer.token_rows import TokenRows  # noqa: E402
 from trainer.verl_data import mini_batches, share_of_rank, to_tensordict  # noqa: E402
@@ -42,7 +43,6 @@ class LearnerWorker(TrainingWorker):
 
     def __init__(self, spec: LearnerSpec) -> None:
         self.spec = spec
-        self._reference: list[torch.Tensor] = []
 
     @on_all_ranks
     def build(self) -> None:
@@ -56,6 +56,8 @@ class LearnerWorker(TrainingWorker):
             torch.set_num_threads(spec.threads)
             initialize_global_process_group_ray(backend="gloo")  # verl asks for "cpu:gloo,cpu:gloo", which torch refuses
         torch.manual_seed(spec.seed)
+        if spec.settings.engine == "deepspeed":
+            import trainer.deepspeed_engine  # noqa: F401  registers the engine; DeepSpeed stays unloaded otherwise
         try:
             super().__init__(worker_config(spec))
             self.engine.initialize()
@@ -65,12 +67,8 @@ class LearnerWorker(TrainingWorker):
     @on_all_ranks
     def configure_optimizer(self, settings: OptimizerSettings, total_steps: int) -> None:
         """A fresh AdamW and schedule."""
-        engine = self.engine
-        engine.optimizer_config = optimizer_config(settings, total_steps)
-        engine.optimizer = engine._build_optimizer(engine.module)
-        engine.lr_scheduler = LambdaLR(engine.optimizer, lambda step: learning_rate_factor(step, total_steps, settings))
-        engine.checkpoint_manager.optimizer = engine.optimizer
-        engine.checkpoint_manager.lr_scheduler = engine.lr_scheduler
+        factor = partial(learning_rate_factor, total_steps=total_steps, settings=settings)
+        self.engine.configure_optimizer(optimizer_config(settings, total_steps), factor)
 
     @on_all_ranks
     def sft(self, rows: TokenRows) -> dict[str, float]:
@@ -85,15 +83,15 @@ class LearnerWorker(TrainingWorker):
 
         Old and reference log-probabilities are computed before the first of them, under the weights that the step began with.
         """
-        if settings.kl_coef > 0 and not self._reference:
+        if settings.kl_coef > 0 and not self.engine.has_reference:
             raise ValueError(f"trainer.grpo.kl_coef={settings.kl_coef} needs a reference policy: call set_reference first.")
         self.set_loss_fn(partial(policy_loss, actor_config(settings, batch.rows.response_ids_BT.shape[1])))
         parts = [self._policy_data(batch, index, settings) for index in mini_batches(len(batch.rows), settings.updates_per_step)]
-        steps = [step_metrics(self._train(data), "actor") for data in parts]
+        steps = [step_metrics(self._train(data), "actor") | corrected for data, corrected in parts]
         return mean_over_steps(steps) | batch_metrics(batch) | {"learner/rss_mib": self.rss_mib()}
 
-    def _policy_data(self, batch: PolicyBatch, index: torch.Tensor, settings: GRPOSettings) -> TensorDict:
-        """This rank's share of one mini-batch, with the log-probabilities that the loss compares."""
+    def _policy_data(self, batch: PolicyBatch, index: torch.Tensor, settings: GRPOSettings) -> tuple[TensorDict, dict[str, float]]:
+        """This rank's share of one mini-batch, with the log-probabilities that the loss compares, and metrics of their correction."""
         rows = batch.rows.select(index)
         dense = {"advantages": batch.advantages_BT[index], "rollout_log_probs": batch.rollout_logprobs_BT[index]}
         plain = {
@@ -104,8 +102,9 @@ class LearnerWorker(TrainingWorker):
         data = self._share(rows, dense, plain)
         data["old_log_probs"] = self._logprobs(data) if settings.old_logprobs == "recompute" else data["rollout_log_probs"]
         if settings.kl_coef > 0:
-            data["ref_log_prob"] = self._reference_logprobs(data)
-        return data
+            with self.engine.as_reference():
+                data["ref_log_prob"] = self._logprobs(data)
+        return data, correct(data, settings) if settings.old_logprobs == "recompute" else {}
 
     @on_all_ranks
     def logprobs(self, rows: TokenRows, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -115,33 +114,32 @@ class LearnerWorker(TrainingWorker):
 
     @on_all_ranks
     def set_reference(self) -> None:
-        """Keeps a copy of the weights as they are, this rank's shards."""
-        self._reference = [local(parameter).detach().clone() for parameter in self.engine.module.parameters()]
+        """The policy as it is now becomes the reference."""
+        self.engine.keep_reference()
 
     @on_all_ranks
     def weights(self) -> list[ray.ObjectRef]:
         """On rank 0 a reference to [(Hugging Face name, full tensor)], elsewhere nothing."""
-        full = self._full_weights()
+        full = self._whole_on_first_rank()
         return [ray.put(full)] if self.rank == 0 else []
 
     @on_all_ranks
     def export(self, folder: str) -> None:
         """Writes the gathered weights, config and tokenizer into an existing folder, in the dtype that the model came in."""
-        full = dict(self._full_weights())
+        full = self._whole_on_first_rank()
         if self.rank == 0:
-            export_policy(Path(folder), self.model_config, full)
+            export_policy(Path(folder), self.model_config, dict(full))
         torch.distributed.barrier()
 
     @on_all_ranks
     def save(self, folder: str) -> None:
-        """verl's checkpoint: each rank's shards, optimizer, schedule and generators."""
+        """Each rank's part of weights and optimizer, schedule and generators."""
         self.engine.save_checkpoint(folder)
 
     @on_all_ranks
     def load(self, folder: str) -> None:
         """Restores what ``save`` wrote."""
-        self.engine.load_checkpoint(folder, del_local_after_load=False)
-        self._reshard()
+        self.engine.load_checkpoint(folder)
 
     @on_all_ranks
     def describe(self) -> RankState:
@@ -160,8 +158,7 @@ class LearnerWorker(TrainingWorker):
         mine = rows.select(index)
         mine.loss_mask_BT[missing] = 0
         limit = max(self.spec.settings.micro_batch_tokens, int(rows.lengths_B.max()))
-        packed = bool(self.model_config.get("use_remove_padding", False))
-        engine = {"use_remove_padding": packed, "use_dynamic_bsz": True, "max_token_len_per_gpu": limit, "use_fused_kernels": False}
+        engine = {"use_remove_padding": False, "use_dynamic_bsz": True, "max_token_len_per_gpu": limit, "use_fused_kernels": False}
         return to_tensordict(mine, {name: tensor[index] for name, tensor in dense.items()}, engine | plain)
 
     def _train(self, data: TensorDict) -> dict[str, Any]:
@@ -177,37 +174,13 @@ class LearnerWorker(TrainingWorker):
             output = self.engine.infer_batch(data, loss_function=None)
         return no_padding_2_padding(output["model_output"]["log_probs"].cpu(), data)
 
-    def _reference_logprobs(self, data: TensorDict) -> torch.Tensor:
-        """The same under the frozen weights, which trade places with the current ones for one forward pass."""
-        self._swap_reference()
-        try:
-            return self._logprobs(data)
-        finally:
-            self._swap_reference()
+    def _whole_on_first_rank(self) -> list[tuple[str, torch.Tensor]]:
+        """The gathered weights in rank 0's main memory; the others take part tensor by tensor and keep nothing."""
+        return [(name, tensor.cpu()) for name, tensor in self._full_weights() if self.rank == 0]
 
-    @torch.no_grad()
-    def _swap_reference(self) -> None:
-        self._reshard()
-        for parameter, frozen in zip(self.engine.module.parameters(), self._reference, strict=True):
-            current = local(parameter)
-            kept = current.clone()
-            current.copy_(frozen)
-            frozen.copy_(kept)
+    def _full_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """(Hugging Face name, full tensor) one at a time, adapters merged, on the rank's device; may share memory with the weights.
 
-    def _reshard(self) -> None:
-        """Drops unsharded copies, which would outlive a change of the shards."""
-        for module in self.engine.module.modules():
-            if isinstance(module, FSDPModule):
-                module.reshard()
-
-    def _full_weights(self) -> list[tuple[str, torch.Tensor]]:
-        """Gathered weights under Hugging Face names; a tied output layer appears once, as the embedding."""
-        tied = getattr(self.model_config.hf_config, "tie_word_embeddings", False)
-        parameters, _ = self.engine.get_per_tensor_param()
-        return [(name, full.detach().cpu()) for name, full in parameters if not (tied and name == "lm_head.weight")]
-
-
-def local(parameter: torch.Tensor) -> torch.Tensor:
-    """This rank's shard of a parameter, sharing its memory."""
-    to_local = getattr(parameter, "to_local", None)
-    return to_local() if to_local is not None else parameter
+        All ranks draw all items together. A tied output layer appears once, as the embedding.
+        """
+        return merged_weights(self.engine.module, self.engine.full_tensor, self.model_config)

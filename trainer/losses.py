@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from tensordict import TensorDict
+from verl.utils import tensordict_utils as tu
 from verl.utils.metric import AggregationType, Metric
 from verl.workers.config import ActorConfig, PolicyLossConfig
 from verl.workers.utils.losses import ppo_loss
@@ -42,16 +43,21 @@ def policy_loss(config: ActorConfig, model_output: dict[str, Any], data: TensorD
     """verl's ``ppo_loss`` (policy loss by name, KL, entropy), plus what the sampled tokens say of the policy.
 
     ``gap`` compares the trainer's log-probabilities with the rollout engine's; ``surprisal`` is the mean of
-    -log p over sampled tokens, which on-policy is an unbiased estimate of the entropy.
+    -log p over sampled tokens, which on-policy is an unbiased estimate of the entropy. ``rollout_kl`` estimates the KL
+    from the rollout policy to the trainer's (k3: never negative, low variance).
     """
+    if not data["batch_num_tokens"]:  # all rejected: a sum over nothing, not a mean of nothing
+        tu.assign_non_tensor(data, batch_num_tokens=1)
     loss, metrics = ppo_loss(config, model_output, data, dp_group)
     with torch.no_grad():
         logprobs_BT = no_padding_2_padding(model_output["log_probs"], data)
         mask_BT = data["response_mask"].bool()
-        gap_BT = (logprobs_BT - data["rollout_log_probs"]).abs().masked_fill(~mask_BT, 0.0)
+        ratio_BT = (logprobs_BT - data["rollout_log_probs"]).masked_fill(~mask_BT, 0.0)
+        gap_BT = ratio_BT.abs()
         share = data["dp_size"] / max(data["batch_num_tokens"], 1)
         metrics["gap_mean"] = Metric(AggregationType.SUM, gap_BT.sum() * share)
         metrics["gap_max"] = Metric(AggregationType.MAX, gap_BT.max())
+        metrics["rollout_kl"] = Metric(AggregationType.SUM, (ratio_BT.exp() - 1 - ratio_BT).sum() * share)
         metrics["surprisal"] = Metric(AggregationType.SUM, -(logprobs_BT * mask_BT).sum() * share)
     return loss, metrics
 

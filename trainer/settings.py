@@ -25,16 +25,28 @@ class OptimizerSettings(Settings):
 class LearnerSettings(Settings):
     """The verl worker group."""
 
-    engine: Literal["fsdp2"] = "fsdp2"
+    engine: Literal["fsdp2", "deepspeed"] = "fsdp2"
     ranks: int = Field(default=1, ge=1)
     """Learner processes; on GPU one GPU each."""
+    zero_stage: int = Field(default=2, ge=1, le=3)
+    """Of DeepSpeed: what the ranks share out, 1 the optimizer, 2 gradients too, 3 weights too."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """What the forward and backward pass compute in; master weights stay fp32. ``auto``: bf16 on GPU, fp32 on CPU."""
     micro_batch_tokens: int = Field(default=16_384, ge=64)
     """Tokens of one forward-backward pass on one rank."""
     gradient_checkpointing: bool = False
+    lora_rank: int = Field(default=0, ge=0)
+    """Rank of the LoRA adapters that alone are trained; 0: all weights are."""
+    lora_alpha: int = Field(default=32, ge=1)
+    """Adapters are scaled by ``lora_alpha / lora_rank``."""
+    lora_targets: str | tuple[str, ...] = "all-linear"
+    """Names of the layers that get an adapter."""
+    offload_optimizer: bool = False
+    """Keep the optimizer's state in main memory (GPU only)."""
     threads: int = Field(default=0, ge=0)
     """Cores that one CPU rank computes with; 0: the machine's cores divided by the ranks."""
     engine_args: dict[str, Any] = {}
-    """Passed to verl's engine config untouched."""
+    """Win over ours in verl's FSDPEngineConfig or in DeepSpeed's own configuration."""
 
 
 class SFTSettings(Settings):
@@ -67,7 +79,14 @@ class GRPOSettings(Settings):
     norm_by_std: bool = False
     """For estimators that can divide by each group's deviation (plain GRPO: True)."""
     old_logprobs: Literal["rollout", "recompute"] = "rollout"
-    """Log-probabilities of the behaviour policy: as the engine reported them, or one more forward pass."""
+    """What the loss's ratio compares with: the rollout engine's report, or one more forward pass of the learner before its first update."""
+    rollout_is: Literal["none", "token", "sequence"] = "none"
+    """Weigh the loss by p(learner) / p(rollout), cut off at ``rollout_is_threshold``, of each token or of each whole response."""
+    rollout_is_threshold: float = Field(default=2.0, gt=0)
+    rollout_rs: Literal["none", "token", "sequence", "geometric"] = "none"
+    """Leave out what the two policies disagree on: tokens, or responses by the product or the geometric mean of their tokens' ratios."""
+    rollout_rs_threshold: float = Field(default=2.0, gt=1)
+    """Largest ratio that stays in, and the inverse of the smallest."""
     optimizer: OptimizerSettings = OptimizerSettings()
 
 

@@ -42,6 +42,18 @@ def to_tensordict(rows: TokenRows, dense: dict[str, torch.Tensor], plain: dict[s
     return tu.get_tensordict(tensors | dense, values | plain)
 
 
+def set_response_mask(data: TensorDict, mask_BT: torch.Tensor) -> None:
+    """Changes which response tokens the loss counts, in both forms in which verl reads it."""
+    offsets, response_offsets = data["input_ids"].offsets(), data["responses"].offsets()
+    lengths_B = response_offsets.diff()
+    starts_B = offsets[1:] - lengths_B - response_offsets[:-1]
+    places = torch.arange(int(response_offsets[-1])) + starts_B.repeat_interleave(lengths_B)
+    whole = mask_BT.new_zeros(int(offsets[-1]))
+    whole[places] = mask_BT[within(lengths_B, mask_BT.shape[1])]
+    data["response_mask"] = mask_BT
+    data["loss_mask"] = torch.nested.nested_tensor_from_jagged(whole, offsets)
+
+
 def share_of_rank(rows: TokenRows, rank: int, ranks: int) -> torch.Tensor:
     """Indices of the rows that one rank computes, balanced by tokens.
 

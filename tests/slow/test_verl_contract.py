@@ -65,9 +65,22 @@ def test_the_platform_plug_in_implements_all_of_verls_interface():
 def test_the_engine_of_fsdp2_is_ours_on_cpu():
     from verl.workers.engine import EngineRegistry
 
-    from trainer.cpu_engine import CPUFSDPEngine
+    from trainer.fsdp_engine import PackedFSDPEngine
 
-    assert EngineRegistry.get_engine_cls("language_model", "fsdp2") is CPUFSDPEngine
+    assert EngineRegistry.get_engine_cls("language_model", "fsdp2") is PackedFSDPEngine
+
+
+def test_on_an_nvidia_gpu_verl_looks_for_an_engine_of_that_vendor_first():
+    from verl.plugin.platform.platform_cuda import PlatformCUDA
+    from verl.workers.engine import EngineRegistry
+
+    from trainer.fsdp_engine import PackedFSDPEngine
+
+    vendor = inspect.getsource(PlatformCUDA.vendor_name.fget)
+    assert '"nvidia"' in vendor
+    assert EngineRegistry._engines["language_model"]["fsdp2"]["cuda", "nvidia"] is PackedFSDPEngine
+    lookup = inspect.getsource(EngineRegistry.get_engine_cls)
+    assert lookup.index("vendor_key in registry") < lookup.index("device in registry")
 
 
 def test_the_engine_has_the_hooks_and_parts_that_we_use():
@@ -80,6 +93,7 @@ def test_the_engine_has_the_hooks_and_parts_that_we_use():
     outputs = inspect.signature(FSDPEngineWithLMHead.prepare_model_outputs).parameters
     assert list(outputs) == ["self", "output", "output_args", "micro_batch", "logits_processor_func"]
     assert list(inspect.signature(FSDPEngineWithLMHead._build_optimizer).parameters) == ["self", "module"]
+    assert list(inspect.signature(FSDPEngineWithLMHead._build_lora_module).parameters) == ["self", "module"]
     initialize = inspect.getsource(FSDPEngineWithLMHead.initialize)
     for name in ("checkpoint_manager", "optimizer=self.optimizer", "lr_scheduler=self.lr_scheduler"):
         assert name in initialize, name
@@ -141,8 +155,17 @@ def test_configurations_have_the_fields_that_we_set(tmp_path):
     assert (optimizer.lr, optimizer.betas, optimizer.clip_grad, optimizer.total_training_steps) == (1e-3, (0.8, 0.9), 2.0, 7)
     wanted = {
         TrainingWorkerConfig: {"model_type", "model_config", "engine_config", "optimizer_config", "checkpoint_config"},
-        HFModelConfig: {"path", "use_remove_padding", "enable_gradient_checkpointing", "override_config"},
-        FSDPEngineConfig: {"strategy", "model_dtype", "mixed_precision", "use_torch_compile", "use_dynamic_bsz", "seed"}
+        HFModelConfig: {"path", "use_remove_padding", "enable_gradient_checkpointing", "override_config"}
+        | {"lora_rank", "lora_alpha", "target_modules"},
+        FSDPEngineConfig: {
+            "strategy",
+            "model_dtype",
+            "mixed_precision",
+            "use_torch_compile",
+            "use_dynamic_bsz",
+            "seed",
+            "optimizer_offload",
+        }
         | {"max_token_len_per_gpu", "infer_max_token_len_per_gpu"},
     }
     for config, names in wanted.items():
