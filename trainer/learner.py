@@ -19,8 +19,10 @@ import torch
 from ray.exceptions import RayTaskError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
+from rollout.buckets import Bucket
 from trainer.batch import PolicyBatch
 from trainer.learner_spec import LearnerSpec, RankState
+from trainer.learner_weights import LearnerWeights
 from trainer.settings import GRPOSettings, LearnerSettings, OptimizerSettings
 from trainer.token_rows import TokenRows
 from trainer.verl_platform import select_platform, verl_environment
@@ -49,6 +51,8 @@ class Learner:
         self._group: Any = None
         self._creating: asyncio.Task[None] | None = None
         self._ranks: list[RankState] = []
+        self._steady = asyncio.Lock()
+        self._changes = 0
 
     async def start(self) -> None:
         """Brings the ranks up and loads the weights; Ray must run. May be awaited beside the start of other actors.
@@ -67,7 +71,8 @@ class Learner:
 
     async def sft(self, rows: TokenRows) -> dict[str, float]:
         """One optimizer step of supervised fine-tuning; returns ``sft/*`` metrics (loss in nats per token)."""
-        return (await self._all(self._group.sft(ray.put(rows))))[0]
+        async with self._changing():
+            return (await self._all(self._group.sft(ray.put(rows))))[0]
 
     async def update(self, batch: PolicyBatch, settings: GRPOSettings) -> dict[str, float]:
         """One step of policy optimisation, ``updates_per_step`` optimizer steps; returns ``actor/*`` and ``batch/*`` metrics.
@@ -75,7 +80,8 @@ class Learner:
         Raises:
             ValueError: ``kl_coef`` is above 0 and ``set_reference`` was not called.
         """
-        return (await self._all(self._group.update(ray.put(batch), settings)))[0]
+        async with self._changing():
+            return (await self._all(self._group.update(ray.put(batch), settings)))[0]
 
     async def logprobs(self, rows: TokenRows, *, temperature: float = 1.0) -> torch.Tensor:
         """Log-probabilities of the response tokens under the current weights, shape (B, T), 0 beyond each response."""
@@ -88,9 +94,28 @@ class Learner:
         """Freezes a copy of the current weights as the policy that the KL term refers to."""
         await self._all(self._group.set_reference())
 
-    async def weights(self) -> "ray.ObjectRef[list[tuple[str, torch.Tensor]]]":
-        """A reference to [(Hugging Face name, full tensor)]; the tensors stay in Ray's object store."""
-        return (await self._all(self._group.weights()))[0][0]
+    async def weights(self) -> LearnerWeights:
+        """The weights as they are now, for ``Fleet.publish``; gathered bucket by bucket while they are sent."""
+        return LearnerWeights(self._still, self._next_bucket, self._changes)
+
+    async def _next_bucket(self, max_bytes: int, first: bool) -> Bucket | None:
+        return (await self._all(self._group.next_bucket(max_bytes, first)))[0]
+
+    @contextlib.asynccontextmanager
+    async def _changing(self) -> AsyncIterator[None]:
+        """Around what changes the weights."""
+        async with self._steady:
+            self._changes += 1
+            yield
+
+    @contextlib.asynccontextmanager
+    async def _still(self) -> AsyncIterator[int]:
+        """Keeps the weights as they are while they are sent; how often they changed so far. Whatever was not sent is let go."""
+        async with self._steady:
+            try:
+                yield self._changes
+            finally:
+                await self._all(self._group.end_buckets())
 
     async def export(self, folder: Path) -> None:
         """Writes the policy as a Hugging Face folder (config, weights, tokenizer), replacing an earlier export."""
@@ -118,7 +143,8 @@ class Learner:
         saved = json.loads(marker.read_text())
         if saved != self._topology():
             raise ValueError(f"{folder} was written with {saved}, this learner has {self._topology()}: set learner.ranks and engine alike.")
-        await self._all(self._group.load(str(folder)))
+        async with self._changing():
+            await self._all(self._group.load(str(folder)))
 
     async def describe(self) -> list[RankState]:
         """Process and memory of each rank."""

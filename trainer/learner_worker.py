@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Generator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +24,7 @@ from verl.workers.utils.losses import sft_loss  # noqa: E402
 from verl.workers.utils.padding import no_padding_2_padding  # noqa: E402
 
 import trainer.cpu_engine  # noqa: E402, F401  registers the CPU engine
+from rollout.buckets import Bucket, arrays, in_buckets, sums  # noqa: E402
 from trainer.batch import PolicyBatch  # noqa: E402
 from trainer.learner_config import export_policy, optimizer_config, worker_config  # noqa: E402
 from trainer.learner_metrics import batch_metrics, mean_over_steps, step_metrics  # noqa: E402
@@ -43,6 +45,7 @@ class LearnerWorker(TrainingWorker):
     def __init__(self, spec: LearnerSpec) -> None:
         self.spec = spec
         self._reference: list[torch.Tensor] = []
+        self._outgoing: Generator[list[tuple[str, torch.Tensor]]] = in_buckets([], 1)
 
     @on_all_ranks
     def build(self) -> None:
@@ -119,15 +122,24 @@ class LearnerWorker(TrainingWorker):
         self._reference = [local(parameter).detach().clone() for parameter in self.engine.module.parameters()]
 
     @on_all_ranks
-    def weights(self) -> list[ray.ObjectRef]:
-        """On rank 0 a reference to [(Hugging Face name, full tensor)], elsewhere nothing."""
-        full = self._full_weights()
-        return [ray.put(full)] if self.rank == 0 else []
+    def next_bucket(self, max_bytes: int, first: bool) -> Bucket | None:
+        """Gathers some more weights; on rank 0 a bucket of them until there are no more, elsewhere nothing."""
+        if first:
+            self._outgoing = in_buckets(self._full_weights(), max_bytes)
+        tensors = next(self._outgoing, None)
+        if tensors is None or self.rank != 0:
+            return None
+        return Bucket(sums(tensors), ray.put(arrays(tensors)))
+
+    @on_all_ranks
+    def end_buckets(self) -> None:
+        """Lets go of weights that were not asked for."""
+        self._outgoing.close()
 
     @on_all_ranks
     def export(self, folder: str) -> None:
         """Writes the gathered weights, config and tokenizer into an existing folder, in the dtype that the model came in."""
-        full = dict(self._full_weights())
+        full = {name: tensor.cpu() for name, tensor in self._full_weights()}
         if self.rank == 0:
             export_policy(Path(folder), self.model_config, full)
         torch.distributed.barrier()
@@ -200,11 +212,11 @@ class LearnerWorker(TrainingWorker):
             if isinstance(module, FSDPModule):
                 module.reshard()
 
-    def _full_weights(self) -> list[tuple[str, torch.Tensor]]:
-        """Gathered weights under Hugging Face names; a tied output layer appears once, as the embedding."""
+    def _full_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Weights under Hugging Face names, each gathered when its turn comes; a tied output layer appears once, as the embedding."""
         tied = getattr(self.model_config.hf_config, "tie_word_embeddings", False)
         parameters, _ = self.engine.get_per_tensor_param()
-        return [(name, full.detach().cpu()) for name, full in parameters if not (tied and name == "lm_head.weight")]
+        return ((name, full.detach()) for name, full in parameters if not (tied and name == "lm_head.weight"))
 
 
 def local(parameter: torch.Tensor) -> torch.Tensor:

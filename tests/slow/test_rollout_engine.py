@@ -12,7 +12,8 @@ import pytest_asyncio
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rollout.fleet import Engine, Fleet, RayEngine
+from rollout.engine_handle import Engine, RayEngine
+from rollout.fleet import Fleet
 from rollout.nano_policy import make_nano_policy
 from rollout.prompt import MetaPrompt
 from rollout.records import Completion
