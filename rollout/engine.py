@@ -186,12 +186,17 @@ class PolicyEngine:
         """Checks what was loaded and samples from it from now on; the digest of the weights that every worker holds."""
         async with self._given_up_where_it_fails():
             await self._llm.finish_weight_update()
-            held = set(await self._llm.collective_rpc("held_digest"))
-            if len(held) != 1:
-                raise WeightsMismatchError(f"The workers of an engine hold different weights of version {version}: {sorted(held)}.")
+            held = await self.held_digest()
         self._version, self._mixed = version, ""
         await self._llm.resume_generation()
         await self._update.aclose()
+        return held
+
+    async def held_digest(self) -> int:
+        """Digest of the weights that every worker of this engine holds."""
+        held = set(await self._llm.collective_rpc("held_digest"))
+        if len(held) != 1:
+            raise WeightsMismatchError(f"The workers of an engine hold different weights: {sorted(held)}.")
         return held.pop()
 
     @asynccontextmanager

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import ray
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -199,7 +198,7 @@ async def test_the_exported_folder_is_the_policy_for_transformers_too(learner, t
 
 
 async def test_published_weights_have_hugging_face_names_and_the_exported_values(learner, tmp_path):
-    published = dict(ray.get(await learner.weights()))
+    published = await (await learner.weights()).tensors()
     await learner.export(tmp_path / "out")
     policy = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
     assert set(published) == {name for name, _ in policy.named_parameters()}, "a tied output layer appears once"
