@@ -26,9 +26,10 @@ import torch
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 from benchmarks.neighbours import Neighbours
-from rollout.buckets import Bucket, arrays, in_buckets, sums
+from rollout.buckets import Bucket
 from rollout.engine_handle import RayEngine
 from rollout.nano_policy import make_nano_policy
+from rollout.outgoing import Outgoing
 from rollout.publishing import Update
 from rollout.settings import ModelSettings, RolloutSettings
 from trainer.cluster import start_ray, stop_ray
@@ -49,14 +50,13 @@ class Sender:
         torch.set_num_threads(1)
         model = Qwen3ForCausalLM.from_pretrained(folder)
         self._weights = [(name, one.detach()) for name, one in model.named_parameters() if name != "lm_head.weight"]
-        self._outgoing = in_buckets([], 1)
+        self._outgoing = Outgoing()
 
     def next_bucket(self, max_bytes: int, first: bool) -> Bucket | None:
         """As ``LearnerWorker.next_bucket``."""
         if first:
-            self._outgoing = in_buckets(self._weights, max_bytes)
-        tensors = next(self._outgoing, None)
-        return None if tensors is None else Bucket(sums(tensors), ray.put(arrays(tensors)))
+            self._outgoing.begin(self._weights, max_bytes)
+        return self._outgoing.next_bucket(linked=False)
 
     def clone_s(self) -> float:
         """Seconds to copy every tensor once, one at a time."""
@@ -123,7 +123,7 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             "sender": [Peak(sender_pid)],
             "engine": [Peak(pid) for own in pids for pid in own if "resource_tracker" not in " ".join(psutil.Process(pid).cmdline())],
         }
-        source = LearnerWeights(_nothing_changes, lambda size, first: sender.next_bucket.remote(size, first), 0)
+        source = LearnerWeights(_nothing_changes, lambda size, first, linked: sender.next_bucket.remote(size, first), 0)
         found: dict[str, Any] = {}
         for count in options.engines:
             runs, update = [], None

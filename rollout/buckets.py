@@ -43,7 +43,7 @@ class Bucket:
 
     tensors: tuple[TensorSum, ...]
     payload: Any
-    """An awaitable (a Ray reference) of one uint8 array a tensor."""
+    """An awaitable (a Ray reference) of one uint8 array a tensor; None where the bytes come over a link."""
 
     @property
     def nbytes(self) -> int:

@@ -8,11 +8,12 @@ import os
 import random
 import signal
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from rollout.buckets import Bucket, WeightsMismatchError
+from rollout.link import Address
 from rollout.partial_completion import PartialCompletion
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings, context_tokens
@@ -169,6 +170,13 @@ class PolicyEngine:
         """Ends what vLLM generates, with the tokens so far, and empties its caches; it generates nothing until resumed."""
         await self._llm.pause_generation(mode="abort", clear_cache=True)
 
+    async def connect(self, address: Address, first: int) -> None:
+        """Joins every worker to the sender's link; ``first`` is the number of the first of them among its members."""
+        from vllm.distributed.weight_transfer.base import WeightTransferInitRequest
+
+        where = {"host": address.host, "port": address.port, "members": address.members, "first": first}
+        await self._llm.init_weight_transfer_engine(WeightTransferInitRequest(init_info=where))
+
     async def load_bucket(self, bucket: Bucket) -> None:
         """Loads some tensors into every worker of this engine.
 
@@ -178,7 +186,8 @@ class PolicyEngine:
         from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
 
         async with self._given_up_where_it_fails():
-            with in_memory(bucket.tensors, await bucket.payload) as path:
+            payload = None if bucket.payload is None else await bucket.payload
+            with nullcontext("") if payload is None else in_memory(bucket.tensors, payload) as path:
                 tensors = [(one.name, one.dtype, list(one.shape), one.checksum) for one in bucket.tensors]
                 await self._llm.update_weights(WeightTransferUpdateRequest(update_info={"path": path, "tensors": tensors}))
 

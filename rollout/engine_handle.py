@@ -7,6 +7,7 @@ import ray
 
 from rollout.buckets import Bucket
 from rollout.engine import PolicyEngine, engine_environment
+from rollout.link import Address
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings
 
@@ -22,6 +23,10 @@ class Engine(Protocol):
 
     async def sample(self, prompt_ids: list[int], n: int, temperature: float, seed: int) -> list[Completion]:
         """``n`` completions of one prompt."""
+        ...
+
+    async def connect(self, address: Address, first: int) -> None:
+        """Joins the link over which buckets without a payload come."""
         ...
 
     async def start_update(self, version: int) -> None:
@@ -66,6 +71,10 @@ class RayEngine:
     async def sample(self, prompt_ids: list[int], n: int, temperature: float, seed: int) -> list[Completion]:
         """See ``PolicyEngine.sample``."""
         return await self._actor.sample.remote(prompt_ids, n, temperature, seed)
+
+    async def connect(self, address: Address, first: int) -> None:
+        """See ``PolicyEngine.connect``."""
+        await self._actor.connect.remote(address, first)
 
     async def start_update(self, version: int) -> None:
         """See ``PolicyEngine.start_update``."""

@@ -21,6 +21,7 @@ from vllm.model_executor.model_loader.mtp_validation import disable_mtp_complete
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
 from rollout.buckets import TensorSum, WeightsMismatchError, digest, offsets, tensor_of
+from rollout.link import Address, Link
 from rollout.read_back import ReadBack
 
 BACKEND = "buckets"
@@ -31,15 +32,21 @@ WATCH_EVERY_S = 1.0
 
 @dataclass
 class BucketInit(WeightTransferInitInfo):
-    """Nothing: buckets come through the memory of the machine."""
+    """Where to meet the sender; not needed for buckets that come through the memory of the machine."""
+
+    host: str
+    port: int
+    members: int
+    first: int
+    """Number of the engine's first worker among the members."""
 
 
 @dataclass
 class BucketUpdate(WeightTransferUpdateInfo):
-    """One bucket in the memory of the engine's actor."""
+    """One bucket."""
 
     path: str
-    """File to map; it lives in memory alone and goes with its last user."""
+    """File to map, in the memory of the engine's actor; it goes with its last user. Empty: the bucket comes over the link."""
     tensors: list[tuple[str, str, list[int], int]]
     """Name, dtype, shape and checksum of each."""
 
@@ -55,10 +62,14 @@ class BucketEngine(WeightTransferEngine[BucketInit, BucketUpdate]):
         self._received: list[TensorSum] = []
         self._missing: set[str] = set()
         self._read_back: ReadBack | None = None
+        self._link: Link | None = None
         self.verify = True
 
     def init_transfer_engine(self, init_info: BucketInit) -> None:
-        """Nothing to prepare."""
+        """Joins the link to the sender, in place of an earlier one."""
+        self._link = None
+        member = init_info.first + self.parallel_config.rank
+        self._link = Link(Address(init_info.host, init_info.port, init_info.members), member, self.device)
 
     def start_weight_update(self) -> None:
         """Takes the layers apart; until ``finish_weight_update`` the model cannot run."""
@@ -77,16 +88,20 @@ class BucketEngine(WeightTransferEngine[BucketInit, BucketUpdate]):
             torch.accelerator.synchronize()
 
     def receive_weights(self, update_info: BucketUpdate) -> None:
-        """Maps the bucket and loads it. A layer whose tensors come in two buckets keeps the first one mapped until then.
+        """Receives a bucket and loads it. A layer whose tensors come in two buckets keeps the first one alive until then.
 
         Raises:
             WeightsMismatchError: a tensor is not the one that was sent.
         """
         told = [TensorSum(name, dtype, tuple(shape), total) for name, dtype, shape, total in update_info.tensors]
         starts, size = offsets(told)
-        with open(update_info.path, "r+b") as file:
-            mapped = torch.frombuffer(mmap.mmap(file.fileno(), size), dtype=torch.uint8)
-        received = [tensor_of(mapped[start : start + one.nbytes], one) for one, start in zip(told, starts, strict=True)]
+        if update_info.path:
+            with open(update_info.path, "r+b") as file:
+                data = torch.frombuffer(mmap.mmap(file.fileno(), size), dtype=torch.uint8)
+        else:
+            assert self._link is not None, "a bucket over the link before the link"
+            data = self._link.receive(told)
+        received = [tensor_of(data[start : start + one.nbytes], one) for one, start in zip(told, starts, strict=True)]
         self.load([(one.name, tensor) for one, tensor in zip(told, received, strict=True)])
         self._received += told
 
@@ -115,7 +130,8 @@ class BucketEngine(WeightTransferEngine[BucketInit, BucketUpdate]):
         return digest(self._received)
 
     def shutdown(self) -> None:
-        """Nothing is held."""
+        """Leaves the link."""
+        self._link = None
 
 
 WeightTransferEngineFactory.register_engine(BACKEND, BucketEngine)

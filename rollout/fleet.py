@@ -10,11 +10,13 @@ from typing import Any
 
 from ray.exceptions import RayError, RayTaskError
 
+from rollout.delivery import reason
 from rollout.engine_handle import Engine, RayEngine
 from rollout.health import EngineHealth, EngineLedger
-from rollout.publishing import HeldWeights, Published, Update, WeightsGoneError, reason
+from rollout.publishing import Published, Update
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings, context_tokens
+from rollout.weights_source import HeldWeights, WeightsGoneError
 
 TRIES = 3
 """Times that one request is sent before the run gives up."""
@@ -42,6 +44,9 @@ class Fleet:
         self._policy = policy
         self._model = model
         self._new_engine = engine or (lambda: RayEngine(policy, model, rollout, device))
+        self._linked = rollout.weights_via == "link" or (rollout.weights_via == "auto" and device == "cuda")
+        self._on_link: tuple[object, list[Engine]] = (None, [])
+        """The sender that holds a link, and the engines that it reaches."""
         self._engines: list[Engine] = []
         self._ledgers: list[EngineLedger] = []
         self._repairing: list[asyncio.Lock] = []
@@ -154,10 +159,13 @@ class Fleet:
                 max_bytes=int(rollout.publish_bucket_mib * 2**20),
                 keep=rollout.weights_kept == "copy",
                 timeout_s=rollout.request_timeout_s,
+                workers=rollout.tensor_parallel if self._linked else None,
             )
             engines = list(self._engines)
+            link = (source.sender(), engines) if self._linked else (None, engines)
             try:
-                results = await update.send(engines)
+                results = await update.send(engines, joined=link == self._on_link)
+                self._on_link = link if all(isinstance(result, float) for result in results) else (None, [])
                 self._update, self._lost = update, ""
             except BaseException as error:
                 self._lost = f"Weights version {version} did not arrive: {reason(error)}"
@@ -205,6 +213,7 @@ class Fleet:
             if update is None or held == update.version:
                 return held or 0
             try:
+                self._on_link = (None, [])  # over a link, this engine gets one of its own
                 await update.resend(engine)
                 held = update.version
             except WeightsGoneError:

@@ -6,32 +6,19 @@ holds no weights.
 """
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
-import ray
-import torch
 from ray.exceptions import RayError
 
-from rollout.buckets import Bucket, TensorSum, WeightsMismatchError, arrays, digest, in_buckets, sums
+from rollout.buckets import Bucket, TensorSum, digest
+from rollout.delivery import Delivery, reason
 from rollout.engine_handle import Engine
+from rollout.weights_source import LinkedSource, WeightsSource
 
 T = TypeVar("T")
-
-
-class WeightsGoneError(RuntimeError):
-    """The source has moved on and can no longer send the weights of this version."""
-
-
-class WeightsSource(Protocol):
-    """Where weights come from; ``trainer.learner_weights.LearnerWeights`` is the real one."""
-
-    def buckets(self, max_bytes: int) -> AsyncIterator[Bucket]:
-        """All tensors of the weights, from the first; raises WeightsGoneError where the source no longer has them."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,31 +37,26 @@ class Published:
     """Why engines failed during the update; each was replaced by a new one with the new weights."""
 
 
-class HeldWeights:
-    """Weights that the driver itself has: for tests and benchmarks, and policies loaded from disk."""
-
-    def __init__(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
-        self._tensors = list(tensors)
-
-    async def buckets(self, max_bytes: int) -> AsyncIterator[Bucket]:
-        """See ``WeightsSource``."""
-        for tensors in in_buckets(self._tensors, max_bytes):
-            yield Bucket(sums(tensors), ray.put(arrays(tensors)))
-
-
 class Update:
     """The way of one version to the engines, as often as needed."""
 
-    def __init__(self, version: int, source: WeightsSource, *, max_bytes: int, keep: bool, timeout_s: float) -> None:
+    def __init__(
+        self, version: int, source: WeightsSource, *, max_bytes: int, keep: bool, timeout_s: float, workers: int | None = None
+    ) -> None:
         """
         Args:
             keep: holds the buckets for engines that come later; else the source is asked again.
             timeout_s: for each step of an engine.
+            workers: processes of an engine, where the buckets go over a link to all of them; None: through Ray's object store.
         """
+        if workers is not None and not isinstance(source, LinkedSource):
+            raise ValueError(f"{type(source).__name__} sends no weights over a link: use rollout.weights_via=object_store.")
         self.version = version
         self._source = source
         self._max_bytes = max_bytes
-        self._keep = keep
+        self._keep = keep and workers is None
+        self._workers = workers
+        self._on_link: list[Delivery] = []
         self._timeout_s = timeout_s
         self._kept: list[Bucket] = []
         self.tensors: tuple[TensorSum, ...] = ()
@@ -86,14 +68,18 @@ class Update:
         """Size of the weights."""
         return sum(tensor.nbytes for tensor in self.tensors)
 
-    async def send(self, engines: Sequence[Engine]) -> list[float | str]:
+    async def send(self, engines: Sequence[Engine], *, joined: bool = False) -> list[float | str]:
         """Sends to all engines; the seconds of each, or why it failed.
+
+        Args:
+            joined: exactly these engines are on the source's link from an earlier update.
 
         Raises:
             Exception: the source's, where it fails.
         """
-        deliveries = [_Delivery(engine, self._timeout_s) for engine in engines]
-        sent = await self._deliver(self._source.buckets(self._max_bytes), deliveries, self._kept if self._keep else None)
+        deliveries = [Delivery(engine, self._timeout_s) for engine in engines]
+        self._on_link = deliveries
+        sent = await self._deliver(self._ask(), deliveries, self._kept if self._keep else None, joined=joined)
         self.tensors = tuple(one for bucket in sent for one in bucket)
         self.buckets = len(sent)
         await asyncio.gather(*(delivery.finish(self.version, digest(self.tensors)) for delivery in deliveries))
@@ -106,14 +92,20 @@ class Update:
             RuntimeError: the engine does not take it.
             WeightsGoneError: nothing was kept and the source has moved on; the engine was not touched.
         """
-        delivery = _Delivery(engine, self._timeout_s)
-        await self._deliver(self._kept_buckets() if self._keep else self._source.buckets(self._max_bytes), [delivery], None)
+        delivery = Delivery(engine, self._timeout_s)
+        await self._deliver(self._kept_buckets() if self._keep else self._ask(), [delivery], None)
         await delivery.finish(self.version, digest(self.tensors))
         if delivery.failure:
             raise RuntimeError(f"A new rollout engine does not take weights version {self.version}: {delivery.failure}")
 
+    def _ask(self) -> AsyncIterator[Bucket]:
+        source = self._source
+        if self._workers is None or not isinstance(source, LinkedSource):
+            return source.buckets(self._max_bytes)
+        return source.buckets(self._max_bytes, linked=True)
+
     async def _deliver(
-        self, source: AsyncIterator[Bucket], deliveries: Sequence["_Delivery"], kept: list[Bucket] | None
+        self, source: AsyncIterator[Bucket], deliveries: Sequence[Delivery], kept: list[Bucket] | None, *, joined: bool = False
     ) -> list[tuple[TensorSum, ...]]:
         """Loads every bucket into every engine; the tensors of each bucket."""
         sent: list[tuple[TensorSum, ...]] = []
@@ -121,50 +113,43 @@ class Update:
             async for bucket in buckets:
                 if not sent:  # not before: the first bucket is gathered while the engines still sample
                     await asyncio.gather(*(delivery.start(self.version) for delivery in deliveries))
-                await asyncio.gather(*(delivery.load(bucket) for delivery in deliveries))
+                    if not joined or any(delivery.failure for delivery in deliveries):
+                        await self._join([delivery for delivery in deliveries if not delivery.failure])
+                await asyncio.gather(self._broadcast(), *(delivery.load(bucket) for delivery in deliveries))
                 sent.append(bucket.tensors)
                 if kept is not None:
                     kept.append(bucket)
         return sent
 
+    async def _join(self, deliveries: Sequence[Delivery]) -> None:
+        """Makes a new link from the source to these engines, where there is to be one."""
+        if self._workers is None or not isinstance(self._source, LinkedSource):
+            return
+        address = await self._source.link_address(1 + len(deliveries) * self._workers)
+        members = [delivery.join(address, 1 + index * self._workers) for index, delivery in enumerate(deliveries)]
+        await asyncio.gather(self._over_link(self._source.join_link(address), deliveries), *members)
+        self._on_link = list(deliveries)
+
+    async def _broadcast(self) -> None:
+        """The source's part of a step over the link. Once an engine has failed, no other can be reached over it any more."""
+        if self._workers is None or not isinstance(self._source, LinkedSource):
+            return
+        if failed := [delivery.failure for delivery in self._on_link if delivery.failure]:
+            for delivery in self._on_link:
+                delivery.failure = delivery.failure or f"the link broke, since another engine failed: {failed[0]}"
+            return
+        await self._over_link(self._source.send_bucket(), self._on_link)
+
+    async def _over_link(self, step: Awaitable[None], deliveries: Sequence[Delivery]) -> None:
+        try:
+            await step
+        except (RayError, RuntimeError) as error:  # torch's DistError is a RuntimeError
+            for delivery in deliveries:
+                delivery.failure = delivery.failure or f"the link broke: {reason(error)}"
+
     async def _kept_buckets(self) -> AsyncIterator[Bucket]:
         for bucket in self._kept:
             yield bucket
-
-
-class _Delivery:
-    """One engine's part of an update; after its first failure it is left alone."""
-
-    def __init__(self, engine: Engine, timeout_s: float) -> None:
-        self._engine = engine
-        self._timeout_s = timeout_s
-        self._began = 0.0
-        self.seconds = 0.0
-        self.failure = ""
-
-    async def start(self, version: int) -> None:
-        self._began = time.monotonic()
-        await self._step(self._engine.start_update(version))
-
-    async def load(self, bucket: Bucket) -> None:
-        await self._step(self._engine.load_bucket(bucket))
-
-    async def finish(self, version: int, expected: int) -> None:
-        held = await self._step(self._engine.finish_update(version))
-        self.seconds = time.monotonic() - self._began
-        if held is not None and held != expected:
-            self.failure = reason(WeightsMismatchError(f"it holds weights of digest {held:016x}, version {version} is {expected:016x}."))
-
-    async def _step(self, call: Coroutine[Any, Any, Any]) -> int | None:
-        if self.failure:
-            call.close()
-            return None
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return await call
-        except (RayError, TimeoutError, WeightsMismatchError) as error:
-            self.failure = reason(error)
-            return None
 
 
 async def _one_ahead(items: AsyncIterator[T]) -> AsyncIterator[T]:
@@ -179,9 +164,3 @@ async def _one_ahead(items: AsyncIterator[T]) -> AsyncIterator[T]:
         await asyncio.gather(following, return_exceptions=True)
         if (close := getattr(items, "aclose", None)) is not None:
             await close()
-
-
-def reason(error: BaseException) -> str:
-    """An engine's failure in one line."""
-    lines = [line for line in str(error).strip().splitlines() if line.strip() and not line.strip().startswith("For further information")]
-    return f"{type(error).__name__}: {lines[-1].strip() if lines else 'no answer in time'}"[:400]

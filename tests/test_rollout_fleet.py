@@ -10,9 +10,9 @@ from ray.exceptions import ActorDiedError, RayTaskError
 
 from rollout.buckets import Bucket, TensorSum, digest
 from rollout.fleet import STICKY_LEAD, TRIES, Fleet
-from rollout.publishing import WeightsGoneError
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings
+from rollout.weights_source import WeightsGoneError
 
 
 class ScriptedWeights:

@@ -20,9 +20,10 @@ from ray.exceptions import RayTaskError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
 from rollout.buckets import Bucket
+from rollout.link import Address
 from trainer.batch import PolicyBatch
 from trainer.learner_spec import LearnerSpec, RankState
-from trainer.learner_weights import LearnerWeights
+from trainer.learner_weights import LearnerWeights, LinkCalls
 from trainer.settings import GRPOSettings, LearnerSettings, OptimizerSettings
 from trainer.token_rows import TokenRows
 from trainer.verl_platform import select_platform, verl_environment
@@ -96,10 +97,21 @@ class Learner:
 
     async def weights(self) -> LearnerWeights:
         """The weights as they are now, for ``Fleet.publish``; gathered bucket by bucket while they are sent."""
-        return LearnerWeights(self._still, self._next_bucket, self._changes)
+        return LearnerWeights(
+            self._still, self._next_bucket, self._changes, LinkCalls(self._link_address, self._join_link, self._send_bucket)
+        )
 
-    async def _next_bucket(self, max_bytes: int, first: bool) -> Bucket | None:
-        return (await self._all(self._group.next_bucket(max_bytes, first)))[0]
+    async def _next_bucket(self, max_bytes: int, first: bool, linked: bool) -> Bucket | None:
+        return (await self._all(self._group.next_bucket(max_bytes, first, linked)))[0]
+
+    async def _link_address(self, members: int) -> Address:
+        return (await self._all(self._group.link_address(members)))[0]
+
+    async def _join_link(self, address: Address) -> None:
+        await self._all(self._group.join_link(address))
+
+    async def _send_bucket(self) -> None:
+        await self._all(self._group.send_bucket())
 
     @contextlib.asynccontextmanager
     async def _changing(self) -> AsyncIterator[None]:

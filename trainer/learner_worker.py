@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -18,13 +18,16 @@ warnings.filterwarnings("ignore", message=".* engine is not available.*", catego
 from torch.distributed.fsdp import FSDPModule  # noqa: E402
 from verl.single_controller.base.decorator import Dispatch, register  # noqa: E402
 from verl.utils import tensordict_utils as tu  # noqa: E402
+from verl.utils.device import get_device_name  # noqa: E402
 from verl.utils.distributed import initialize_global_process_group_ray  # noqa: E402
 from verl.workers.engine_workers import TrainingWorker  # noqa: E402
 from verl.workers.utils.losses import sft_loss  # noqa: E402
 from verl.workers.utils.padding import no_padding_2_padding  # noqa: E402
 
 import trainer.cpu_engine  # noqa: E402, F401  registers the CPU engine
-from rollout.buckets import Bucket, arrays, in_buckets, sums  # noqa: E402
+from rollout.buckets import Bucket  # noqa: E402
+from rollout.link import Address, new_address  # noqa: E402
+from rollout.outgoing import Outgoing  # noqa: E402
 from trainer.batch import PolicyBatch  # noqa: E402
 from trainer.learner_config import export_policy, optimizer_config, worker_config  # noqa: E402
 from trainer.learner_metrics import batch_metrics, mean_over_steps, step_metrics  # noqa: E402
@@ -45,7 +48,7 @@ class LearnerWorker(TrainingWorker):
     def __init__(self, spec: LearnerSpec) -> None:
         self.spec = spec
         self._reference: list[torch.Tensor] = []
-        self._outgoing: Generator[list[tuple[str, torch.Tensor]]] = in_buckets([], 1)
+        self._outgoing = Outgoing()
 
     @on_all_ranks
     def build(self) -> None:
@@ -122,19 +125,33 @@ class LearnerWorker(TrainingWorker):
         self._reference = [local(parameter).detach().clone() for parameter in self.engine.module.parameters()]
 
     @on_all_ranks
-    def next_bucket(self, max_bytes: int, first: bool) -> Bucket | None:
+    def next_bucket(self, max_bytes: int, first: bool, linked: bool) -> Bucket | None:
         """Gathers some more weights; on rank 0 a bucket of them until there are no more, elsewhere nothing."""
         if first:
-            self._outgoing = in_buckets(self._full_weights(), max_bytes)
-        tensors = next(self._outgoing, None)
-        if tensors is None or self.rank != 0:
-            return None
-        return Bucket(sums(tensors), ray.put(arrays(tensors)))
+            self._outgoing.begin(self._full_weights(), max_bytes)
+        return self._outgoing.next_bucket(linked=linked, told=self.rank == 0)
+
+    @on_all_ranks
+    def link_address(self, members: int) -> Address:
+        """Where a link from rank 0 can be made."""
+        return new_address(ray.util.get_node_ip_address(), members)
+
+    @on_all_ranks
+    def join_link(self, address: Address) -> None:
+        """Rank 0 waits there for the engines' workers."""
+        if self.rank == 0:
+            self._outgoing.join(address, torch.device(get_device_name()))
+
+    @on_all_ranks
+    def send_bucket(self) -> None:
+        """Rank 0 broadcasts the oldest bucket that was told of."""
+        if self.rank == 0:
+            self._outgoing.send()
 
     @on_all_ranks
     def end_buckets(self) -> None:
         """Lets go of weights that were not asked for."""
-        self._outgoing.close()
+        self._outgoing.end()
 
     @on_all_ranks
     def export(self, folder: str) -> None:
