@@ -4,8 +4,8 @@
 
 A process in the learner's place holds a Qwen3 of random weights and sends it as the learner does. Everything that an update does is
 timed: gathering, checksums at both ends, loading, packing for the CPU, reading back. The copy is ``torch.clone`` of every tensor in the
-sender's process, taken before and after each update; ratios are medians over the repeats. ``growth_mib`` is how far the peak memory of the
-driver, the sender and the hungriest engine process rose over what each used before the first update.
+sender's process into memory of its own, taken before and after each update; ratios are medians over the repeats. ``growth_mib`` is how
+far the private memory of the driver, the sender and the hungriest engine process rose during updates over what each used before the first.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import json
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -59,11 +60,16 @@ class Sender:
         return self._outgoing.next_bucket(linked=False)
 
     def clone_s(self) -> float:
-        """Seconds to copy every tensor once, one at a time."""
+        """Seconds to copy every tensor once into memory of its own."""
         start = time.perf_counter()
-        for _, tensor in self._weights:
-            tensor.clone()
-        return time.perf_counter() - start
+        copy = [tensor.clone() for _, tensor in self._weights]
+        seconds = time.perf_counter() - start
+        del copy
+        return seconds
+
+    def mib(self) -> float:
+        """Size of the weights."""
+        return sum(tensor.nbytes for _, tensor in self._weights) / 2**20
 
     def change(self) -> None:
         """Other weights than before."""
@@ -75,28 +81,52 @@ class Sender:
         return psutil.Process().pid
 
 
-class Peak:
-    """How far a process's peak of resident memory rises."""
+class Growth:
+    """How far the private memory of some processes rises while ``on`` is set; shared pages (Ray's store, mapped buckets) left out."""
 
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-        Path(f"/proc/{pid}/clear_refs").write_text("5")  # begins the peak anew
-        self._before = self._kib("VmRSS")
+    def __init__(self, pids: dict[str, list[int]]) -> None:
+        self._before = {pid: private_mib(pid) for own in pids.values() for pid in own}
+        self._peak = dict(self._before)
+        self._pids = pids
+        self.on = False
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def growth_mib(self) -> float:
-        """Peak so far over what was used at first."""
-        return (self._kib("VmHWM") - self._before) / 1024
+    def __enter__(self) -> "Growth":
+        self._thread.start()
+        return self
 
-    def _kib(self, field: str) -> int:
-        lines = Path(f"/proc/{self._pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith(field + ":"))
+    def __exit__(self, *exc: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.01):
+            for pid in self._peak if self.on else ():
+                self._peak[pid] = max(self._peak[pid], private_mib(pid))
+
+    def mib(self) -> dict[str, float]:
+        """By name, of the process that grew most."""
+        return {name: round(max(self._peak[pid] - self._before[pid] for pid in own), 1) for name, own in self._pids.items()}
+
+
+def private_mib(pid: int) -> float:
+    """Resident memory of a process that is its own."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon:")), 0.0)
 
 
 def make_policy(folder: Path, mib: float) -> Path:
     """A Qwen3 of about ``mib`` MiB of float32 weights, with nano's tokenizer."""
     make_nano_policy(folder, corpus(), seed=0)
     words = len(AutoTokenizer.from_pretrained(folder))
-    shape = {"hidden_size": WIDTH, "intermediate_size": 3 * WIDTH, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 64}
+    shape: dict[str, Any] = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 3 * WIDTH,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "head_dim": 64,
+    }
     layer_bytes = 4 * (WIDTH * WIDTH * 3 + 3 * WIDTH * 3 * WIDTH)
     layers = max(1, round((mib * 2**20 - 4 * words * WIDTH) / layer_bytes))
     config = Qwen3Config(vocab_size=words, num_hidden_layers=layers, tie_word_embeddings=True, dtype="float32", **shape)
@@ -109,6 +139,30 @@ async def _nothing_changes() -> AsyncIterator[int]:
     yield 0
 
 
+async def measure_engines(
+    options: argparse.Namespace, sender: Any, source: LearnerWeights, engines: list[RayEngine], growth: Growth
+) -> dict[str, float]:
+    """Updates of these engines, the first one to warm up."""
+    runs: list[tuple[float, float]] = []
+    for number in range(options.repeats + 1):
+        await sender.change.remote()
+        update = Update(number, source, max_bytes=int(options.bucket_mib * 2**20), keep=False, timeout_s=300.0)
+        before_s, start = await sender.clone_s.remote(), time.perf_counter()
+        growth.on = True
+        results = await update.send(engines)
+        growth.on, seconds = False, time.perf_counter() - start
+        if failed := [result for result in results if isinstance(result, str)]:
+            raise RuntimeError(f"An engine failed: {failed[0]}")
+        runs.append((seconds, (before_s + await sender.clone_s.remote()) / 2))
+    ratio = statistics.median(seconds / clone_s for seconds, clone_s in runs[1:])
+    return {
+        "seconds": round(statistics.median(seconds for seconds, _ in runs[1:]), 3),
+        "clone_s": round(statistics.median(clone_s for _, clone_s in runs[1:]), 3),
+        "over_clone": round(ratio, 2),
+        "over_clone_per_engine": round(ratio / len(engines), 2),
+    }
+
+
 async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """The figures of the JSON line."""
     rollout = RolloutSettings(engines=max(options.engines), engine_args=ENGINE_ARGS)
@@ -116,37 +170,13 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     engines = [RayEngine(folder, MODEL, rollout, "cpu") for _ in range(rollout.engines)]
     try:
         pids = await asyncio.gather(*(engine.ready() for engine in engines))
-        sender_pid = await sender.pid.remote()
         await sender.clone_s.remote()
-        peaks = {
-            "driver": [Peak(psutil.Process().pid)],
-            "sender": [Peak(sender_pid)],
-            "engine": [Peak(pid) for own in pids for pid in own if "resource_tracker" not in " ".join(psutil.Process(pid).cmdline())],
-        }
+        watched = {"driver": [psutil.Process().pid], "sender": [await sender.pid.remote()], "engine": [pid for own in pids for pid in own]}
         source = LearnerWeights(_nothing_changes, lambda size, first, linked: sender.next_bucket.remote(size, first), 0)
-        found: dict[str, Any] = {}
-        for count in options.engines:
-            runs, update = [], None
-            for number in range(options.repeats + 1):  # the first one warms up
-                await sender.change.remote()
-                update = Update(number, source, max_bytes=int(options.bucket_mib * 2**20), keep=False, timeout_s=300.0)
-                before_s, start = await sender.clone_s.remote(), time.perf_counter()
-                results = await update.send(engines[:count])
-                seconds = time.perf_counter() - start
-                if failed := [result for result in results if isinstance(result, str)]:
-                    raise RuntimeError(f"An engine failed: {failed[0]}")
-                runs.append((seconds, (before_s + await sender.clone_s.remote()) / 2))
-            ratio = statistics.median(seconds / clone_s for seconds, clone_s in runs[1:])
-            found[str(count)] = {
-                "seconds": round(statistics.median(seconds for seconds, _ in runs[1:]), 3),
-                "over_clone": round(ratio, 2),
-                "over_clone_per_engine": round(ratio / count, 2),
-            }
-            assert update is not None
-            found |= {"mib": round(update.bytes / 2**20, 1), "buckets": update.buckets}
-            found["clone_s"] = round(statistics.median(clone_s for _, clone_s in runs), 3)
-        found["growth_mib"] = {name: round(max(peak.growth_mib() for peak in own), 1) for name, own in peaks.items()}
-        return found
+        with Growth(watched) as growth:
+            found = {str(count): await measure_engines(options, sender, source, engines[:count], growth) for count in options.engines}
+        mib = await sender.mib.remote()
+        return {"mib": round(mib, 1), **found, "growth_mib": growth.mib()}
     finally:
         await asyncio.gather(*(engine.close() for engine in engines), return_exceptions=True)
         for engine in engines:

@@ -10,7 +10,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import torch
@@ -110,7 +110,7 @@ class BucketEngine(WeightTransferEngine[BucketInit, BucketUpdate]):
         if self._read_back is not None:
             self._read_back.expect(tensors)
         with disable_mtp_completeness_check():
-            self._missing -= set(self.model.load_weights(iter(tensors)) or ())
+            self._missing -= set(cast(Any, self.model).load_weights(iter(tensors)) or ())
 
     def finish_weight_update(self) -> None:
         """Puts the layers together again and checks them.

@@ -7,11 +7,14 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, cast
 
 import torch
-import torch.distributed as dist
+import torch.distributed
 
 from rollout.buckets import TensorSum, as_bytes, offsets
+
+dist = cast(Any, torch.distributed)  # its stubs leave out the process groups
 
 STEP_TIMEOUT_S = 120.0
 """For joining, and for each broadcast."""

@@ -6,7 +6,7 @@ holds no weights.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar
@@ -152,7 +152,7 @@ class Update:
             yield bucket
 
 
-async def _one_ahead(items: AsyncIterator[T]) -> AsyncIterator[T]:
+async def _one_ahead(items: AsyncIterator[T]) -> AsyncGenerator[T]:
     """The same items, the next one already on its way while one is used."""
     following = asyncio.ensure_future(anext(items, None))
     try:

@@ -10,6 +10,7 @@ from ray.exceptions import ActorDiedError, RayTaskError
 
 from rollout.buckets import Bucket, TensorSum, digest
 from rollout.fleet import STICKY_LEAD, TRIES, Fleet
+from rollout.link import Address
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings
 from rollout.weights_source import WeightsGoneError
@@ -73,6 +74,9 @@ class ScriptedEngine:
         assert not self.updating, "sampled from mixed weights"
         ids, logprobs = tuple(prompt_ids), (0.0,) * len(prompt_ids)
         return [Completion(str(self.number), ids, logprobs, self.version, "stop", cached_prompt_tokens=self.cached_tokens)] * n
+
+    async def connect(self, address: Address, first: int) -> None:
+        self._die()
 
     async def start_update(self, version: int) -> None:
         self._die()

@@ -38,9 +38,9 @@ def given(dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
     return {name: torch.randn(shape, generator=generator).to(dtype) for name, shape in shapes.items()}
 
 
-def model_of(weights: dict[str, torch.Tensor], *, packed: bool) -> nn.Module:
+def model_of(weights: dict[str, torch.Tensor], *, packed: bool) -> Any:
     """The same weights as an engine holds them: fused, the head packed beside the embedding that it is tied to."""
-    model = nn.Module()
+    model: Any = nn.Module()
     model.qkv = Linear([weights["q"], weights["k"], weights["v"]], packed=packed)
     model.norm = nn.Module()
     model.norm.weight = nn.Parameter(weights["norm"])

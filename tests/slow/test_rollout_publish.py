@@ -12,7 +12,7 @@ from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings
 from tests.slow.engine_rig import TOLERANCE, Rig, Weights, gone, rig_up
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
 SETTINGS = RolloutSettings(engines=2, publish_bucket_mib=0.5, in_flight="continue", rounds=2)
 MODEL = ModelSettings(max_response_tokens=160)
