@@ -52,7 +52,7 @@ class Learner:
         self._group: Any = None
         self._creating: asyncio.Task[None] | None = None
         self._ranks: list[RankState] = []
-        self._steady = asyncio.Lock()
+        self._steady = asyncio.Lock()  # held by whatever reads or changes the weights: sending may merge adapters into them for a while
         self._changes = 0
 
     async def start(self) -> None:
@@ -87,13 +87,16 @@ class Learner:
     async def logprobs(self, rows: TokenRows, *, temperature: float = 1.0) -> torch.Tensor:
         """Log-probabilities of the response tokens under the current weights, shape (B, T), 0 beyond each response."""
         logprobs_BT = torch.zeros(rows.response_ids_BT.shape)
-        for index, share_BT in await self._all(self._group.logprobs(ray.put(rows), temperature)):
+        async with self._steady:
+            shares = await self._all(self._group.logprobs(ray.put(rows), temperature))
+        for index, share_BT in shares:
             logprobs_BT[index[index >= 0]] = share_BT[index >= 0]
         return logprobs_BT
 
     async def set_reference(self) -> None:
         """Freezes a copy of the current weights as the policy that the KL term refers to."""
-        await self._all(self._group.set_reference())
+        async with self._steady:
+            await self._all(self._group.set_reference())
 
     async def weights(self) -> LearnerWeights:
         """The weights as they are now, for ``Fleet.publish``; gathered bucket by bucket while they are sent."""
@@ -131,7 +134,7 @@ class Learner:
 
     async def export(self, folder: Path) -> None:
         """Writes the policy as a Hugging Face folder (config, weights, tokenizer), replacing an earlier export."""
-        async with _written_whole(folder, marker="config.json") as partial:
+        async with self._steady, _written_whole(folder, marker="config.json") as partial:
             await self._all(self._group.export(str(partial)))
 
     async def save(self, folder: Path) -> None:
@@ -139,7 +142,7 @@ class Learner:
 
         The KL reference is not saved: it is the policy that the learner was started from.
         """
-        async with _written_whole(folder, marker=MARKER) as partial:
+        async with self._steady, _written_whole(folder, marker=MARKER) as partial:
             await self._all(self._group.save(str(partial)))
             (partial / MARKER).write_text(json.dumps(self._topology()))
 
