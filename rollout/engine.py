@@ -1,23 +1,23 @@
-"""A vLLM engine as a Ray actor: the only file that imports vLLM.
+"""A vLLM engine as a Ray actor; ``rollout/engine_worker.py`` is what runs in vLLM's own processes. No other file imports vLLM.
 
 The same code serves GPU and CPU. Detokenisation is done here in bulk, not by vLLM token by token.
 """
 
 import asyncio
 import os
+import random
 import signal
-import threading
-import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from functools import partial
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-import ray
-
+from rollout.buckets import Bucket, WeightsMismatchError
+from rollout.link import Address
+from rollout.partial_completion import PartialCompletion
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings, context_tokens
+from rollout.shared_memory import in_memory
 from rollout.weights_gate import WeightsGate
 
 MAX_SEQUENCES = 256
@@ -27,14 +27,11 @@ MAX_BATCHED_TOKENS = 8192
 CPU_BLOCK_TOKENS = 128
 """vLLM's unit of key-value memory on CPU."""
 MAX_KV_CACHE_BYTES = 2 * 2**30
-WATCH = "actor-watch"
-WATCH_EVERY_S = 1.0
-"""How often an engine's process looks whether its actor is still there."""
 
 
 def engine_environment(device: str) -> dict[str, str]:
     """Environment variables of an engine's process, set before vLLM is imported."""
-    shared = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "VLLM_ALLOW_INSECURE_SERIALIZATION": "1"}
+    shared = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
     if device != "cpu":
         return shared
     return shared | {
@@ -57,6 +54,8 @@ def engine_args(policy: Path, model: ModelSettings, rollout: RolloutSettings, de
         "distributed_executor_backend": "uni" if rollout.tensor_parallel == 1 else "mp",
         "enable_prefix_caching": True,
         "disable_log_stats": True,
+        "weight_transfer_config": {"backend": "buckets"},
+        "worker_extension_cls": "rollout.engine_worker.WorkerExtension",
     }
     if device == "cpu":
         # A prompt split over two steps takes a seeded request's generator back by an offset, which CPU generators lack.
@@ -79,7 +78,7 @@ def kv_cache_bytes(policy: Path, model: ModelSettings, rollout: RolloutSettings)
 
 
 class PolicyEngine:
-    """Samples completions and takes new weights; ``rollout.fleet`` wraps it in ``ray.remote``."""
+    """Samples completions and takes new weights; ``rollout.engine_handle`` wraps it in ``ray.remote``."""
 
     def __init__(self, policy: Path, model: ModelSettings, rollout: RolloutSettings, device: str) -> None:
         os.environ.update(engine_environment(device))
@@ -93,64 +92,130 @@ class PolicyEngine:
         self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_args(policy, model, rollout, device)))
         self._version = 0
         self._gate = WeightsGate()
+        self._update = AsyncExitStack()
+        self._mixed = ""
         self._requests = 0
 
     async def ready(self) -> list[int]:
         """Answers once the engine is up: process ids of this actor and of its children."""
-        watch: Any = partial(_end_with, actor=os.getpid())
-        await self._llm.collective_rpc(watch)
+        await self._llm.collective_rpc("end_with_actor", args=(os.getpid(),))
+        await self._llm.collective_rpc("verify_loaded", args=(self._rollout.verify_loaded,))
         return [os.getpid(), *_children()]
 
     async def sample(self, prompt_ids: Sequence[int], n: int, temperature: float, seed: int) -> list[Completion]:
         """``n`` completions of one prompt with the log-probabilities of their tokens; temperature 0 is greedy.
 
+        Where ``rollout.in_flight`` is ``continue``, an update of the weights stops them; each then goes on from its own tokens
+        with the new weights, all keys and values computed anew, and a seed drawn from its own.
+
         Raises:
             ValueError: the prompt leaves no room for a response of ``max_response_tokens``.
+            WeightsMismatchError: an update of the weights failed, so that the engine is of no use any more.
         """
+        longest = context_tokens(self._model, self._rollout) - self._model.max_response_tokens
+        if len(prompt_ids) > longest:
+            raise ValueError(f"A prompt has {len(prompt_ids)} tokens, more than the {longest} of model.max_prompt_tokens and rounds.")
+        prompt, greedy = list(prompt_ids), temperature == 0.0
+        started = [PartialCompletion() for _ in range(1 if greedy else n)]
+        async with self._gate.sampling():
+            await self._extend(started, prompt, temperature, seed)
+        while stopped := [one for one in started if one.finish_reason is None]:
+            async with self._gate.sampling():
+                seeds = [random.Random(f"{seed} {started.index(one)} {len(one.token_ids)}").getrandbits(31) for one in stopped]
+                await asyncio.gather(*(self._extend([one], prompt, temperature, own) for one, own in zip(stopped, seeds, strict=True)))
+        texts = self._tokenizer.batch_decode([one.token_ids for one in started], skip_special_tokens=True)
+        completions = [one.completion(text) for one, text in zip(started, texts, strict=True)]
+        return completions * n if greedy else completions
+
+    async def _extend(self, partials: list[PartialCompletion], prompt: list[int], temperature: float, seed: int) -> None:
+        """One request to vLLM: until completions of the same tokens so far end or are stopped, all under one version."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        greedy = temperature == 0.0
+        if self._mixed:
+            raise WeightsMismatchError(self._mixed)
+        greedy, so_far = temperature == 0.0, partials[0].token_ids
         params = SamplingParams(
-            n=1 if greedy else n,
+            n=len(partials),
             temperature=temperature,
             top_p=1.0 if greedy else self._rollout.top_p,
-            max_tokens=self._model.max_response_tokens,
+            max_tokens=self._model.max_response_tokens - len(so_far),
             seed=None if greedy else seed,
             logprobs=0,
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        longest = context_tokens(self._model, self._rollout) - self._model.max_response_tokens
-        if len(prompt_ids) > longest:
-            raise ValueError(f"A prompt has {len(prompt_ids)} tokens, more than the {longest} of model.max_prompt_tokens and rounds.")
         self._requests += 1
-        final = None
-        async with self._gate.sampling():
-            version = self._version
-            async for output in self._llm.generate({"prompt_token_ids": list(prompt_ids)}, params, f"r{self._requests}"):
-                final = output
+        version, final = self._version, None
+        async for output in self._llm.generate({"prompt_token_ids": prompt + so_far}, params, f"r{self._requests}"):
+            final = output
         assert final is not None
-        texts = self._tokenizer.batch_decode([list(one.token_ids) for one in final.outputs], skip_special_tokens=True)
-        completions = [_completion(one, text, version) for one, text in zip(final.outputs, texts, strict=True)]
-        return completions * n if greedy else completions
+        for partial, output in zip(partials, final.outputs, strict=True):
+            partial.extend(output, version, cached_tokens=final.num_cached_tokens or 0)
 
-    async def publish(self, version: int, weights: Sequence[tuple[str, Any]]) -> int:
-        """Loads ``weights`` (HF names) into the running engine and forgets the prefixes computed with the old ones.
+    async def start_update(self, version: int) -> None:
+        """Lets no request sample until ``finish_update``; those in flight end or stop first, as ``rollout.in_flight`` says.
 
-        Requests in flight end with the old weights first.
+        Keys and values of earlier weights are dropped.
+        """
+        if self._mixed:
+            raise WeightsMismatchError(self._mixed)
+        stop = self._pause if self._rollout.in_flight == "continue" else None
+        await self._update.enter_async_context(self._gate.updating(stop))
+        self._mixed = f"The update to weights version {version} did not end, the engine holds parts of it."
+        await self._pause()
+        await self._llm.start_weight_update()
+
+    async def _pause(self) -> None:
+        """Ends what vLLM generates, with the tokens so far, and empties its caches; it generates nothing until resumed."""
+        await self._llm.pause_generation(mode="abort", clear_cache=True)
+
+    async def connect(self, address: Address, first: int) -> None:
+        """Joins every worker to the sender's link; ``first`` is the number of the first of them among its members."""
+        from vllm.distributed.weight_transfer.base import WeightTransferInitRequest
+
+        where = {"host": address.host, "port": address.port, "members": address.members, "first": first}
+        await self._llm.init_weight_transfer_engine(WeightTransferInitRequest(init_info=where))
+
+    async def load_bucket(self, bucket: Bucket) -> None:
+        """Loads some tensors into every worker of this engine.
 
         Raises:
-            RuntimeError: the old prefixes cannot be dropped, so that the engine is of no use any more.
+            Exception: as vLLM raises it, with the sentence of a WeightsMismatchError where a tensor is not the one that was sent.
         """
-        # A function travels to the engine's process by pickle, tensors and all; plain arguments would lose the tensors' type.
-        reload: Any = partial(_reload, weights=[(name, tensor.clone()) for name, tensor in weights])
-        async with self._gate.updating():
-            await self._llm.collective_rpc(reload)
-            if not await self._llm.reset_prefix_cache():
-                raise RuntimeError(f"vLLM keeps prefixes computed with version {self._version} while version {version} is published.")
-            self._version = version
-        return version
+        from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
+
+        async with self._given_up_where_it_fails():
+            payload = None if bucket.payload is None else await bucket.payload
+            with nullcontext("") if payload is None else in_memory(bucket.tensors, payload) as path:
+                tensors = [(one.name, one.dtype, list(one.shape), one.checksum) for one in bucket.tensors]
+                await self._llm.update_weights(WeightTransferUpdateRequest(update_info={"path": path, "tensors": tensors}))
+
+    async def finish_update(self, version: int) -> int:
+        """Checks what was loaded and samples from it from now on; the digest of the weights that every worker holds."""
+        async with self._given_up_where_it_fails():
+            await self._llm.finish_weight_update()
+            held = await self.held_digest()
+        self._version, self._mixed = version, ""
+        await self._llm.resume_generation()
+        await self._update.aclose()
+        return held
+
+    async def held_digest(self) -> int:
+        """Digest of the weights that every worker of this engine holds."""
+        held = set(await self._llm.collective_rpc("held_digest"))
+        if len(held) != 1:
+            raise WeightsMismatchError(f"The workers of an engine hold different weights: {sorted(held)}.")
+        return held.pop()
+
+    @asynccontextmanager
+    async def _given_up_where_it_fails(self) -> AsyncIterator[None]:
+        """After an error requests are refused instead of kept waiting."""
+        try:
+            yield
+        except BaseException:
+            await self._update.aclose()
+            raise
 
     async def close(self) -> None:
         """Ends the engine's own processes."""
@@ -162,49 +227,7 @@ class PolicyEngine:
                 os.kill(pid, signal.SIGKILL)
 
 
-def _end_with(worker: Any, *, actor: int) -> None:
-    """Runs in the engine's worker process, which would outlive an actor that was killed: ends it with its actor."""
-    import psutil
-
-    if any(thread.name == WATCH for thread in threading.enumerate()):
-        return
-    process = psutil.Process(actor)
-
-    def watch() -> None:
-        with suppress(psutil.NoSuchProcess):
-            while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-                time.sleep(WATCH_EVERY_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, name=WATCH, daemon=True).start()
-
-
-def _reload(worker: Any, *, weights: list[tuple[str, Any]]) -> None:
-    """Runs in the engine's worker process.
-
-    Embeddings are packed once more afterwards: on CPU the head multiplies with a packed copy, which a reload leaves
-    as it was where head and embedding are tied.
-    """
-    from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod
-
-    worker.reload_weights(weights_iterator=iter(weights))
-    for module in worker.get_model().modules():
-        method = getattr(module, "quant_method", None)
-        if isinstance(method, UnquantizedEmbeddingMethod):
-            method.process_weights_after_loading(module)
-
-
-def _completion(output: Any, text: str, version: int) -> Completion:
-    logprobs: Sequence[Mapping[int, Any]] = output.logprobs
-    ids = tuple(output.token_ids)
-    values = tuple(float(entry[token].logprob) for token, entry in zip(ids, logprobs, strict=True))
-    return Completion(text, ids, values, version, "stop" if output.finish_reason == "stop" else "length")
-
-
 def _children() -> list[int]:
     import psutil
 
     return [child.pid for child in psutil.Process().children(recursive=True)]
-
-
-RemoteEngine = ray.remote(PolicyEngine)

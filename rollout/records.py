@@ -22,9 +22,19 @@ class Completion:
     logprobs: tuple[float, ...]
     """Log-probability of each sampled id under the sampling policy."""
     weights_version: int
-    """Version of the weights that sampled it."""
+    """Version of the weights that sampled it; the oldest where an update of the weights came in between."""
     finish_reason: str
     """``stop`` or ``length``."""
+    spans: tuple[tuple[int, int], ...] = ()
+    """(weights version, tokens) of each stretch of tokens in order; one span of all tokens where left out."""
+    cached_prompt_tokens: int = 0
+    """Prompt tokens whose keys and values the engine still had, so that only the others were computed."""
+
+    def __post_init__(self) -> None:
+        if not self.spans:
+            object.__setattr__(self, "spans", ((self.weights_version, len(self.token_ids)),))
+        assert sum(tokens for _, tokens in self.spans) == len(self.token_ids), f"{self.spans} for {len(self.token_ids)} tokens"
+        assert min(version for version, _ in self.spans) == self.weights_version, f"{self.spans} with version {self.weights_version}"
 
 
 @dataclass(frozen=True, slots=True)

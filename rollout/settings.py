@@ -50,6 +50,21 @@ class RolloutSettings(Settings):
     """Deadline of one group's sampling."""
     engine_args: dict[str, Any] = {}
     """Passed to vLLM's AsyncEngineArgs untouched."""
+    in_flight: Literal["finish", "continue"] = "finish"
+    """What an update of the weights does to completions in flight. ``finish``: it waits for them, so that no completion mixes two
+    versions. ``continue``: they stop, and go on with the new weights after their keys and values were computed anew."""
+    publish_bucket_mib: float = Field(default=256.0, gt=0)
+    """Weights travel in buckets of this size (one tensor at least); two are on their way at a time."""
+    weights_via: Literal["auto", "object_store", "link"] = "auto"
+    """How buckets travel. ``object_store``: through Ray's, each engine fetches them. ``link``: the learner's first rank broadcasts them to
+    all workers of all engines, by NCCL from GPU to GPU (gloo on CPU). ``auto``: link on GPUs, object_store on CPU."""
+    weights_kept: Literal["copy", "resend"] = "copy"
+    """Where a replaced engine gets the current weights from. ``copy``: from Ray's object store, which keeps the last published buckets,
+    once for all engines. ``resend``, and always over a link: from the learner, which keeps nothing more; once it has moved on, the
+    engine waits for the next update."""
+    verify_loaded: bool = True
+    """Reads back from each engine what it loaded. Off for layouts of weights that vLLM changes beyond recognition; the received bytes
+    are checked in any case."""
 
 
 def context_tokens(model: ModelSettings, rollout: RolloutSettings) -> int:

@@ -1,26 +1,63 @@
 """Dispatch, publishing and repair, with scripted engines."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 
-from rollout.fleet import TRIES, Fleet
+from rollout.buckets import Bucket, TensorSum, digest
+from rollout.fleet import STICKY_LEAD, TRIES, Fleet
+from rollout.link import Address
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings
+from rollout.weights_source import WeightsGoneError
+
+
+class ScriptedWeights:
+    """Weights of one tensor a bucket, whose checksums tell them from others; counts how often they are sent."""
+
+    def __init__(self, number: int, *, buckets: int = 3, gone_after: int = 10**9, delay_s: float = 0.0) -> None:
+        self.all = [Bucket((TensorSum(f"t{i}", "float32", (2,), number),), None) for i in range(buckets)]
+        self.sent, self.gone_after, self.delay_s = 0, gone_after, delay_s
+        self.out = 0
+        """Buckets handed out in the present sending."""
+
+    async def buckets(self, max_bytes: int) -> AsyncIterator[Bucket]:
+        if self.sent == self.gone_after:
+            raise WeightsGoneError("The learner has moved on.")
+        self.sent += 1
+        self.out = 0
+        for bucket in self.all:
+            await asyncio.sleep(self.delay_s)
+            self.out += 1
+            yield bucket
+
+    @property
+    def digest(self) -> int:
+        return digest(tensor for bucket in self.all for tensor in bucket.tensors)
+
+
+OLD, NEW = ScriptedWeights(1), ScriptedWeights(2)
 
 
 class ScriptedEngine:
     """Answers after ``delay_s`` with its number as text; fails as its script says."""
 
-    def __init__(self, number: int, *, dies: bool = False, hangs: bool = False, refuses: bool = False, stuck: bool = False) -> None:
-        self.number, self.dies, self.hangs, self.refuses, self.stuck = number, dies, hangs, refuses, stuck
+    def __init__(
+        self, number: int, *, dies: bool = False, hangs: bool = False, refuses: bool = False, deaf: bool = False, dies_at_bucket: int = -1
+    ) -> None:
+        self.number, self.dies, self.hangs, self.refuses, self.deaf = number, dies, hangs, refuses, deaf
+        self.dies_at_bucket = dies_at_bucket
         self.version, self.requests, self.killed, self.closed = 0, 0, False, False
-        self.weights: Any = None
+        self.loaded: list[Bucket] = []
+        self.updating = False
         self.starts = True
         self.delay_s = 0.0
+        self.cached_tokens = 0
+        self.on_load = lambda: None
 
     async def ready(self) -> list[int]:
         if not self.starts:
@@ -34,15 +71,38 @@ class ScriptedEngine:
         if self.refuses:
             raise RayTaskError("sample", "traceback", ValueError("The prompt is too long."))
         await asyncio.sleep(60 if self.hangs else self.delay_s)
-        return [Completion(str(self.number), tuple(prompt_ids), (0.0,) * len(prompt_ids), self.version, "stop")] * n
+        assert not self.updating, "sampled from mixed weights"
+        ids, logprobs = tuple(prompt_ids), (0.0,) * len(prompt_ids)
+        return [Completion(str(self.number), ids, logprobs, self.version, "stop", cached_prompt_tokens=self.cached_tokens)] * n
 
-    async def publish(self, version: int, weights: Any) -> int:
+    async def connect(self, address: Address, first: int) -> None:
+        self._die()
+
+    async def start_update(self, version: int) -> None:
+        self._die()
+        self.updating, self.loaded = True, []
+
+    async def load_bucket(self, bucket: Bucket) -> None:
+        self._die()
+        if len(self.loaded) == self.dies_at_bucket:
+            raise ActorDiedError
+        self.on_load()
+        await asyncio.sleep(0)
+        if not self.deaf:
+            self.loaded.append(bucket)
+
+    async def finish_update(self, version: int) -> int:
+        self._die()
+        self.updating, self.version = False, version
+        return self.digest
+
+    def _die(self) -> None:
         if self.dies or self.killed:
             raise ActorDiedError
-        await asyncio.sleep(0)
-        if not self.stuck:
-            self.version, self.weights = version, weights
-        return self.version
+
+    @property
+    def digest(self) -> int:
+        return digest(tensor for bucket in self.loaded for tensor in bucket.tensors)
 
     async def close(self) -> None:
         self.closed = True
@@ -63,8 +123,8 @@ class Made:
         return self.engines[-1]
 
 
-async def fleet_of(made: Made, engines: int = 1, timeout_s: float = 5.0) -> Fleet:
-    settings = RolloutSettings(engines=engines, request_timeout_s=timeout_s)
+async def fleet_of(made: Made, engines: int = 1, timeout_s: float = 5.0, weights_kept: Literal["copy", "resend"] = "copy") -> Fleet:
+    settings = RolloutSettings(engines=engines, request_timeout_s=timeout_s, weights_kept=weights_kept)
     fleet = Fleet(ModelSettings(), settings, Path("policy"), device="cpu", engine=made)
     await fleet.start()
     return fleet
@@ -88,32 +148,106 @@ async def test_a_large_group_counts_for_more_than_a_small_one() -> None:
     assert sorted(engine.requests for engine in made.engines) == [1, 3]
 
 
-async def test_publishing_reaches_every_engine_and_sets_the_version() -> None:
+async def test_publishing_reaches_every_engine_and_says_how_it_went() -> None:
     made = Made()
     fleet = await fleet_of(made, engines=3)
     assert fleet.version == 0
-    await fleet.publish(7, "weights")
-    assert [(engine.version, engine.weights) for engine in made.engines] == [(7, "weights")] * 3
+    published = await fleet.publish(7, NEW)
+    assert [(engine.version, engine.digest) for engine in made.engines] == [(7, NEW.digest)] * 3
     assert fleet.version == 7
+    assert (published.version, published.bytes, published.buckets, published.replaced) == (7, 3 * 8, 3, ())
+    assert len(published.engine_s) == 3 and max(published.engine_s) <= published.seconds
+
+
+async def test_at_most_two_buckets_are_on_their_way() -> None:
+    made = Made()
+    fleet = await fleet_of(made, engines=2)
+    weights, ahead = ScriptedWeights(3, buckets=20), []
+    for engine in made.engines:
+        engine.on_load = lambda engine=engine: ahead.append(weights.out - len(engine.loaded))
+    await fleet.publish(1, weights)
+    assert len(ahead) == 40 and max(ahead) == 2
 
 
 async def test_a_dead_engine_is_replaced_gets_the_current_weights_and_the_request_again() -> None:
     made = Made()
     fleet = await fleet_of(made)
-    await fleet.publish(3, "weights")
+    await fleet.publish(3, NEW)
     made.engines[0].dies = True
     completions = await fleet.sample((1, 2), 2, temperature=1.0, seed=0)
     assert [(one.text, one.weights_version) for one in completions] == [("1", 3)] * 2
-    assert made.engines[0].killed
+    assert made.engines[0].killed and made.engines[1].digest == NEW.digest
 
 
 async def test_weights_published_as_version_0_also_reach_a_new_engine() -> None:
     made = Made()
     fleet = await fleet_of(made)
-    await fleet.publish(0, "trained")
+    await fleet.publish(0, NEW)
     made.engines[0].dies = True
     await fleet.sample((1,), 1, temperature=1.0, seed=0)
-    assert made.engines[1].weights == "trained"
+    assert made.engines[1].digest == NEW.digest
+
+
+async def test_kept_buckets_are_sent_again_without_asking_their_source() -> None:
+    weights, made = ScriptedWeights(4, gone_after=1), Made()
+    fleet = await fleet_of(made)
+    await fleet.publish(1, weights)
+    made.engines[0].dies = True
+    await fleet.sample((1,), 1, temperature=1.0, seed=0)
+    assert made.engines[1].digest == weights.digest and weights.sent == 1
+
+
+async def test_where_nothing_is_kept_a_new_engine_gets_the_weights_from_their_source() -> None:
+    weights, made = ScriptedWeights(4), Made()
+    fleet = await fleet_of(made, weights_kept="resend")
+    await fleet.publish(1, weights)
+    made.engines[0].dies = True
+    assert (await fleet.sample((1,), 1, temperature=1.0, seed=0))[0].weights_version == 1
+    assert made.engines[1].digest == weights.digest and weights.sent == 2
+
+
+async def test_where_the_source_has_moved_on_a_new_engine_waits_for_the_next_update() -> None:
+    made = Made()
+    fleet = await fleet_of(made, weights_kept="resend")
+    await fleet.publish(1, ScriptedWeights(4, gone_after=1))
+    made.engines[0].dies = True
+    request = asyncio.create_task(fleet.sample((1,), 1, temperature=1.0, seed=0))
+    await asyncio.sleep(0.05)
+    assert not request.done()
+    await fleet.publish(2, NEW)
+    assert (await request)[0].weights_version == 2 and made.engines[1].digest == NEW.digest
+
+
+async def test_an_engine_that_dies_in_the_middle_of_an_update_is_replaced_and_the_others_go_on() -> None:
+    made = Made(ScriptedEngine(0, dies_at_bucket=1))
+    fleet = await fleet_of(made, engines=2)
+    published = await fleet.publish(5, NEW)
+    assert made.engines[0].killed and [engine.digest for engine in made.engines[1:]] == [NEW.digest] * 2
+    assert len(published.engine_s) == 1 and len(published.replaced) == 1 and "ActorDiedError" in published.replaced[0]
+
+
+async def test_an_engine_that_holds_something_else_than_was_sent_is_replaced() -> None:
+    made = Made(ScriptedEngine(0, deaf=True))
+    fleet = await fleet_of(made)
+    published = await fleet.publish(1, NEW)
+    assert made.engines[0].killed and made.engines[1].digest == NEW.digest
+    assert "it holds weights of digest" in published.replaced[0]
+
+
+async def test_a_second_engine_in_a_row_that_does_not_take_the_weights_is_an_error() -> None:
+    fleet = await fleet_of(Made(ScriptedEngine(0, deaf=True), ScriptedEngine(1, deaf=True)))
+    with pytest.raises(RuntimeError, match="A new rollout engine does not take weights version 1: WeightsMismatchError"):
+        await fleet.publish(1, NEW)
+
+
+async def test_after_an_update_whose_source_failed_no_engine_is_started_without_weights() -> None:
+    made = Made()
+    fleet = await fleet_of(made)
+    with pytest.raises(WeightsGoneError):
+        await fleet.publish(1, ScriptedWeights(4, gone_after=0))
+    made.engines[0].dies = True
+    with pytest.raises(RuntimeError, match=r"^Weights version 1 did not arrive: WeightsGoneError: The learner has moved on"):
+        await fleet.sample((1,), 1, temperature=1.0, seed=0)
 
 
 async def test_an_engine_that_does_not_answer_in_time_is_replaced() -> None:
@@ -149,7 +283,7 @@ async def test_a_refused_request_is_not_sent_again_and_costs_no_engine() -> None
 async def test_an_engine_that_died_before_publishing_is_replaced_by_one_with_the_new_weights() -> None:
     made = Made(ScriptedEngine(0, dies=True))
     fleet = await fleet_of(made, engines=2)
-    await fleet.publish(4, "new")
+    await fleet.publish(4, NEW)
     assert (await fleet.sample((1,), 1, temperature=1.0, seed=0))[0].weights_version == 4
     assert [engine.version for engine in made.engines[1:]] == [4, 4]
 
@@ -157,17 +291,42 @@ async def test_an_engine_that_died_before_publishing_is_replaced_by_one_with_the
 async def test_weights_published_during_a_repair_reach_the_new_engine() -> None:
     made = Made()
     fleet = await fleet_of(made)
-    await fleet.publish(1, "old")
+    await fleet.publish(1, OLD)
     made.engines[0].dies = True
-    sampled, _ = await asyncio.gather(fleet.sample((1,), 1, temperature=1.0, seed=0), fleet.publish(2, "new"))
+    sampled, _ = await asyncio.gather(fleet.sample((1,), 1, temperature=1.0, seed=0), fleet.publish(2, NEW))
     assert sampled[0].weights_version in (1, 2)
-    assert (made.engines[-1].version, made.engines[-1].weights) == (2, "new")
+    assert (made.engines[-1].version, made.engines[-1].digest) == (2, NEW.digest)
 
 
-async def test_an_engine_that_keeps_its_old_version_is_an_error() -> None:
-    fleet = await fleet_of(Made(ScriptedEngine(0, stuck=True)))
-    with pytest.raises(RuntimeError, match="holds weights version 0 after version 1 was published"):
-        await fleet.publish(1, "weights")
+async def test_requests_with_the_same_number_go_to_the_same_engine_while_it_keeps_up() -> None:
+    made = Made()
+    fleet = await fleet_of(made, engines=3)
+    for engine in made.engines:
+        engine.delay_s = 0.02
+    await asyncio.gather(*(fleet.sample((1,), 1, temperature=1.0, seed=0, sticky=7) for _ in range(STICKY_LEAD)))
+    assert [engine.requests for engine in made.engines] == [0, STICKY_LEAD, 0]
+    await asyncio.gather(*(fleet.sample((1,), STICKY_LEAD, temperature=1.0, seed=0, sticky=7) for _ in range(4)))
+    assert min(engine.requests for engine in made.engines) > 0, "all waited for an engine that was far behind"
+
+
+async def test_health_counts_what_each_engine_does_and_did() -> None:
+    made = Made()
+    fleet = await fleet_of(made, engines=2)
+    made.engines[0].delay_s = 0.05
+    made.engines[0].cached_tokens = 1
+    asked = asyncio.create_task(fleet.sample((1, 2), 3, temperature=1.0, seed=0, sticky=0))
+    await asyncio.sleep(0.02)
+    busy, idle = fleet.health()
+    assert (busy.in_flight, idle.in_flight, idle.oldest_s) == (3, 0, 0.0) and busy.oldest_s > 0.01
+    await asked
+    busy, idle = fleet.health()
+    assert (busy.tokens, busy.in_flight, busy.cached_share) == (6, 0, 0.5) and 0 < busy.tokens_per_s < 6 / 0.05
+    assert (idle.tokens, idle.tokens_per_s, idle.busy_s) == (0, 0.0, 0.0)
+    await fleet.publish(2, NEW)
+    made.engines[0].dies = True
+    await fleet.sample((1,), 1, temperature=1.0, seed=0, sticky=0)
+    assert [(one.version, one.replaced) for one in fleet.health()] == [(2, 1), (2, 0)]
+    assert fleet.health()[0].cached_share == 0.0
 
 
 async def test_an_engine_that_does_not_start_ends_in_one_sentence_and_is_killed() -> None:

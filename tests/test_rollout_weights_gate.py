@@ -83,3 +83,28 @@ async def test_an_update_that_is_cancelled_while_it_waits_lets_requests_through(
         await asyncio.wait_for(sampled.publish(), 0.02)
     await asyncio.wait_for(sampled.sample(0.0), 0.05)
     await running
+
+
+async def test_an_update_that_stops_requests_does_not_wait_for_their_end() -> None:
+    sampled = Sampled()
+    requests = [asyncio.create_task(sampled.sample(60)) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    stops = 0
+
+    async def stop() -> None:
+        nonlocal stops
+        stops += 1
+        if stops == 2:  # the first came before the requests had reached the engine
+            for request in requests:
+                request.cancel()
+
+    async with sampled.gate.updating(stop):
+        assert stops == 2 and all(request.done() for request in requests)
+
+
+async def test_an_update_with_nothing_in_flight_stops_nothing() -> None:
+    async def stop() -> None:
+        raise AssertionError
+
+    async with WeightsGate().updating(stop):
+        pass

@@ -19,8 +19,11 @@ import torch
 from ray.exceptions import RayTaskError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
+from rollout.buckets import Bucket
+from rollout.link import Address
 from trainer.batch import PolicyBatch
 from trainer.learner_spec import LearnerSpec, RankState
+from trainer.learner_weights import LearnerWeights, LinkCalls
 from trainer.settings import GRPOSettings, LearnerSettings, OptimizerSettings
 from trainer.token_rows import TokenRows
 from trainer.verl_platform import select_platform, verl_environment
@@ -49,6 +52,8 @@ class Learner:
         self._group: Any = None
         self._creating: asyncio.Task[None] | None = None
         self._ranks: list[RankState] = []
+        self._steady = asyncio.Lock()  # held by whatever reads or changes the weights: sending may merge adapters into them for a while
+        self._changes = 0
 
     async def start(self) -> None:
         """Brings the ranks up and loads the weights; Ray must run. May be awaited beside the start of other actors.
@@ -67,7 +72,8 @@ class Learner:
 
     async def sft(self, rows: TokenRows) -> dict[str, float]:
         """One optimizer step of supervised fine-tuning; returns ``sft/*`` metrics (loss in nats per token)."""
-        return (await self._all(self._group.sft(ray.put(rows))))[0]
+        async with self._changing():
+            return (await self._all(self._group.sft(ray.put(rows))))[0]
 
     async def update(self, batch: PolicyBatch, settings: GRPOSettings) -> dict[str, float]:
         """One step of policy optimisation, ``updates_per_step`` optimizer steps; returns ``actor/*`` and ``batch/*`` metrics.
@@ -75,26 +81,60 @@ class Learner:
         Raises:
             ValueError: ``kl_coef`` is above 0 and ``set_reference`` was not called.
         """
-        return (await self._all(self._group.update(ray.put(batch), settings)))[0]
+        async with self._changing():
+            return (await self._all(self._group.update(ray.put(batch), settings)))[0]
 
     async def logprobs(self, rows: TokenRows, *, temperature: float = 1.0) -> torch.Tensor:
         """Log-probabilities of the response tokens under the current weights, shape (B, T), 0 beyond each response."""
         logprobs_BT = torch.zeros(rows.response_ids_BT.shape)
-        for index, share_BT in await self._all(self._group.logprobs(ray.put(rows), temperature)):
+        async with self._steady:
+            shares = await self._all(self._group.logprobs(ray.put(rows), temperature))
+        for index, share_BT in shares:
             logprobs_BT[index[index >= 0]] = share_BT[index >= 0]
         return logprobs_BT
 
     async def set_reference(self) -> None:
         """Freezes a copy of the current weights as the policy that the KL term refers to."""
-        await self._all(self._group.set_reference())
+        async with self._steady:
+            await self._all(self._group.set_reference())
 
-    async def weights(self) -> "ray.ObjectRef[list[tuple[str, torch.Tensor]]]":
-        """A reference to [(Hugging Face name, full tensor)]; the tensors stay in Ray's object store."""
-        return (await self._all(self._group.weights()))[0][0]
+    async def weights(self) -> LearnerWeights:
+        """The weights as they are now, for ``Fleet.publish``; gathered bucket by bucket while they are sent."""
+        return LearnerWeights(
+            self._still, self._next_bucket, self._changes, LinkCalls(self._link_address, self._join_link, self._send_bucket)
+        )
+
+    async def _next_bucket(self, max_bytes: int, first: bool, linked: bool) -> Bucket | None:
+        return (await self._all(self._group.next_bucket(max_bytes, first, linked)))[0]
+
+    async def _link_address(self, members: int) -> Address:
+        return (await self._all(self._group.link_address(members)))[0]
+
+    async def _join_link(self, address: Address) -> None:
+        await self._all(self._group.join_link(address))
+
+    async def _send_bucket(self) -> None:
+        await self._all(self._group.send_bucket())
+
+    @contextlib.asynccontextmanager
+    async def _changing(self) -> AsyncIterator[None]:
+        """Around what changes the weights."""
+        async with self._steady:
+            self._changes += 1
+            yield
+
+    @contextlib.asynccontextmanager
+    async def _still(self) -> AsyncIterator[int]:
+        """Keeps the weights as they are while they are sent; how often they changed so far. Whatever was not sent is let go."""
+        async with self._steady:
+            try:
+                yield self._changes
+            finally:
+                await self._all(self._group.end_buckets())
 
     async def export(self, folder: Path) -> None:
         """Writes the policy as a Hugging Face folder (config, weights, tokenizer), replacing an earlier export."""
-        async with _written_whole(folder, marker="config.json") as partial:
+        async with self._steady, _written_whole(folder, marker="config.json") as partial:
             await self._all(self._group.export(str(partial)))
 
     async def save(self, folder: Path) -> None:
@@ -102,7 +142,7 @@ class Learner:
 
         The KL reference is not saved: it is the policy that ``set_reference`` met, which a resumed run starts from again.
         """
-        async with _written_whole(folder, marker=MARKER) as partial:
+        async with self._steady, _written_whole(folder, marker=MARKER) as partial:
             await self._all(self._group.save(str(partial)))
             (partial / MARKER).write_text(json.dumps(self._topology()))
 
@@ -118,7 +158,8 @@ class Learner:
         saved = json.loads(marker.read_text())
         if saved != self._topology():
             raise ValueError(f"{folder} was written with {saved}, this learner has {self._topology()}: set learner.ranks and engine alike.")
-        await self._all(self._group.load(str(folder)))
+        async with self._changing():
+            await self._all(self._group.load(str(folder)))
 
     async def describe(self) -> list[RankState]:
         """Process and memory of each rank."""

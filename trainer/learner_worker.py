@@ -16,12 +16,16 @@ warnings.filterwarnings("ignore", message=".* engine is not available.*", catego
 
 from verl.single_controller.base.decorator import Dispatch, register  # noqa: E402
 from verl.utils import tensordict_utils as tu  # noqa: E402
+from verl.utils.device import get_device_name  # noqa: E402
 from verl.utils.distributed import initialize_global_process_group_ray  # noqa: E402
 from verl.workers.engine_workers import TrainingWorker  # noqa: E402
 from verl.workers.utils.losses import sft_loss  # noqa: E402
 from verl.workers.utils.padding import no_padding_2_padding  # noqa: E402
 
 import trainer.fsdp_engine  # noqa: E402, F401  registers the engine
+from rollout.buckets import Bucket  # noqa: E402
+from rollout.link import Address, new_address  # noqa: E402
+from rollout.outgoing import Outgoing  # noqa: E402
 from trainer.adapters import merged_weights  # noqa: E402
 from trainer.batch import PolicyBatch  # noqa: E402
 from trainer.learner_config import export_policy, optimizer_config, worker_config  # noqa: E402
@@ -43,6 +47,7 @@ class LearnerWorker(TrainingWorker):
 
     def __init__(self, spec: LearnerSpec) -> None:
         self.spec = spec
+        self._outgoing = Outgoing()
 
     @on_all_ranks
     def build(self) -> None:
@@ -118,10 +123,33 @@ class LearnerWorker(TrainingWorker):
         self.engine.keep_reference()
 
     @on_all_ranks
-    def weights(self) -> list[ray.ObjectRef]:
-        """On rank 0 a reference to [(Hugging Face name, full tensor)], elsewhere nothing."""
-        full = self._whole_on_first_rank()
-        return [ray.put(full)] if self.rank == 0 else []
+    def next_bucket(self, max_bytes: int, first: bool, linked: bool) -> Bucket | None:
+        """Gathers some more weights; on rank 0 a bucket of them until there are no more, elsewhere nothing."""
+        if first:
+            self._outgoing.begin(self._full_weights(), max_bytes)
+        return self._outgoing.next_bucket(linked=linked, told=self.rank == 0)
+
+    @on_all_ranks
+    def link_address(self, members: int) -> Address:
+        """Where a link from rank 0 can be made."""
+        return new_address(ray.util.get_node_ip_address(), members)
+
+    @on_all_ranks
+    def join_link(self, address: Address) -> None:
+        """Rank 0 waits there for the engines' workers."""
+        if self.rank == 0:
+            self._outgoing.join(address, torch.device(get_device_name()))
+
+    @on_all_ranks
+    def send_bucket(self) -> None:
+        """Rank 0 broadcasts the oldest bucket that was told of."""
+        if self.rank == 0:
+            self._outgoing.send()
+
+    @on_all_ranks
+    def end_buckets(self) -> None:
+        """Lets go of weights that were not asked for."""
+        self._outgoing.end()
 
     @on_all_ranks
     def export(self, folder: str) -> None:

@@ -48,7 +48,7 @@ def pair(folder, running_ray):
 
 
 async def weights_of(learner: Learner) -> dict[str, torch.Tensor]:
-    return dict(ray.get(await learner.weights()))
+    return await (await learner.weights()).tensors()
 
 
 async def assert_equal_weights(one: Learner, two: Learner) -> None:

@@ -3,15 +3,17 @@
 import asyncio
 import os
 import random
+from contextlib import aclosing
 from pathlib import Path
 
 import psutil
 import pytest
-import ray
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from rollout.buckets import digest, sums
 from rollout.nano_policy import make_nano_policy
+from rollout.weights_source import WeightsGoneError
 from trainer.batch import PolicyBatch
 from trainer.cluster import start_ray, stop_ray
 from trainer.learner import Learner
@@ -199,12 +201,43 @@ async def test_the_exported_folder_is_the_policy_for_transformers_too(learner, t
 
 
 async def test_published_weights_have_hugging_face_names_and_the_exported_values(learner, tmp_path):
-    published = dict(ray.get(await learner.weights()))
+    published = await (await learner.weights()).tensors()
     await learner.export(tmp_path / "out")
     policy = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
     assert set(published) == {name for name, _ in policy.named_parameters()}, "a tied output layer appears once"
     for name, parameter in policy.named_parameters():
         torch.testing.assert_close(published[name], parameter.detach())
+
+
+async def test_weights_come_in_buckets_until_the_learner_changes_them(learner):
+    await learner.configure_optimizer(OptimizerSettings(lr=1e-3, warmup_steps=0), 10)
+    handle = await learner.weights()
+    whole = await handle.tensors()
+    buckets = [bucket async for bucket in handle.buckets(200_000)]
+    assert len(buckets) > 3 and all(len(bucket.tensors) == 1 or bucket.nbytes <= 200_000 for bucket in buckets)
+    assert sorted(one.name for bucket in buckets for one in bucket.tensors) == sorted(whole)
+    assert digest(one for bucket in buckets for one in bucket.tensors) == digest(sums(whole.items()))
+    await learner.sft(random_rows(4, seed=11))
+    with pytest.raises(WeightsGoneError, match="has changed its weights"):
+        await handle.tensors()
+    changed = await (await learner.weights()).tensors()
+    assert digest(sums(changed.items())) != digest(sums(whole.items()))
+
+
+async def test_the_learner_does_not_change_its_weights_while_they_are_on_their_way(learner):
+    await learner.configure_optimizer(OptimizerSettings(lr=1e-3, warmup_steps=0), 10)
+    whole = digest(sums((await (await learner.weights()).tensors()).items()))
+    async with aclosing((await learner.weights()).buckets(200_000)) as buckets:
+        told = [*(await anext(buckets)).tensors]
+        training = asyncio.create_task(learner.sft(random_rows(4, seed=12)))
+        await asyncio.sleep(0.3)
+        assert not training.done()
+        told += [one async for bucket in buckets for one in bucket.tensors]
+    assert digest(told) == whole
+    await training
+    async with aclosing((await learner.weights()).buckets(200_000)) as buckets:
+        await anext(buckets)
+    await learner.sft(random_rows(4, seed=13))
 
 
 async def test_a_checkpoint_goes_on_exactly_where_it_was_saved(learner, tmp_path):

@@ -3,96 +3,23 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator
 
-import psutil
 import pytest
 import pytest_asyncio
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
-from rollout.fleet import Engine, Fleet, RayEngine
-from rollout.nano_policy import make_nano_policy
-from rollout.prompt import MetaPrompt
-from rollout.records import Completion
-from rollout.settings import ModelSettings, RolloutSettings
-from trainer.cluster import start_ray, stop_ray
-from trainer.settings import RunSettings
-from workflow.settings import TaskSettings
-from workflow.simulated.teacher import corpus
-from workflow.tasks import load_tasks
+from rollout.settings import RolloutSettings
+from tests.slow.engine_rig import MODEL, TOLERANCE, Rig, gone, rig_up
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-MODEL = ModelSettings(max_response_tokens=64)
-TOLERANCE = 1e-3
-Weights = list[tuple[str, torch.Tensor]]
-
-
-class Rig:
-    """A fleet of one engine, its policy and some prompts."""
-
-    def __init__(self, folder: Path) -> None:
-        problems = load_tasks(TaskSettings()).train[:16]
-        self.folder = make_nano_policy(folder, corpus() + [problem.query for problem in problems], seed=3)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        prompt = MetaPrompt(self.tokenizer, MODEL)
-        self.prompts = [prompt.render(problem) for problem in problems]
-        self.engines: list[RayEngine] = []
-        self.fleet = Fleet(MODEL, RolloutSettings(), self.folder, device="cpu", engine=self._engine)
-
-    def _engine(self) -> Engine:
-        self.engines.append(RayEngine(self.folder, MODEL, RolloutSettings(), "cpu"))
-        return self.engines[-1]
-
-    def weights(self, seed: int) -> Weights:
-        """The policy's weights with noise that is large enough to change what it says; seed 0: as they are."""
-        generator = torch.Generator().manual_seed(seed)
-        state = AutoModelForCausalLM.from_pretrained(self.folder).state_dict()
-        scale = 0.1 if seed else 0.0
-        return [
-            (name, value + scale * torch.randn(value.shape, generator=generator))
-            for name, value in state.items()
-            if name != "lm_head.weight"
-        ]
-
-    def true_logprobs(self, weights: Weights, prompt: Sequence[int], completion: Completion, temperature: float = 1.0) -> torch.Tensor:
-        model = AutoModelForCausalLM.from_pretrained(self.folder)
-        model.load_state_dict(dict(weights), strict=False)
-        ids = torch.tensor([[*prompt, *completion.token_ids]])
-        with torch.no_grad():
-            table = (model(ids).logits[0, len(prompt) - 1 : -1] / temperature).log_softmax(-1)
-        return table.gather(1, torch.tensor(completion.token_ids)[:, None])[:, 0]
-
-    def gap(self, weights: Weights, prompt: Sequence[int], completions: Sequence[Completion], temperature: float = 1.0) -> float:
-        """Largest difference between the engine's log-probabilities and the true ones."""
-        return max(
-            float((self.true_logprobs(weights, prompt, one, temperature) - torch.tensor(one.logprobs)).abs().max()) for one in completions
-        )
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
-    made = Rig(tmp_path_factory.mktemp("policy") / "nano")
-    temp = start_ray(RunSettings())
-    try:
-        await made.fleet.start()
+    async with rig_up(Rig(tmp_path_factory.mktemp("policy") / "nano", RolloutSettings())) as made:
         yield made
-        pids = await made.engines[-1].ready()
-        await made.fleet.close()
-        assert len(pids) >= 2 and await gone(pids), "closing the fleet left processes of the engine behind"
-    finally:
-        stop_ray(temp)
-
-
-async def gone(pids: Sequence[int], within_s: float = 15.0) -> bool:
-    """True once none of the processes runs any more."""
-    for _ in range(int(within_s / 0.1)):
-        if not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids):
-            return True
-        await asyncio.sleep(0.1)
-    return False
 
 
 async def test_logprobs_are_those_of_the_policy_before_and_after_new_weights(rig: Rig) -> None:
