@@ -14,6 +14,7 @@ PACKAGES = [
     "sandbox.judges",
     "reward",
     "rollout",
+    "rollout.weights",
     "trainer",
     "conf",
     "launch",

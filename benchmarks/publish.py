@@ -27,12 +27,12 @@ import torch
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 from benchmarks.neighbours import Neighbours
-from rollout.buckets import Bucket
 from rollout.engine_handle import RayEngine
 from rollout.nano_policy import make_nano_policy
-from rollout.outgoing import Outgoing
-from rollout.publishing import Update
 from rollout.settings import ModelSettings, RolloutSettings
+from rollout.weights.buckets import Bucket
+from rollout.weights.outgoing import Outgoing
+from rollout.weights.publishing import Update
 from trainer.cluster import start_ray, stop_ray
 from trainer.learner_weights import LearnerWeights
 from trainer.settings import RunSettings

@@ -12,13 +12,13 @@ from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppres
 from pathlib import Path
 from typing import Any
 
-from rollout.buckets import Bucket, WeightsMismatchError
-from rollout.link import Address
 from rollout.partial_completion import PartialCompletion
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings, context_tokens
-from rollout.shared_memory import in_memory
-from rollout.weights_gate import WeightsGate
+from rollout.weights.buckets import Bucket, WeightsMismatchError
+from rollout.weights.gate import WeightsGate
+from rollout.weights.link import Address
+from rollout.weights.shared_memory import in_memory
 
 MAX_SEQUENCES = 256
 """Sequences that one CPU engine decodes at once."""

@@ -5,11 +5,11 @@ from typing import Any, Protocol
 
 import ray
 
-from rollout.buckets import Bucket
 from rollout.engine import PolicyEngine, engine_environment
-from rollout.link import Address
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings
+from rollout.weights.buckets import Bucket
+from rollout.weights.link import Address
 
 RemoteEngine = ray.remote(PolicyEngine)
 

@@ -20,9 +20,9 @@ from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbed
 from vllm.model_executor.model_loader.mtp_validation import disable_mtp_completeness_check
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
-from rollout.buckets import TensorSum, WeightsMismatchError, digest, offsets, tensor_of
-from rollout.link import Address, Link
-from rollout.read_back import ReadBack
+from rollout.weights.buckets import TensorSum, WeightsMismatchError, digest, offsets, tensor_of
+from rollout.weights.link import Address, Link
+from rollout.weights.read_back import ReadBack
 
 BACKEND = "buckets"
 WATCH = "actor-watch"

@@ -10,13 +10,13 @@ from typing import Any
 
 from ray.exceptions import RayError, RayTaskError
 
-from rollout.delivery import reason
 from rollout.engine_handle import Engine, RayEngine
 from rollout.health import EngineHealth, EngineLedger
-from rollout.publishing import Published, Update
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings, context_tokens
-from rollout.weights_source import HeldWeights, WeightsGoneError
+from rollout.weights.delivery import reason
+from rollout.weights.publishing import Published, Update
+from rollout.weights.source import HeldWeights, WeightsGoneError
 
 TRIES = 3
 """Times that one request is sent before the run gives up."""

@@ -8,12 +8,12 @@ from typing import Literal
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 
-from rollout.buckets import Bucket, TensorSum, digest
 from rollout.fleet import STICKY_LEAD, TRIES, Fleet
-from rollout.link import Address
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings
-from rollout.weights_source import WeightsGoneError
+from rollout.weights.buckets import Bucket, TensorSum, digest
+from rollout.weights.link import Address
+from rollout.weights.source import WeightsGoneError
 
 
 class ScriptedWeights:

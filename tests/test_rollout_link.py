@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from rollout.buckets import as_bytes, offsets, sums, tensor_of
-from rollout.link import Address, Link, new_address
+from rollout.weights.buckets import as_bytes, offsets, sums, tensor_of
+from rollout.weights.link import Address, Link, new_address
 
 CPU = torch.device("cpu")
 

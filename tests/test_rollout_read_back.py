@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from rollout.buckets import WeightsMismatchError
-from rollout.read_back import ReadBack
+from rollout.weights.buckets import WeightsMismatchError
+from rollout.weights.read_back import ReadBack
 
 
 class Multiply:

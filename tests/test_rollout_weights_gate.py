@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from rollout.weights_gate import WeightsGate
+from rollout.weights.gate import WeightsGate
 
 
 class Sampled:

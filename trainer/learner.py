@@ -19,8 +19,8 @@ import torch
 from ray.exceptions import RayTaskError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
-from rollout.buckets import Bucket
-from rollout.link import Address
+from rollout.weights.buckets import Bucket
+from rollout.weights.link import Address
 from trainer.batch import PolicyBatch
 from trainer.learner_spec import LearnerSpec, RankState
 from trainer.learner_weights import LearnerWeights, LinkCalls

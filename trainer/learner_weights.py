@@ -8,16 +8,16 @@ from typing import Any
 import ray
 import torch
 
-from rollout.buckets import Bucket, tensor_of
-from rollout.link import Address
-from rollout.weights_source import WeightsGoneError
+from rollout.weights.buckets import Bucket, tensor_of
+from rollout.weights.link import Address
+from rollout.weights.source import WeightsGoneError
 
 ALL_AT_ONCE = 2**62
 
 
 @dataclass(frozen=True, slots=True)
 class LinkCalls:
-    """What the sender's process does about a link; see ``rollout.weights_source.LinkedSource``."""
+    """What the sender's process does about a link; see ``rollout.weights.source.LinkedSource``."""
 
     address: Callable[[int], Awaitable[Address]]
     join: Callable[[Address], Awaitable[Any]]
@@ -25,7 +25,7 @@ class LinkCalls:
 
 
 class LearnerWeights:
-    """The weights that the learner had when this was made; ``rollout.weights_source.LinkedSource``.
+    """The weights that the learner had when this was made; ``rollout.weights.source.LinkedSource``.
 
     Buckets are gathered when they are asked for, so nothing is copied before. The learner does not change its weights while they are
     on their way; after it has, this handle has nothing more to send.

@@ -23,9 +23,9 @@ from verl.workers.utils.losses import sft_loss  # noqa: E402
 from verl.workers.utils.padding import no_padding_2_padding  # noqa: E402
 
 import trainer.fsdp_engine  # noqa: E402, F401  registers the engine
-from rollout.buckets import Bucket  # noqa: E402
-from rollout.link import Address, new_address  # noqa: E402
-from rollout.outgoing import Outgoing  # noqa: E402
+from rollout.weights.buckets import Bucket  # noqa: E402
+from rollout.weights.link import Address, new_address  # noqa: E402
+from rollout.weights.outgoing import Outgoing  # noqa: E402
 from trainer.adapters import merged_weights  # noqa: E402
 from trainer.batch import PolicyBatch  # noqa: E402
 from trainer.learner_config import export_policy, optimizer_config, worker_config  # noqa: E402

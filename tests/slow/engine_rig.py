@@ -12,13 +12,13 @@ import ray
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rollout.buckets import Bucket
 from rollout.engine_handle import Engine, RayEngine
 from rollout.fleet import Fleet
 from rollout.nano_policy import make_nano_policy
 from rollout.prompt import MetaPrompt
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings
+from rollout.weights.buckets import Bucket
 from trainer.cluster import start_ray, stop_ray
 from trainer.settings import RunSettings
 from workflow.settings import TaskSettings

@@ -11,9 +11,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rollout.buckets import digest, sums
 from rollout.nano_policy import make_nano_policy
-from rollout.weights_source import WeightsGoneError
+from rollout.weights.buckets import digest, sums
+from rollout.weights.source import WeightsGoneError
 from trainer.batch import PolicyBatch
 from trainer.cluster import start_ray, stop_ray
 from trainer.learner import Learner

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from rollout.buckets import digest, sums
 from rollout.settings import RolloutSettings
-from rollout.weights_source import HeldWeights
+from rollout.weights.buckets import digest, sums
+from rollout.weights.source import HeldWeights
 from tests.slow.engine_rig import MODEL, TOLERANCE, Rig, Weights, rig_up
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]

@@ -7,9 +7,9 @@ import pytest
 import pytest_asyncio
 import torch
 
-from rollout.buckets import digest, sums
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings
+from rollout.weights.buckets import digest, sums
 from tests.slow.engine_rig import TOLERANCE, Rig, Weights, gone, rig_up
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]

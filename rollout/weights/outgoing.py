@@ -6,8 +6,8 @@ from collections.abc import Generator
 import ray
 import torch
 
-from rollout.buckets import Bucket, TensorSum, Weights, arrays, in_buckets, sums
-from rollout.link import Address, Link
+from rollout.weights.buckets import Bucket, TensorSum, Weights, arrays, in_buckets, sums
+from rollout.weights.link import Address, Link
 
 
 class Outgoing:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from rollout.buckets import TensorSum, offsets
+from rollout.weights.buckets import TensorSum, offsets
 
 
 @contextmanager

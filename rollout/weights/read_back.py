@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from rollout.buckets import WeightsMismatchError
+from rollout.weights.buckets import WeightsMismatchError
 
 COLUMNS = 8
 """Columns of each packed matrix that are read."""

@@ -7,9 +7,9 @@ from typing import Any
 
 from ray.exceptions import RayError
 
-from rollout.buckets import Bucket, WeightsMismatchError
 from rollout.engine_handle import Engine
-from rollout.link import Address
+from rollout.weights.buckets import Bucket, WeightsMismatchError
+from rollout.weights.link import Address
 
 
 class Delivery:

@@ -13,10 +13,10 @@ from typing import TypeVar
 
 from ray.exceptions import RayError
 
-from rollout.buckets import Bucket, TensorSum, digest
-from rollout.delivery import Delivery, reason
 from rollout.engine_handle import Engine
-from rollout.weights_source import LinkedSource, WeightsSource
+from rollout.weights.buckets import Bucket, TensorSum, digest
+from rollout.weights.delivery import Delivery, reason
+from rollout.weights.source import LinkedSource, WeightsSource
 
 T = TypeVar("T")
 

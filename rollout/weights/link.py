@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 import torch.distributed
 
-from rollout.buckets import TensorSum, as_bytes, offsets
+from rollout.weights.buckets import TensorSum, as_bytes, offsets
 
 dist = cast(Any, torch.distributed)  # its stubs leave out the process groups
 

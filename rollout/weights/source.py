@@ -7,9 +7,9 @@ from typing import Protocol, runtime_checkable
 import ray
 import torch
 
-from rollout.buckets import Bucket
-from rollout.link import Address, new_address
-from rollout.outgoing import Outgoing
+from rollout.weights.buckets import Bucket
+from rollout.weights.link import Address, new_address
+from rollout.weights.outgoing import Outgoing
 
 
 class WeightsGoneError(RuntimeError):
