@@ -23,8 +23,10 @@ from workflow.program import Workflow
 class Sampler(Protocol):
     """Samples the policy; ``rollout.fleet.Fleet`` is the real one."""
 
-    async def sample(self, prompt_ids: Sequence[int], n: int, *, temperature: float, seed: int) -> list[Completion]:
-        """``n`` completions of one prompt; temperature 0 is greedy."""
+    async def sample(
+        self, prompt_ids: Sequence[int], n: int, *, temperature: float, seed: int, sticky: int | None = None
+    ) -> list[Completion]:
+        """``n`` completions of one prompt; temperature 0 is greedy. Prompts with one ``sticky`` number begin alike."""
         ...
 
 
@@ -91,12 +93,13 @@ class Collector:
     async def _group(self, problem: Problem, tag: str, ask: RolloutSettings) -> Group:
         prompt_ids = self.renderer.render(problem)
         seed = stable_seed(self.seed, tag, problem.id)
-        firsts = await self._sample(prompt_ids, ask.group_size, ask, seed)
+        sticky = seed if ask.rounds > 1 else None
+        firsts = await self._sample(prompt_ids, ask.group_size, ask, seed, sticky)
         shared = SharedRuns(self, problem, tag, ask)
 
         def conversation(index: int, first: Completion) -> "asyncio.Task[Conversation]":
             async def sample(number: int, context: tuple[int, ...]) -> Completion:
-                return (await self._sample(context, 1, ask, stable_seed(seed, "round", number, index)))[0]
+                return (await self._sample(context, 1, ask, stable_seed(seed, "round", number, index), sticky))[0]
 
             async def run(number: int, workflow: Workflow) -> tuple[Run, ...]:
                 return await shared.runs(number, index, workflow)
@@ -119,9 +122,10 @@ class Collector:
             ),
         )
 
-    async def _sample(self, prompt_ids: Sequence[int], n: int, ask: RolloutSettings, seed: int) -> list[Completion]:
+    async def _sample(self, prompt_ids: Sequence[int], n: int, ask: RolloutSettings, seed: int, sticky: int | None) -> list[Completion]:
+        """``sticky``: later rounds go where the keys and values of the earlier ones are."""
         with self.clock.during("sample"):
-            return await self.sampler.sample(prompt_ids, n, temperature=ask.temperature, seed=seed)
+            return await self.sampler.sample(prompt_ids, n, temperature=ask.temperature, seed=seed, sticky=sticky)
 
 
 class SharedRuns:

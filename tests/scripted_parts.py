@@ -55,7 +55,9 @@ class ScriptedSampler:
         self.texts = list(texts)
         self.asked: list[tuple[int, float, int]] = []
 
-    async def sample(self, prompt_ids: Sequence[int], n: int, *, temperature: float, seed: int) -> list[Completion]:
+    async def sample(
+        self, prompt_ids: Sequence[int], n: int, *, temperature: float, seed: int, sticky: int | None = None
+    ) -> list[Completion]:
         self.asked.append((n, temperature, seed))
         return [completion(self.texts[index % len(self.texts)]) for index in range(n)]
 

@@ -92,7 +92,7 @@ async def test_evaluation_overrides_reach_the_sampler():
 
 async def test_a_failing_sampler_ends_the_step_with_its_error_and_leaves_no_task():
     class Broken(ScriptedSampler):
-        async def sample(self, prompt_ids, n, *, temperature, seed):
+        async def sample(self, prompt_ids, n, *, temperature, seed, sticky=None):
             raise RuntimeError("engine gone")
 
     maker = collector([SINGLE_CALL], passing)

@@ -23,10 +23,14 @@ class RecordingSampler(ScriptedSampler):
     def __init__(self, texts: Sequence[str], finish_reason: str = "stop") -> None:
         super().__init__(texts)
         self.prompts: list[tuple[int, ...]] = []
+        self.stuck_to: list[int | None] = []
         self.finish_reason = finish_reason
 
-    async def sample(self, prompt_ids: Sequence[int], n: int, *, temperature: float, seed: int) -> list[Completion]:
+    async def sample(
+        self, prompt_ids: Sequence[int], n: int, *, temperature: float, seed: int, sticky: int | None = None
+    ) -> list[Completion]:
         self.prompts.append(tuple(prompt_ids))
+        self.stuck_to.append(sticky)
         self.asked.append((n, temperature, seed))
         text = self.texts[min(len(self.prompts) - 1, len(self.texts) - 1)]
         return [Completion(text, TOKENS, (-0.1, -0.2, -0.3), len(self.prompts), self.finish_reason)] * n
@@ -120,6 +124,7 @@ async def test_token_ids_are_carried_through_and_only_sampled_ones_carry_loss():
     sampler = collector.sampler
     assert isinstance(sampler, RecordingSampler)
     assert sampler.prompts == [(1, 2, 3), (1, 2, 3, *TOKENS, 8)]
+    assert len(set(sampler.stuck_to)) == 1 and None not in sampler.stuck_to  # the engine that holds the first round's keys and values
     assert episode.response_ids == (*TOKENS, 8, *TOKENS)
     assert episode.response_mask == (1, 1, 1, 0, 1, 1, 1)
     assert episode.response_logprobs == (-0.1, -0.2, -0.3, 0.0, -0.1, -0.2, -0.3)

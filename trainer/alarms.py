@@ -40,6 +40,13 @@ RULES = (
         "nearly all workflows are the same: raise reward.weights.diversity or rollout.temperature, or check the cost weights",
     ),
     Rule(
+        "few_workflows",
+        "workflow/distinct",
+        lambda s: s.min_distinct,
+        False,
+        "hardly any two workflows of a step differ: raise reward.weights.diversity or rollout.temperature, or check the cost weights",
+    ),
+    Rule(
         "reward_hacking",
         "tests/gap",
         lambda s: s.max_test_gap,
@@ -59,6 +66,21 @@ RULES = (
         lambda s: s.max_rollout_gap,
         True,
         "rollouts and learner disagree about log-probabilities: weights did not arrive, or their precisions differ",
+    ),
+    Rule(
+        "rollout_kl",
+        "actor/rollout_kl",
+        lambda s: s.max_rollout_kl,
+        True,
+        "the policy that sampled is far from the one that learns: lower trainer.max_staleness or the learning rate, or weigh it "
+        "with trainer.grpo.rollout_is",
+    ),
+    Rule(
+        "slow_engine",
+        "engines/slowest_share",
+        lambda s: s.min_engine_share,
+        False,
+        "one rollout engine samples far slower than the others: look at its machine, and what else runs on its device",
     ),
     Rule(
         "masked",

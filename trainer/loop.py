@@ -13,7 +13,7 @@ from trainer.batch import policy_batch
 from trainer.data_order import problem_at, stream_limits
 from trainer.evaluation import evaluate_policy
 from trainer.learner import Learner
-from trainer.metrics import evaluation_metrics, group_metrics, stream_metrics
+from trainer.metrics import engine_metrics, evaluation_metrics, group_metrics, stream_metrics
 from trainer.run_folder import RunFolder
 from trainer.settings import TrainerSettings
 from trainer.spending import Spending
@@ -65,9 +65,10 @@ async def train_grpo(
             learned = await learner.update(batch, grpo) if batch is not None else {}
 
             publishing = time.monotonic()
-            await fleet.publish(step + 1, await learner.weights())
+            engines = fleet.health()
+            published = await fleet.publish(step + 1, await learner.weights())
 
-            metrics = group_metrics(taken.groups) | stream_metrics(taken) | learned
+            metrics = group_metrics(taken.groups) | stream_metrics(taken) | engine_metrics(engines, published) | learned
             metrics |= timings(taken, collector.clock.take(), start, updating, publishing, time.monotonic())
             if evaluation.every_steps and (step + 1) % evaluation.every_steps == 0:
                 quick = await evaluate_policy(collector, validation[: evaluation.quick_size], tag="validation", runs=1)

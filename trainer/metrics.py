@@ -7,8 +7,10 @@ from dataclasses import fields
 import numpy as np
 
 from reward.score import Score
+from rollout.health import EngineHealth
 from rollout.records import Group
 from rollout.stream import Taken, is_flat
+from rollout.weights.publishing import Published
 from sandbox.records import Run
 from trainer.evaluation import Trial
 from workflow.outcome import Outcome
@@ -73,6 +75,25 @@ def stream_metrics(taken: Taken) -> dict[str, float]:
         "stream/ready": float(taken.left),
         "stream/flat": float(taken.flat),
     }
+
+
+def engine_metrics(engines: Sequence[EngineHealth], published: Published) -> dict[str, float]:
+    """How fast each engine sampled since the weights before, and how the new ones reached it.
+
+    ``engines/slowest_share`` compares the slowest engine with the middle one, where several had something to do.
+    """
+    rates = sorted(engine.tokens_per_s for engine in engines if engine.busy_s > 0)
+    metrics = {
+        "engines/tokens_per_s": sum(rates),
+        "engines/oldest_request_s": max((engine.oldest_s for engine in engines), default=0.0),
+        "engines/replaced": float(sum(engine.replaced for engine in engines)),
+        "engines/cached_prompt_share": float(np.mean([engine.cached_share for engine in engines])) if engines else 0.0,
+        "publish/s": published.seconds,
+        "publish/mib": published.bytes / 2**20,
+        "publish/buckets": float(published.buckets),
+    }
+    middle = float(np.median(rates)) if len(rates) > 1 else 0.0
+    return metrics | ({"engines/slowest_share": rates[0] / middle} if middle else {})
 
 
 def _entropy(names: Sequence[str]) -> float:

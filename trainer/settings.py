@@ -136,12 +136,18 @@ class AlarmSettings(Settings):
     """Share of completions with a workflow that can run."""
     min_topology_entropy: float = Field(default=0.2, ge=0)
     """Entropy of the workflows' fingerprints in a step, in nats; 0 where all are the same."""
+    min_distinct: float = Field(default=0.01, ge=0, le=1)
+    """Distinct workflows in a step over all of them."""
     max_test_gap: float = Field(default=0.3, ge=0, le=1)
     """Share of answers whose last test run passed in the workflow and whose hidden tests fail, among those whose last one passed."""
     max_kl: float = Field(default=1.0, ge=0)
     """KL to the reference, where ``kl_coef`` asks for one."""
     max_rollout_gap: float = Field(default=0.05, ge=0)
     """Mean absolute difference of the log-probabilities of learner and rollouts."""
+    max_rollout_kl: float = Field(default=0.1, ge=0)
+    """KL from the policy that sampled to the one that learns, in nats per token."""
+    min_engine_share: float = Field(default=0.3, ge=0, le=1)
+    """Tokens a second of the slowest rollout engine over those of the middle one."""
     max_masked: float = Field(default=0.2, ge=0, le=1)
     """Share of episodes that infrastructure failures kept out of the loss."""
 

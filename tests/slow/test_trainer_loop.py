@@ -11,8 +11,10 @@ from rich.console import Console
 
 from reward.settings import RewardSettings
 from rollout.collect import Collector
+from rollout.health import EngineHealth
 from rollout.records import Completion
 from rollout.settings import RolloutSettings
+from rollout.weights.publishing import Published
 from sandbox.records import Run
 from tests.run_factory import settings as run_settings
 from tests.scripted_parts import SINGLE_CALL, TEST_LOOP, ScriptedRenderer, ScriptedRunner, problem, run
@@ -38,16 +40,22 @@ class Policy:
         self.trained: list[int] = []
         self.saved: list[str] = []
 
-    async def sample(self, prompt_ids: Sequence[int], n: int, *, temperature: float, seed: int) -> list[Completion]:
+    async def sample(
+        self, prompt_ids: Sequence[int], n: int, *, temperature: float, seed: int, sticky: int | None = None
+    ) -> list[Completion]:
         version = self.version
         self.events.append(f"sample {version}")
         await asyncio.sleep(self.sample_s)
         texts = [SINGLE_CALL, TEST_LOOP]
         return [Completion(texts[index % 2], (5, 6, 7), (-0.1, -0.2, -0.3), version, "stop") for index in range(n)]
 
-    async def publish(self, version: int, weights: Any) -> None:
+    async def publish(self, version: int, weights: Any) -> Published:
         self.version = version
         self.events.append(f"publish {version}")
+        return Published(version, 2**20, 1, 0.01, (0.01,), ())
+
+    def health(self) -> list[EngineHealth]:
+        return [EngineHealth(self.version, 0, 0.0, 100, 0.5, 0.2, 0)]
 
     async def weights(self) -> str:
         return "weights"
