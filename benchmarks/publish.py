@@ -5,7 +5,7 @@
 A process in the learner's place holds a Qwen3 of random weights and sends it as the learner does. Everything that an update does is
 timed: gathering, checksums at both ends, loading, packing for the CPU, reading back. The copy is ``torch.clone`` of every tensor in the
 sender's process into memory of its own, taken before and after each update; ratios are medians over the repeats. ``growth_mib`` is how
-far the private memory of the driver, the sender and the hungriest engine process rose during updates over what each used before the first.
+far the private memory of the driver, the sender and the hungriest engine process rose during an update.
 """
 
 import argparse
@@ -50,7 +50,7 @@ class Sender:
     def __init__(self, folder: Path) -> None:
         torch.set_num_threads(1)
         model = Qwen3ForCausalLM.from_pretrained(folder)
-        self._weights = [(name, one.detach()) for name, one in model.named_parameters() if name != "lm_head.weight"]
+        self._weights = [(name, one.detach().clone()) for name, one in model.named_parameters() if name != "lm_head.weight"]
         self._outgoing = Outgoing()
 
     def next_bucket(self, max_bytes: int, first: bool) -> Bucket | None:
@@ -82,13 +82,12 @@ class Sender:
 
 
 class Growth:
-    """How far the private memory of some processes rises while ``on`` is set; shared pages (Ray's store, mapped buckets) left out."""
+    """How far the private memory of some processes rises during updates; shared pages (Ray's store, mapped buckets) left out."""
 
     def __init__(self, pids: dict[str, list[int]]) -> None:
-        self._before = {pid: private_mib(pid) for own in pids.values() for pid in own}
-        self._peak = dict(self._before)
         self._pids = pids
-        self.on = False
+        self._before: dict[int, float] = {}
+        self._most = {pid: 0.0 for own in pids.values() for pid in own}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -102,12 +101,20 @@ class Growth:
 
     def _watch(self) -> None:
         while not self._ended.wait(0.01):
-            for pid in self._peak if self.on else ():
-                self._peak[pid] = max(self._peak[pid], private_mib(pid))
+            for pid, before in self._before.items():
+                self._most[pid] = max(self._most[pid], private_mib(pid) - before)
+
+    def begin(self) -> None:
+        """An update begins."""
+        self._before = {pid: private_mib(pid) for pid in self._most}
+
+    def end(self) -> None:
+        """It is over: what happens until the next one does not count."""
+        self._before = {}
 
     def mib(self) -> dict[str, float]:
         """By name, of the process that grew most."""
-        return {name: round(max(self._peak[pid] - self._before[pid] for pid in own), 1) for name, own in self._pids.items()}
+        return {name: round(max(self._most[pid] for pid in own), 1) for name, own in self._pids.items()}
 
 
 def private_mib(pid: int) -> float:
@@ -148,9 +155,11 @@ async def measure_engines(
         await sender.change.remote()
         update = Update(number, source, max_bytes=int(options.bucket_mib * 2**20), keep=False, timeout_s=300.0)
         before_s, start = await sender.clone_s.remote(), time.perf_counter()
-        growth.on = True
+        if number:
+            growth.begin()
         results = await update.send(engines)
-        growth.on, seconds = False, time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        growth.end()
         if failed := [result for result in results if isinstance(result, str)]:
             raise RuntimeError(f"An engine failed: {failed[0]}")
         runs.append((seconds, (before_s + await sender.clone_s.remote()) / 2))
