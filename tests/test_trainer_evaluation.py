@@ -4,7 +4,7 @@ import pytest
 
 from reward.settings import RewardSettings
 from tests.scripted_parts import SINGLE_CALL, TEST_LOOP, ScriptedRunner, problem, run
-from trainer.data_order import problem_at
+from trainer.data_order import problem_at, tag_at
 from trainer.evaluation import Trial, best_fixed, evaluate_workflow, oracle, result_row
 from trainer.settings import EvaluationSettings
 from workflow.outcome import Outcome
@@ -85,3 +85,9 @@ def test_every_epoch_shows_each_problem_once_in_another_order():
     epochs = [[problem_at(6 * epoch + offset, problems, seed=5).id for offset in range(6)] for epoch in range(2)]
     assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(p.id for p in problems)
     assert epochs[0] != epochs[1]
+
+
+def test_no_two_groups_have_the_same_name_where_a_step_crosses_an_epoch():
+    problems = [problem(number) for number in range(4)]
+    names = [(tag_at(position, problems, 3), problem_at(position, problems, seed=2).id) for position in range(24)]
+    assert len(set(names)) == 24

@@ -10,7 +10,7 @@ from rollout.records import Group
 from rollout.stream import GroupStream, StreamState, Taken
 from trainer.alarms import Alarms
 from trainer.batch import policy_batch
-from trainer.data_order import problem_at, stream_limits
+from trainer.data_order import problem_at, stream_limits, tag_at
 from trainer.evaluation import evaluate_policy
 from trainer.learner import Learner
 from trainer.metrics import engine_metrics, evaluation_metrics, group_metrics, stream_metrics
@@ -45,7 +45,8 @@ async def train_grpo(
     alarms, spending = Alarms(settings.alarms), Spending(run.path, settings.max_dollars)
 
     async def collect(position: int) -> Group:
-        return await collector.group(problem_at(position, train, settings.seed), tag=f"train-{position}")
+        tag = tag_at(position, train, grpo.problems_per_step)
+        return await collector.group(problem_at(position, train, settings.seed), tag=tag)
 
     async with run.checkpoints, GroupStream(collect, stream_limits(settings), last_step=grpo.steps, state=collected) as stream:
         await fleet.publish(first_step, await learner.weights())

@@ -69,8 +69,8 @@ async def test_completions_in_flight_go_on_under_the_new_weights_and_say_which_t
     assert len({one.token_ids for group in groups for one in group}) == 48, "siblings that go on must not become equal"
     mixed = [(prompt, one) for prompt, group in zip(rig.prompts, groups, strict=False) for one in group if len(one.spans) > 1]
     assert len(mixed) >= 4, "no update met completions half-way"
-    told_apart = 0
-    for prompt, one in mixed:
+    told_apart, checked = 0, mixed[:12]
+    for prompt, one in checked:
         versions = [version for version, _ in one.spans]
         assert versions == sorted(set(versions)) and one.weights_version == versions[0]
         assert sum(tokens for _, tokens in one.spans) == len(one.token_ids) == len(one.logprobs) <= MODEL.max_response_tokens
@@ -83,7 +83,7 @@ async def test_completions_in_flight_go_on_under_the_new_weights_and_say_which_t
             other = versions[0] if version != versions[0] else versions[1]
             told_apart += bool((values[span] - under[other][span]).abs().max() > 0.1)
             start += tokens
-    assert told_apart > len(mixed), "the versions of the weights are too alike to tell whose tokens are whose"
+    assert told_apart > len(checked), "the versions of the weights are too alike to tell whose tokens are whose"
 
 
 async def test_the_second_round_of_an_episode_costs_its_new_tokens_alone(rig: Rig) -> None:
@@ -103,10 +103,10 @@ async def test_a_corrupted_bucket_is_seen_and_the_engine_replaced(rig: Rig) -> N
     broken = rig.alive()[-1]
     pids = await broken.ready()
     broken.buckets, broken.corrupt_at = 0, 3
-    published = await rig.fleet.publish(6, weights)
+    published = await rig.fleet.publish(10, weights)
     assert len(published.replaced) == 1 and len(published.engine_s) == 1
     assert "arrived with checksum" in published.replaced[0] and "and was sent with" in published.replaced[0]
-    await assert_both_hold(rig, 6, weights)
+    await assert_both_hold(rig, 10, weights)
     assert await gone(pids)
 
 
@@ -115,8 +115,8 @@ async def test_an_engine_killed_in_the_middle_of_an_update_is_replaced_and_gets_
     broken = rig.alive()[-1]
     broken.buckets, broken.die_at = 0, 2
     asked = asyncio.create_task(on_each(rig, n=4))
-    published = await rig.fleet.publish(7, weights)
+    published = await rig.fleet.publish(11, weights)
     assert len(published.replaced) == 1
     await asked
-    await assert_both_hold(rig, 7, weights)
+    await assert_both_hold(rig, 11, weights)
     assert [health.replaced for health in rig.fleet.health()] == [0, 2]
