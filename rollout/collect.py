@@ -86,7 +86,7 @@ class Collector:
         finally:
             await ended(groups)
 
-    async def group(self, problem: Problem, *, tag: str) -> Group:
+    async def group(self, problem: Problem, tag: str) -> Group:
         """One group of episodes, as the settings say."""
         return await self._group(problem, tag, self.rollout)
 

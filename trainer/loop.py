@@ -45,8 +45,7 @@ async def train_grpo(
     alarms, spending = Alarms(settings.alarms), Spending(run.path, settings.max_dollars)
 
     async def collect(position: int) -> Group:
-        tag = tag_at(position, train, grpo.problems_per_step)
-        return await collector.group(problem_at(position, train, settings.seed), tag=tag)
+        return await collector.group(problem_at(position, train, settings.seed), tag_at(position, train, grpo.problems_per_step))
 
     async with run.checkpoints, GroupStream(collect, stream_limits(settings), last_step=grpo.steps, state=collected) as stream:
         await fleet.publish(first_step, await learner.weights())
