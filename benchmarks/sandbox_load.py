@@ -9,6 +9,8 @@ the box, the frames, the host, the HTTP client, the kernel's loopback, the serve
 - ``server_late``: the server's handler, beyond the latency that it drew (it wakes late);
 - ``http``: the client and all that is between it and the server's handler;
 - ``sandbox``: the rest of the workflow's wall time: its process, its channel, the host, the operators.
+
+The event loop is uvloop, as in Ray's actors.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from typing import Any
 
 import httpx
 import psutil
+import uvloop
 
 from sandbox.records import Execution
 from sandbox.sandbox import Sandbox
@@ -189,4 +192,4 @@ if __name__ == "__main__":
     options.add_argument("--faults", action="store_true", help="a failing worker in place of the load")
     options.add_argument("--at-once", type=int, default=64, help="workflows in flight (default 64)")
     options.add_argument("--runs", type=int, default=60, help="runs for each way of failing (default 60)")
-    print(json.dumps(asyncio.run(main(options.parse_args()))))
+    print(json.dumps(uvloop.run(main(options.parse_args()))))
