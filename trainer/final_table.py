@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import ray
+import torch
 from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
@@ -58,7 +58,7 @@ async def policy_trials(system: System, settings: RunSettings, folder: Path) -> 
     """Greedy and (where asked for) sampled trials of the policy in ``folder`` on the test problems, keyed by label suffix."""
     evaluation = settings.trainer.evaluation
     fleet, collector = await system.fleet(), await system.collector()
-    await fleet.publish(fleet.version + 1, ray.put(await asyncio.to_thread(read_weights, folder)))
+    await fleet.publish(fleet.version + 1, await asyncio.to_thread(read_weights, folder))
     test = system.tasks.test
     trials = {"": await evaluate_policy(collector, test, tag="test", runs=evaluation.runs)}
     if evaluation.sampled_completions:
@@ -73,7 +73,7 @@ async def policy_trials(system: System, settings: RunSettings, folder: Path) -> 
     return trials
 
 
-def read_weights(folder: Path) -> list[tuple[str, object]]:
+def read_weights(folder: Path) -> list[tuple[str, torch.Tensor]]:
     """All tensors of a Hugging Face folder, in the form that engines take."""
     return [item for file in sorted(folder.glob("*.safetensors")) for item in load_file(file).items()]
 
