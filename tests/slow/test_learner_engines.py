@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-import ray
 import torch
 from transformers import AutoModelForCausalLM
 
@@ -48,7 +47,7 @@ async def started(folder: Path, **settings) -> AsyncIterator[Learner]:
 
 
 async def weights_of(learner: Learner) -> dict[str, torch.Tensor]:
-    return dict(ray.get(await learner.weights()))
+    return await (await learner.weights()).tensors()
 
 
 def assert_close(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], *, atol: float = 1e-5) -> None:
