@@ -23,6 +23,7 @@ from trainer.run_state import RunState, changes, may_change
 MAX_NAME = 180
 """Characters of a trial's folder name before the rest becomes a hash; W&B and file systems have limits."""
 
+
 @dataclass(frozen=True, slots=True)
 class Trial:
     """One run of a sweep."""

@@ -134,7 +134,9 @@ class Sweep:
         else:
             self.failed[trial.name] = code
             self._note(trial, f"failed: {process.reason()}")
-            print(f"error: {trial.name} failed with exit code {code} after {took}: {process.reason()} (log: {process.log})", file=sys.stderr)
+            print(
+                f"error: {trial.name} failed with exit code {code} after {took}: {process.reason()} (log: {process.log})", file=sys.stderr
+            )
         self.source.tell(trial, code)
 
     def _finished(self) -> int:
