@@ -5,23 +5,25 @@ ones go on. ``sweep.json`` lists the trials with what became of them, ``logs/`` 
 """
 
 import json
+import math
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from conf.schema import Config
 from launch.compose import composed, parse
 from launch.shell import Interrupted
 from launch.sweep import Grid, Source, Trial, placed, policy_row
-from launch.trial_process import TrialProcess, wait_for_one
+from launch.trial_process import Process, TrialProcess, wait_for_one
 from trainer.console import minutes
 from trainer.jsonl import replace_text
 from trainer.run_access import hold, probe
 from trainer.sweep_cluster import Shared, sweep_cluster
 
 MANIFEST = "sweep.json"
+Start = Callable[[Sequence[str], Path, dict[str, str]], Process]
 END_TIMEOUT_S = 60.0
 """Seconds that trials have to close their actors when the sweep is interrupted."""
 
@@ -80,19 +82,24 @@ def _take(folder: Path) -> int:
 def _refuse_shared_port(common: Config) -> None:
     if common.simulated.port and common.sweep.parallel != 1 and common.worker.base_url is None:
         raise ValueError(
-            f"simulated.port={common.simulated.port} cannot serve several trials at once: leave it at 0 (any free port) or set sweep.parallel=1."
+            f"simulated.port={common.simulated.port} cannot serve several trials at once: leave it at 0 (any free port), "
+            "or set sweep.parallel=1."
         )
 
 
 class Sweep:
     """The trials of one sweep and what became of them."""
 
-    def __init__(self, folder: Path, given: Sequence[str], source: Source) -> None:
+    def __init__(self, folder: Path, given: Sequence[str], source: Source, start: Start = TrialProcess) -> None:
+        """
+        Args:
+            start: starts a trial from its overrides, its log file and its environment.
+        """
         self.folder = folder
         self.given = list(given)
         self.source = source
-        self.began_s = time.monotonic()
-        self.ended = 0
+        self.start = start
+        self.took_s: list[float] = []
         self.failed: dict[str, int] = {}
         self.states: dict[str, str] = {}
         """Name -> running, interrupted, finished or ``failed: why``, of the trials that this session started."""
@@ -101,7 +108,7 @@ class Sweep:
     def run(self, shared: Shared) -> None:
         """Starts trials as others end, and waits for all; ends them where it is interrupted."""
         say(f"{self.source.total} trials in {self.folder}, {self._finished()} of them finished, {shared.note}.")
-        running: dict[TrialProcess, Trial] = {}
+        running: dict[Process, Trial] = {}
         try:
             while True:
                 while len(running) < shared.parallel and (trial := self.source.ask()) is not None:
@@ -109,46 +116,45 @@ class Sweep:
                 process = wait_for_one(list(running)) if running else None
                 if process is None:
                     return
-                self._end(process, running.pop(process))
+                self._end(process, running.pop(process), shared.parallel)
         except BaseException:
             self._interrupt(running)
             raise
 
-    def _start(self, trial: Trial, shared: Shared) -> TrialProcess:
+    def _start(self, trial: Trial, shared: Shared) -> Process:
         log = self.folder / "logs" / f"{trial.name}.log"
         resumes = (self.folder / trial.name / "config.yaml").exists()
         say(f"{trial.name}: {'goes on' if resumes else 'starts'}")
         self._note(trial, "running")
-        return TrialProcess([*trial.overrides, *placed(trial, self.folder)], log, shared.environment)
+        return self.start([*trial.overrides, *placed(trial, self.folder)], log, shared.environment)
 
-    def _end(self, process: TrialProcess, trial: Trial) -> None:
+    def _end(self, process: Process, trial: Trial, parallel: int) -> None:
         code = process.code
         assert code is not None
-        self.ended += 1
-        took = minutes(time.monotonic() - process.began_s)
+        self.took_s.append(time.monotonic() - process.began_s)
+        took = minutes(self.took_s[-1])
         if code == 0:
             row = policy_row(self.folder / trial.name)
             figures = f": pass rate {row['pass_rate']:.3f}, {row['calls']:.2f} calls" if row else ""
             self._note(trial, "finished")
-            say(f"{trial.name}: done in {took}{figures}  ({self._progress()})")
+            say(f"{trial.name}: done in {took}{figures}  ({self._progress(parallel)})")
         else:
             self.failed[trial.name] = code
             self._note(trial, f"failed: {process.reason()}")
-            print(
-                f"error: {trial.name} failed with exit code {code} after {took}: {process.reason()} (log: {process.log})", file=sys.stderr
-            )
+            sentence = f"error: {trial.name} failed with exit code {code} after {took}: {process.reason()} (log: {process.log})"
+            print(sentence, file=sys.stderr, flush=True)
         self.source.tell(trial, code)
 
     def _finished(self) -> int:
         return len(self.source.finished | {name for name, state in self.states.items() if state == "finished"})
 
-    def _progress(self) -> str:
+    def _progress(self, parallel: int) -> str:
         done = self._finished()
         left = self.source.total - done - len(self.failed)
-        each = (time.monotonic() - self.began_s) / self.ended
-        return f"{done} of {self.source.total} finished" + (f", ETA {minutes(left * each)}" if left else "")
+        eta_s = math.ceil(left / parallel) * sum(self.took_s) / len(self.took_s)
+        return f"{done} of {self.source.total} finished" + (f", ETA {minutes(eta_s)}" if left else "")
 
-    def _interrupt(self, running: dict[TrialProcess, Trial]) -> None:
+    def _interrupt(self, running: dict[Process, Trial]) -> None:
         for process in running:
             process.interrupt()
         deadline = time.monotonic() + END_TIMEOUT_S

@@ -119,7 +119,6 @@ def _study(folder: Path, common: Config) -> optuna.Study:
         raise ValueError(f"sweep.objectives={names}, but the study in {folder} has {before}: leave them, or give a new trainer.run_dir.")
     study.set_user_attr("objectives", names)
     study.set_metric_names(names)
-    study.sampler = optuna.samplers.TPESampler(
-        seed=common.sweep.seed + len(study.get_trials())
-    )  # a session does not repeat another's draws
+    seed = common.sweep.seed + len(study.get_trials())  # so that a later session does not repeat the draws of this one
+    study.sampler = optuna.samplers.TPESampler(seed=seed)
     return study

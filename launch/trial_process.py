@@ -8,10 +8,35 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 POLL_S = 0.2
 REASON_BYTES = 65_536
 """The end of a log in which the reason of a failure is looked for."""
+
+
+class Process(Protocol):
+    """A trial that was started; ``TrialProcess`` is the real one."""
+
+    log: Path
+    began_s: float
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code (negative: the signal that ended it); None while it runs."""
+        ...
+
+    def reason(self) -> str:
+        """Why it failed."""
+        ...
+
+    def interrupt(self) -> None:
+        """Asks it to end: it closes its actors and can go on later."""
+        ...
+
+    def kill(self) -> None:
+        """Ends it at once with all that it started."""
+        ...
 
 
 class TrialProcess:
@@ -34,7 +59,7 @@ class TrialProcess:
 
     @property
     def code(self) -> int | None:
-        """Its exit code (negative: the signal that ended it); None while it runs."""
+        """See ``Process.code``."""
         return self._process.poll()
 
     def reason(self) -> str:
@@ -60,7 +85,7 @@ class TrialProcess:
                 os.killpg(self._process.pid, number) if number == signal.SIGKILL else self._process.send_signal(number)
 
 
-def wait_for_one(processes: Sequence[TrialProcess], timeout_s: float | None = None) -> TrialProcess | None:
+def wait_for_one(processes: Sequence[Process], timeout_s: float | None = None) -> Process | None:
     """The first of the processes that has ended; None where none does in time."""
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:

@@ -90,7 +90,7 @@ def test_one_file_imports_vllm():
 
 
 def test_one_file_imports_wandb():
-    assert importers("wandb", ORDER) <= {"trainer/sinks.py"}
+    assert importers("wandb", ORDER) <= {"trainer/wandb_sink.py"}
 
 
 def test_only_the_trainer_imports_verl():

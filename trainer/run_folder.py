@@ -133,6 +133,7 @@ class RunFolder:
             self.console.step(step, total, metrics)
             append_lines(self.path / "alarms.jsonl", [{"step": step, "text": sentence} for sentence in alarms])
             self.console.alarms(alarms)
+            self.sinks.alarms(step, alarms)
         else:
             loss = metrics.get(f"{stage}/loss")
             self.console.progress(stage, step + 1, total, f"loss {loss:.3f}" if loss is not None else "")
@@ -140,9 +141,10 @@ class RunFolder:
     def log_groups(self, step: int, groups: Sequence[Group]) -> None:
         """Appends every episode of a step to episodes.jsonl, where ``logger.episodes`` asks for it."""
         logger = self.settings.logger
+        rows = [row for group in groups for row in episode_rows(step, group, logger.trace_characters)]
         if logger.episodes:
-            rows = [row for group in groups for row in episode_rows(step, group, logger.trace_characters)]
             append_lines(self.path / "episodes.jsonl", rows)
+        self.sinks.episodes(step, rows)
 
     # Stages.
 
@@ -154,6 +156,7 @@ class RunFolder:
         """Notes that a stage is finished, with what is worth knowing of it."""
         self.state.stages[stage] = info
         self._save_state()
+        self.sinks.saved("policy", stage, {"sft": self.sft_policy, "grpo": self.policy}.get(stage))
         self.console.stage_done(stage, ", ".join(f"{name} {value}" for name, value in info.items()))
 
     # Distilled traces.
@@ -178,6 +181,7 @@ class RunFolder:
         write_stream(temporary, stream)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.replace(folder)
+        self.sinks.saved("checkpoint", folder.name, folder)
         self._save_state()
         for old in self.checkpoints()[: -self.settings.trainer.checkpoint.keep]:
             shutil.rmtree(self.path / "checkpoints" / f"step_{old:06d}")
@@ -208,6 +212,7 @@ class RunFolder:
 
     def write_results(self, rows: Sequence[dict[str, object]]) -> None:
         """Writes ``results.json``: the final table, the run's wall seconds and its GRPO steps."""
+        self.sinks.results(rows)
         steps = len([row for row in read_rows(self.path / "metrics.jsonl") if row.get("stage") == "grpo"])
         replace_text(
             self.path / "results.json", json.dumps({"rows": list(rows), "wall_s": round(self.wall_s, 1), "steps": steps}, indent=1)

@@ -99,6 +99,13 @@ class LoggerSettings(Settings):
     wandb_project: str = "flowreasoner"
     wandb_group: str | None = None
     """Runs that belong together; a sweep sets it to its folder's name, and each of its runs has the job type ``trial``."""
+    wandb_episodes: int = Field(default=8, ge=0)
+    """Episodes in a W&B table, from the worst to the best reward of a step; 0: none."""
+    wandb_episodes_every: int = Field(default=20, ge=1)
+    """GRPO steps from one such table to the next."""
+    wandb_artifacts: Literal["off", "policy", "checkpoints"] = "off"
+    """What W&B keeps as artifacts: nothing, the SFT and the trained policy, or these and every checkpoint (as large as the optimizer
+    state; an offline run keeps a copy of each)."""
     tensorboard: bool = False
     episodes: bool = True
     """Write every episode to episodes.jsonl."""

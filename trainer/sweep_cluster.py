@@ -108,8 +108,8 @@ def fitting(asked: int, cpus: float, gpus: int, resources: dict[str, float]) -> 
     most = int(fits[scarce])
     if most < 1:
         raise ValueError(
-            f"The cluster has {resources.get(scarce, 0.0):g} {scarce}s and one trial takes {cpus if scarce == 'CPU' else gpus:g}: add nodes, or "
-            "lower learner.ranks, rollout.engines or sandbox.actors."
+            f"The cluster has {resources.get(scarce, 0.0):g} {scarce}s and one trial takes {cpus if scarce == 'CPU' else gpus:g}: "
+            "add nodes, or lower learner.ranks, rollout.engines or sandbox.actors."
         )
     parallel = min(asked or most, most)
     bound = f", since the cluster's {resources[scarce]:g} {scarce}s hold no more" if asked > most else ""

@@ -16,6 +16,7 @@ PANELS = (
     ("cost", "Cost", "dollars per 1000 queries"),
     ("latency", "Latency", "seconds per query"),
 )
+AXES = (("calls", "worker calls per query", 1), ("cost", "dollars per 1000 queries", 1000))
 MANY = 12
 """Values beyond which points are not joined, and configurations beyond which only those on the front are named."""
 
@@ -30,10 +31,10 @@ def short(setting: str) -> str:
     return " ".join(setting.split(".")[-2:]) if setting.startswith("reward.weights") else setting
 
 
-def label_of(setup: Setup, names: Sequence[str]) -> str:
-    """The values of a setup, named where there is more than one."""
+def label_of(setup: Setup, names: Sequence[str], *, always_named: bool = False) -> str:
+    """The values of a setup, named where there is more than one (or always)."""
     named = [(name.split(".")[-1], shown(setup.values[name])) for name in names if name in setup.values]
-    return named[0][1] if len(named) == 1 else ", ".join(f"{name} {value}" for name, value in named)
+    return named[0][1] if len(named) == 1 and not always_named else ", ".join(f"{name} {value}" for name, value in named)
 
 
 def against(sweep: SweepData, setting: str) -> str:
@@ -44,7 +45,8 @@ def against(sweep: SweepData, setting: str) -> str:
         return ""
     lines = _lines(with_it, setting, [name for name in sweep.swept if name != setting])
     numeric = all(isinstance(value, float) for value in values)
-    with figure(FULL, 660, ncols=2, nrows=2) as (drawn, panels):
+    with figure(FULL, 680, ncols=2, nrows=2) as (drawn, panels):
+        drawn.get_layout_engine().set(h_pad=0.12)  # pyright: ignore[reportOptionalMemberAccess]
         for axes, (measure, title, unit) in zip(panels, PANELS, strict=True):
             for colour, (label, setups) in zip(COLOURS, lines.items(), strict=False):
                 _draw_line(axes, setups, setting, values, measure, colour, label)
@@ -62,9 +64,8 @@ def _lines(setups: Sequence[Setup], setting: str, others: Sequence[str]) -> dict
     """Setups by the values of the other settings; all pooled by this setting's value where they are too many to tell apart."""
     lines: dict[str, list[Setup]] = {}
     for setup in setups:
-        lines.setdefault(", ".join(f"{short(name)} {shown(setup.values[name])}" for name in others if name in setup.values), []).append(
-            setup
-        )
+        label = ", ".join(f"{short(name)} {shown(setup.values[name])}" for name in others if name in setup.values)
+        lines.setdefault(label, []).append(setup)
     if len(lines) <= len(COLOURS):
         return lines
     pooled: dict[Value, Setup] = {}
@@ -77,10 +78,8 @@ def _lines(setups: Sequence[Setup], setting: str, others: Sequence[str]) -> dict
 
 def _draw_line(axes: Axes, setups: Sequence[Setup], setting: str, values: Sequence[Value], measure: str, colour: str, label: str) -> None:
     numeric = all(isinstance(value, float) for value in values)
-    points = sorted(
-        (float(setup.values[setting]) if numeric else float(values.index(setup.values[setting])), i) for i, setup in enumerate(setups)
-    )
-    xs, ordered = [x for x, _ in points], [setups[i] for _, i in points]
+    places = [float(setup.values[setting]) if numeric else float(values.index(setup.values[setting])) for setup in setups]
+    xs, ordered = sorted(places), [setups[i] for i in sorted(range(len(setups)), key=lambda i: places[i])]
     scale = 1000 if measure == "cost" else 1
     means, lows, highs = zip(
         *((e.mean * scale, e.low * scale, e.high * scale) for e in (setup.estimates[measure] for setup in ordered)), strict=True
@@ -112,15 +111,12 @@ def pareto(sweep: SweepData) -> str:
     if not sweep.setups:
         return ""
     fixed = _fixed_workflows(sweep)
-    with figure(FULL, 440, ncols=2, sharey=True) as (drawn, panels):
-        for axes, (measure, unit, scale) in zip(
-            panels, (("calls", "worker calls per query", 1), ("cost", "dollars per 1000 queries", 1000)), strict=True
-        ):
+    with figure(FULL, 470, ncols=2, sharey=True) as (drawn, panels):
+        for axes, (measure, unit, scale) in zip(panels, AXES, strict=True):
             points = [(setup.estimates[measure].mean * scale, setup.estimates["pass_rate"].mean) for setup in sweep.setups]
             best = front(points)
-            axes.step(
-                [points[i][0] for i in best], [points[i][1] for i in best], where="post", color=BLUE, linewidth=1.5, label="Pareto front"
-            )
+            xs, ys = zip(*(points[i] for i in best), strict=True)
+            axes.step(xs, ys, where="post", color=BLUE, linewidth=1.5, label="Pareto front")
             axes.plot(
                 [row[measure] * scale for row in fixed],
                 [row["pass_rate"] for row in fixed],

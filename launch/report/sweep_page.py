@@ -79,7 +79,7 @@ def cards(sweep: SweepData) -> list[Card]:
         return out
 
     def named(setup: Setup) -> str:
-        return sweep_figures.label_of(setup, sweep.swept) or "all trials"
+        return sweep_figures.label_of(setup, sweep.swept, always_named=True) or "all trials"
 
     best = max(sweep.setups, key=lambda setup: setup.estimates["pass_rate"].mean)
     least = min(sweep.setups, key=lambda setup: setup.estimates["calls"].mean)
@@ -103,7 +103,7 @@ def setup_rows(sweep: SweepData) -> list[SetupRow]:
     best = front([(setup.estimates["calls"].mean, setup.estimates["pass_rate"].mean) for setup in sweep.setups])
     return [
         SetupRow(
-            sweep_figures.label_of(setup, sweep.swept) or "all trials",
+            sweep_figures.label_of(setup, sweep.swept, always_named=True) or "all trials",
             len(setup.trials),
             [_texts(setup.estimates[measure], form, scale) for measure, form, scale in SHOWN],
             index in best,
@@ -132,7 +132,9 @@ def effect_row(sweep: SweepData, setting: str) -> EffectRow | None:
         differences = ends[1].samples(measure) - ends[0].samples(measure)
         mean = ends[1].estimates[measure].mean - ends[0].estimates[measure].mean
         low, high = (float(bound) for bound in np.percentile(differences, [2.5, 97.5]))
-        measures.append(_texts(Estimate(mean, low, high), form.replace("{:", "{:+"), scale))
+        measures.append(
+            _texts(Estimate(mean, low, high), form.replace("{:", "{:+").replace("%}", "f} pts"), 100 if measure == "pass_rate" else scale)
+        )
     return EffectRow(setting, f"{sweep_figures.shown(values[0])} to {sweep_figures.shown(values[-1])}", measures)
 
 
