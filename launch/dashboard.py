@@ -79,29 +79,16 @@ def samples() -> workspaces.Section:
 
 def results() -> workspaces.Section:
     """The final table, and how the settings of a sweep relate to it."""
-    measures = ("pass_rate", "calls", "cost", "latency")
-    columns = [panels.ParallelCoordinatesPlotColumn(panels.Config(name)) for name in SWEPT]
-    columns += [panels.ParallelCoordinatesPlotColumn(panels.SummaryMetric(f"{RESULT}/{name}")) for name in measures]
-    return workspaces.Section(
-        name="Final results and sweeps",
-        panels=[
-            panels.ScatterPlot(
-                title="Pass rate against worker calls",
-                x=panels.SummaryMetric(f"{RESULT}/calls"),
-                y=panels.SummaryMetric(f"{RESULT}/pass_rate"),
-            ),
-            panels.ScatterPlot(
-                title="Pass rate against cost", x=panels.SummaryMetric(f"{RESULT}/cost"), y=panels.SummaryMetric(f"{RESULT}/pass_rate")
-            ),
-            *(
-                panels.BarPlot(title=f"{name} of the trained policy", metrics=[panels.SummaryMetric(f"{RESULT}/{name}")])
-                for name in measures
-            ),
-            panels.ParallelCoordinatesPlot(title="Weights and results", columns=columns),
-            panels.WeavePanelSummaryTable(table_name="result/table", layout=panels.Layout(w=24, h=10)),
-        ],
-        is_open=True,
-    )
+    measures = {name: panels.SummaryMetric(f"{RESULT}/{name}") for name in ("pass_rate", "calls", "cost", "latency")}
+    columns = [panels.ParallelCoordinatesPlotColumn(metric) for metric in (*map(panels.Config, SWEPT), *measures.values())]
+    drawn = [
+        panels.ScatterPlot(title="Pass rate against worker calls", x=measures["calls"], y=measures["pass_rate"]),
+        panels.ScatterPlot(title="Pass rate against cost", x=measures["cost"], y=measures["pass_rate"]),
+        *(panels.BarPlot(title=f"{name} of the trained policy", metrics=[metric]) for name, metric in measures.items()),
+        panels.ParallelCoordinatesPlot(title="Weights and results", columns=columns),
+        panels.WeavePanelSummaryTable(table_name="result/table", layout=panels.Layout(w=24, h=10)),
+    ]
+    return workspaces.Section(name="Final results and sweeps", panels=drawn, is_open=True)
 
 
 def _line(metric: str, step: str) -> Any:

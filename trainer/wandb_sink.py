@@ -10,20 +10,8 @@ from trainer.metric_families import STEPS, family
 from trainer.settings import LoggerSettings
 
 EPISODE_COLUMNS = ("step", "episode", "problem", "level", "outcome", "reward", "calls", "text")
-RESULT_COLUMNS = (
-    "name",
-    "kind",
-    "problems",
-    "reward",
-    "reward_low",
-    "reward_high",
-    "pass_rate",
-    "pass_low",
-    "pass_high",
-    "calls",
-    "cost",
-    "latency",
-)
+MEASURES = ("reward", "reward_low", "reward_high", "pass_rate", "pass_low", "pass_high", "calls", "cost", "latency")
+RESULT_COLUMNS = ("name", "kind", "problems", *MEASURES)
 
 
 class WandbSink:

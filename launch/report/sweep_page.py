@@ -132,9 +132,8 @@ def effect_row(sweep: SweepData, setting: str) -> EffectRow | None:
         differences = ends[1].samples(measure) - ends[0].samples(measure)
         mean = ends[1].estimates[measure].mean - ends[0].estimates[measure].mean
         low, high = (float(bound) for bound in np.percentile(differences, [2.5, 97.5]))
-        measures.append(
-            _texts(Estimate(mean, low, high), form.replace("{:", "{:+").replace("%}", "f} pts"), 100 if measure == "pass_rate" else scale)
-        )
+        signed = form.replace("{:", "{:+").replace("%}", "f} pts")
+        measures.append(_texts(Estimate(mean, low, high), signed, 100 if measure == "pass_rate" else scale))
     return EffectRow(setting, f"{sweep_figures.shown(values[0])} to {sweep_figures.shown(values[-1])}", measures)
 
 
