@@ -185,11 +185,15 @@ class Sweep:
         done = self._finished()
         if done:
             say(f"Report: {write_sweep_report(self.folder)}")
-        if not self.failed:
+        if self.failed:
+            print(f"error: {len(self.failed)} of {self.source.total} trials failed; the same command tries them again.", file=sys.stderr)
+        else:
             say(f"All {done} trials are finished.")
-            return 0
-        print(f"error: {len(self.failed)} of {self.source.total} trials failed; the same command tries them again.", file=sys.stderr)
-        return 2 if set(self.failed.values()) == {2} else 1
+        return self.code()
+
+    def code(self) -> int:
+        """The exit code: 0 where no trial failed, 2 where all that failed are the user's to repair, else 1."""
+        return 0 if not self.failed else 2 if set(self.failed.values()) == {2} else 1
 
 
 def say(text: str) -> None:

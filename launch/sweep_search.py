@@ -118,7 +118,6 @@ def _study(folder: Path, common: Config) -> optuna.Study:
     if (before := study.user_attrs.get("objectives", names)) != names:
         raise ValueError(f"sweep.objectives={names}, but the study in {folder} has {before}: leave them, or give a new trainer.run_dir.")
     study.set_user_attr("objectives", names)
-    study.set_metric_names(names)
     seed = common.sweep.seed + len(study.get_trials())  # so that a later session does not repeat the draws of this one
     study.sampler = optuna.samplers.TPESampler(seed=seed)
     return study
