@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 from wandb_workspaces import workspaces
-from wandb_workspaces.reports import v2 as panels
+from wandb_workspaces.reports.v2 import interface as panels
 
 from launch.shell import one_sentence_errors
 from trainer.jsonl import read_rows
@@ -64,7 +64,7 @@ def section(row: Panel, metrics: Sequence[str]) -> workspaces.Section:
             drawn.append(panels.LinePlot(title=title, x=row.step, y=own, plot_type=kind))  # pyright: ignore[reportArgumentType]
         elif name == "reward":
             drawn += [_line(metric, row.step) for metric in PARTS_APART if metric in own]
-            parts = [metric for metric in own if metric not in PARTS_APART]
+            parts: list[Any] = [metric for metric in own if metric not in PARTS_APART]
             drawn.append(panels.LinePlot(title="Parts of the reward (unweighted)", x=row.step, y=parts))
         else:
             drawn += [_line(metric, STEPS.get(metric, row.step)) for metric in own]

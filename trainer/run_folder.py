@@ -128,21 +128,19 @@ class RunFolder:
 
     def log(self, stage: str, step: int, metrics: Metrics, *, total: int, alarms: Sequence[str] = ()) -> None:
         """Metrics of one step (from 0) to every sink and to the console; ``alarms`` that began or ended also to alarms.jsonl."""
-        self.sinks.write(stage, step, metrics)
+        self.sinks.write(stage, step, metrics, alarms)
         if stage == "grpo":
             self.console.step(step, total, metrics)
             append_lines(self.path / "alarms.jsonl", [{"step": step, "text": sentence} for sentence in alarms])
             self.console.alarms(alarms)
-            self.sinks.alarms(step, alarms)
         else:
             loss = metrics.get(f"{stage}/loss")
             self.console.progress(stage, step + 1, total, f"loss {loss:.3f}" if loss is not None else "")
 
     def log_groups(self, step: int, groups: Sequence[Group]) -> None:
         """Appends every episode of a step to episodes.jsonl, where ``logger.episodes`` asks for it."""
-        logger = self.settings.logger
-        rows = [row for group in groups for row in episode_rows(step, group, logger.trace_characters)]
-        if logger.episodes:
+        rows = [row for group in groups for row in episode_rows(step, group, self.settings.logger.trace_characters)]
+        if self.settings.logger.episodes:
             append_lines(self.path / "episodes.jsonl", rows)
         self.sinks.episodes(step, rows)
 

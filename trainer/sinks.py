@@ -97,15 +97,12 @@ class Sinks:
         self.others = dict(others)
         self.warn = warn
 
-    def write(self, stage: str, step: int, metrics: Metrics) -> None:
-        """Raises OSError where metrics.jsonl cannot be written."""
+    def write(self, stage: str, step: int, metrics: Metrics, alarms: Sequence[str] = ()) -> None:
+        """One step's metrics, and the alarms that began or ended with it. Raises OSError where metrics.jsonl cannot be written."""
         rounded = {name: round(float(value), 9) for name, value in metrics.items()}
         self.first.write(stage, step, rounded)
         self._each(lambda sink: sink.write(stage, step, rounded))
-
-    def alarms(self, step: int, sentences: Sequence[str]) -> None:
-        """Alarms that began or ended with a step."""
-        for sentence in sentences:
+        for sentence in alarms:
             self._each_tracker(lambda tracker, sentence=sentence: tracker.alarm(step, sentence))
 
     def episodes(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +55,7 @@ def sweep_cluster(trials: Sequence[RunSettings], asked: int) -> Iterator[Shared]
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DISABLE_MEMORY_MONITOR", "1")
     try:
-        context = ray.init(
+        ray.init(
             num_cpus=max(cores, parallel * (math.ceil(cpus) + 1)),
             object_store_memory=parallel * max(settings.cluster.object_store_mib for settings in trials) * 2**20,
             include_dashboard=False,
@@ -67,21 +67,21 @@ def sweep_cluster(trials: Sequence[RunSettings], asked: int) -> Iterator[Shared]
         parallel, note = fitting(parallel, cpus, _gpus(trials, resources), resources)
         paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         job = {"runtime_env": {"env_vars": {"PYTHONPATH": paths}}}
-        joined = {"RAY_ADDRESS": context.address_info["address"], "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps(job)}
+        joined = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address, "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps(job)}
         yield Shared(parallel, joined, note)
     finally:
         ray.shutdown()
         shutil.rmtree(temp, ignore_errors=True)
 
 
-def _gpus(trials: Sequence[RunSettings], resources: dict[str, float]) -> int:
+def _gpus(trials: Sequence[RunSettings], resources: Mapping[str, float]) -> int:
     """GPUs that the largest trial takes; 0 where trials run on CPU. As in ``trainer.cluster.device_of``."""
     needed = max(settings.learner.ranks + settings.rollout.engines * settings.rollout.tensor_parallel for settings in trials)
     device = trials[0].cluster.device
     return needed if device == "cuda" or (device == "auto" and resources.get("GPU", 0.0) >= needed) else 0
 
 
-def _resources(address: str) -> dict[str, float]:
+def _resources(address: str) -> Mapping[str, float]:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError) as failure:
@@ -92,7 +92,7 @@ def _resources(address: str) -> dict[str, float]:
         ray.shutdown()
 
 
-def fitting(asked: int, cpus: float, gpus: int, resources: dict[str, float]) -> tuple[int, str]:
+def fitting(asked: int, cpus: float, gpus: int, resources: Mapping[str, float]) -> tuple[int, str]:
     """Trials that run side by side on a cluster, and why that many.
 
     Args:

@@ -56,7 +56,7 @@ class WandbSink:
 
     def alarm(self, step: int, sentence: str) -> None:
         """An alert of the run: a warning where an alarm begins, a note where it is over."""
-        level = wandb.AlertLevel.WARN if sentence.startswith("ALARM") else wandb.AlertLevel.INFO
+        level = "WARN" if sentence.startswith("ALARM") else "INFO"
         self.run.alert(title=sentence.partition(":")[0], text=f"Step {step + 1}: {sentence}", level=level, wait_duration=0)
 
     def episodes(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -96,7 +96,7 @@ class WandbSink:
 
 def spread(rows: Sequence[Mapping[str, Any]], wanted: int) -> list[Mapping[str, Any]]:
     """Evenly spaced rows by reward, the worst and the best among them; masked episodes come first."""
-    ordered = sorted(rows, key=lambda row: _total(row) if _total(row) is not None else -float("inf"))
+    ordered = sorted(rows, key=lambda row: (_total(row) is not None, _total(row) or 0.0))
     if len(ordered) <= wanted:
         return ordered
     return [ordered[round(i * (len(ordered) - 1) / max(1, wanted - 1))] for i in range(wanted)]

@@ -23,7 +23,7 @@ MANY = 12
 
 def shown(value: Value) -> str:
     """A value as a label."""
-    return f"{value:g}" if isinstance(value, float) else value
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def short(setting: str) -> str:
@@ -46,7 +46,7 @@ def against(sweep: SweepData, setting: str) -> str:
     lines = _lines(with_it, setting, [name for name in sweep.swept if name != setting])
     numeric = all(isinstance(value, float) for value in values)
     with figure(FULL, 680, ncols=2, nrows=2) as (drawn, panels):
-        drawn.get_layout_engine().set(h_pad=0.12)  # pyright: ignore[reportOptionalMemberAccess]
+        drawn.set_layout_engine("constrained", h_pad=0.12)
         for axes, (measure, title, unit) in zip(panels, PANELS, strict=True):
             for colour, (label, setups) in zip(COLOURS, lines.items(), strict=False):
                 _draw_line(axes, setups, setting, values, measure, colour, label)
