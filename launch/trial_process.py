@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 POLL_S = 0.2
+ASKS_TO_END = signal.SIGINT
+"""Not SIGTERM: Ray takes that over in its drivers and ends them on the spot."""
 REASON_BYTES = 65_536
 """The end of a log in which the reason of a failure is looked for."""
 
@@ -63,7 +65,7 @@ class TrialProcess:
         return self._process.poll()
 
     def reason(self) -> str:
-        """Why it failed: the last sentence that it printed as an error, else its last line."""
+        """See ``Process.reason``: the last sentence that it printed as an error, else its last line."""
         with self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - REASON_BYTES))
             lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
@@ -71,11 +73,11 @@ class TrialProcess:
         return errors[-1] if errors else lines[-1][:300] if lines else "no output"
 
     def interrupt(self) -> None:
-        """Asks it to end: it closes its actors and can go on later."""
-        self._signal(signal.SIGTERM)
+        """See ``Process.interrupt``."""
+        self._signal(ASKS_TO_END)
 
     def kill(self) -> None:
-        """Ends it at once with all that it started."""
+        """See ``Process.kill``."""
         self._signal(signal.SIGKILL)
         self._process.wait()
 
@@ -103,7 +105,7 @@ def main() -> int:
     from sandbox.guest.jail import PR_SET_PDEATHSIG, prctl
 
     parent = int(sys.argv.pop(1))
-    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    prctl(PR_SET_PDEATHSIG, ASKS_TO_END)
     if os.getppid() != parent:  # the sweep ended before the line above
         return 130
     return train()

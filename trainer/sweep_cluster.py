@@ -5,11 +5,13 @@ import logging
 import math
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -55,12 +57,10 @@ def sweep_cluster(trials: Sequence[RunSettings], asked: int) -> Iterator[Shared]
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DISABLE_MEMORY_MONITOR", "1")
     try:
-        ray.init(
+        _init(
             num_cpus=max(cores, parallel * (math.ceil(cpus) + 1)),
             object_store_memory=parallel * max(settings.cluster.object_store_mib for settings in trials) * 2**20,
             include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
             _temp_dir=str(temp),
         )
         resources = ray.cluster_resources()
@@ -81,9 +81,16 @@ def _gpus(trials: Sequence[RunSettings], resources: Mapping[str, float]) -> int:
     return needed if device == "cuda" or (device == "auto" and resources.get("GPU", 0.0) >= needed) else 0
 
 
+def _init(**options: Any) -> None:
+    """``ray.init`` that leaves SIGTERM to us: Ray's own handler ends the process on the spot."""
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    signal.signal(signal.SIGTERM, on_sigterm)
+
+
 def _resources(address: str) -> Mapping[str, float]:
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        _init(address=address)
     except (ConnectionError, RuntimeError) as failure:
         raise ValueError(f"No Ray cluster answers at cluster.address={address!r} ({failure}); leave it out to start one here.") from None
     try:
