@@ -23,7 +23,7 @@ MANY = 12
 
 def shown(value: Value) -> str:
     """A value as a label."""
-    return value if isinstance(value, str) else f"{value:g}"
+    return value if isinstance(value, str) else f"{value:.4g}"
 
 
 def short(setting: str) -> str:
@@ -35,6 +35,11 @@ def label_of(setup: Setup, names: Sequence[str], *, always_named: bool = False) 
     """The values of a setup, named where there is more than one (or always)."""
     named = [(name.split(".")[-1], shown(setup.values[name])) for name in names if name in setup.values]
     return named[0][1] if len(named) == 1 and not always_named else ", ".join(f"{name} {value}" for name, value in named)
+
+
+def point_name(sweep: SweepData, index: int) -> str:
+    """How a configuration is called in a figure: by its value or, where it has several, by its number in the table."""
+    return label_of(sweep.setups[index], sweep.swept) if len(sweep.swept) == 1 else str(index + 1)
 
 
 def against(sweep: SweepData, setting: str) -> str:
@@ -128,10 +133,10 @@ def pareto(sweep: SweepData) -> str:
             )
             for on_front in (True, False):
                 members = [i for i in range(len(points)) if (i in best) is on_front]
-                _draw_points(axes, [sweep.setups[i] for i in members], measure, scale, on_front)
+                _draw_points(axes, [sweep.setups[i] for i in members], measure, scale, on_front, faint=len(points) > MANY)
             for i in range(len(points)):
                 if i in best or len(points) <= MANY:
-                    _name(axes, label_of(sweep.setups[i], sweep.swept), points[i], i)
+                    _name(axes, point_name(sweep, i), points[i], i)
             axes.margins(x=0.14, y=0.1)
             axes.set_title(f"Queries solved against {'worker calls' if measure == 'calls' else 'cost'}")
             axes.set_xlabel(unit)
@@ -141,7 +146,7 @@ def pareto(sweep: SweepData) -> str:
         return svg(drawn, "Pareto front")
 
 
-def _draw_points(axes: Axes, setups: Sequence[Setup], measure: str, scale: float, on_front: bool) -> None:
+def _draw_points(axes: Axes, setups: Sequence[Setup], measure: str, scale: float, on_front: bool, faint: bool) -> None:
     if not setups:
         return
     x = [setup.estimates[measure] for setup in setups]
@@ -154,7 +159,7 @@ def _draw_points(axes: Axes, setups: Sequence[Setup], measure: str, scale: float
         color=BLUE if on_front else SKY,
         marker="o",
         markersize=9 if on_front else 7,
-        elinewidth=0.9,
+        elinewidth=0.9 if on_front or not faint else 0,
         linestyle="none",
         label="on the front" if on_front else "reached for less elsewhere",
     )

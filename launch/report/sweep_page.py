@@ -60,6 +60,7 @@ def render(sweep: SweepData, place: Path) -> str:
         weights=any(name.startswith("reward.weights.") for name in sweep.swept),
         effects=[effect for name in sweep.swept if (effect := effect_row(sweep, name))],
         setups=rows,
+        numbered=len(sweep.swept) > 1,
         figures=figures,
         pareto=Markup(sweep_figures.pareto(sweep)),
         trials=[(trial, _link(sweep.path / trial.name, place)) for trial in sweep.trials],
@@ -103,13 +104,18 @@ def setup_rows(sweep: SweepData) -> list[SetupRow]:
     best = front([(setup.estimates["calls"].mean, setup.estimates["pass_rate"].mean) for setup in sweep.setups])
     return [
         SetupRow(
-            sweep_figures.label_of(setup, sweep.swept, always_named=True) or "all trials",
+            numbered(index, sweep_figures.label_of(setup, sweep.swept, always_named=True) or "all trials", sweep),
             len(setup.trials),
             [_texts(setup.estimates[measure], form, scale) for measure, form, scale in SHOWN],
             index in best,
         )
         for index, setup in enumerate(sweep.setups)
     ]
+
+
+def numbered(index: int, label: str, sweep: SweepData) -> str:
+    """A configuration's name with the number that figures give it, where they do."""
+    return f"{index + 1}: {label}" if len(sweep.swept) > 1 else label
 
 
 def effect_row(sweep: SweepData, setting: str) -> EffectRow | None:
