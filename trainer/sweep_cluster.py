@@ -56,21 +56,21 @@ def sweep_cluster(trials: Sequence[RunSettings], asked: int) -> Iterator[Shared]
     temp = Path(tempfile.mkdtemp(prefix="fr-"))  # short, as in trainer.cluster
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DISABLE_MEMORY_MONITOR", "1")
+    options = {
+        "num_cpus": max(cores, parallel * (math.ceil(cpus) + 1)),
+        "object_store_memory": parallel * max(settings.cluster.object_store_mib for settings in trials) * 2**20,
+        "include_dashboard": False,
+        "_temp_dir": str(temp),
+    }
     try:
-        _init(
-            num_cpus=max(cores, parallel * (math.ceil(cpus) + 1)),
-            object_store_memory=parallel * max(settings.cluster.object_store_mib for settings in trials) * 2**20,
-            include_dashboard=False,
-            _temp_dir=str(temp),
-        )
-        resources = ray.cluster_resources()
-        parallel, note = fitting(parallel, cpus, _gpus(trials, resources), resources)
-        paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        job = {"runtime_env": {"env_vars": {"PYTHONPATH": paths}}}
-        joined = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address, "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps(job)}
-        yield Shared(parallel, joined, note)
+        with _ray(**options):
+            resources = ray.cluster_resources()
+            parallel, note = fitting(parallel, cpus, _gpus(trials, resources), resources)
+            paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+            job = {"runtime_env": {"env_vars": {"PYTHONPATH": paths}}}
+            joined = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address, "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps(job)}
+            yield Shared(parallel, joined, note)
     finally:
-        ray.shutdown()
         shutil.rmtree(temp, ignore_errors=True)
 
 
@@ -81,22 +81,26 @@ def _gpus(trials: Sequence[RunSettings], resources: Mapping[str, float]) -> int:
     return needed if device == "cuda" or (device == "auto" and resources.get("GPU", 0.0) >= needed) else 0
 
 
-def _init(**options: Any) -> None:
-    """``ray.init`` that leaves SIGTERM to us: Ray's own handler ends the process on the spot."""
+@contextmanager
+def _ray(**options: Any) -> Iterator[None]:
+    """Ray between ``init`` and ``shutdown``, with SIGTERM left to us: both change its handler, and Ray's ends the process on the spot."""
     on_sigterm = signal.getsignal(signal.SIGTERM)
-    ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-    signal.signal(signal.SIGTERM, on_sigterm)
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+        signal.signal(signal.SIGTERM, on_sigterm)
+        yield
+    finally:
+        ray.shutdown()
+        signal.signal(signal.SIGTERM, on_sigterm)
 
 
 def _resources(address: str) -> Mapping[str, float]:
+    """What the cluster at an address has. Raises ValueError where it does not answer."""
     try:
-        _init(address=address)
+        with _ray(address=address):
+            return ray.cluster_resources()
     except (ConnectionError, RuntimeError) as failure:
         raise ValueError(f"No Ray cluster answers at cluster.address={address!r} ({failure}); leave it out to start one here.") from None
-    try:
-        return ray.cluster_resources()
-    finally:
-        ray.shutdown()
 
 
 def fitting(asked: int, cpus: float, gpus: int, resources: Mapping[str, float]) -> tuple[int, str]:
