@@ -37,6 +37,7 @@ CORE = [
     "jinja2>=3.1",
     "matplotlib>=3.10",
     "numpy",
+    "optuna>=5,<6",
     "orjson>=3.10",
     "psutil>=7",
     "pyyaml>=6",
@@ -46,6 +47,7 @@ CORE = [
     "tokenizers",
     "uvicorn[standard]>=0.35",
     "wandb>=0.31,<0.32",
+    "wandb-workspaces>=0.4",
 ]
 
 EXTRAS = {

@@ -1,20 +1,18 @@
 """``python -m launch.train [name=value ...]``: distil, SFT, GRPO, evaluate, report.
 
 Hydra composes conf/, the schema checks it, ``trainer.stages.train`` runs it. With ``trainer.run_dir`` of an earlier
-run, that run goes on with its own settings; ``-m name=a,b,c`` makes one run per value, each in a process of its own.
+run, that run goes on with its own settings; ``-m name=a,b,c`` is a sweep (``launch.sweep_run``). ``seed=1`` is short for
+``trainer.seed=1``.
 """
 
 import asyncio
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from conf.schema import Config
@@ -62,16 +60,6 @@ def resumed(config: Config, overrides: list[str]) -> Config:
     return saved(run_dir, overrides)
 
 
-def _in_own_process(overrides: list[str], run_dir: str) -> int:
-    """One job of a sweep: this command again, in its folder. Waits for it also when interrupted."""
-    process = subprocess.Popen([sys.executable, "-m", "launch.train", *overrides, f"trainer.run_dir={run_dir}"])
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        process.wait()
-        raise
-
-
 def split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Hydra's own flags (with their values), and the overrides."""
     flags: list[str] = []
@@ -88,19 +76,20 @@ def main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach our own shell instead of Hydra's printer
     register_defaults()
     flags, given = split_arguments(sys.argv[1:])
+    given = [f"trainer.{text}" if text.startswith("seed=") else text for text in given]
+    if {"-m", "--multirun"} & set(flags):
+        if len(flags) > 1:
+            raise ValueError(f"A sweep takes settings and no other flags (given: {' '.join(flags)}).")
+        from launch.sweep_run import run_sweep
+
+        return run_sweep(given)
     codes: list[int] = []
     failures: list[Exception] = []
 
     @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
     def job(config: DictConfig) -> None:
         try:
-            if HydraConfig.get().mode is RunMode.MULTIRUN:
-                checked(config)
-                own = [text.removeprefix("++") for text in HydraConfig.get().overrides.task]
-                own = [text for text in own if not text.startswith("trainer.run_dir=")]
-                codes.append(_in_own_process(own, HydraConfig.get().runtime.output_dir))
-            else:
-                codes.append(run(resumed(checked(config), given)))
+            codes.append(run(resumed(checked(config), given)))
         except Exception as error:
             failures.append(error)  # raised below: Hydra would print its own words about it
 

@@ -90,7 +90,7 @@ def test_the_engine_and_what_runs_in_its_workers_import_vllm():
 
 
 def test_one_file_imports_wandb():
-    assert importers("wandb", ORDER) <= {"trainer/sinks.py"}
+    assert importers("wandb", ORDER) <= {"trainer/wandb_sink.py"}
 
 
 def test_one_file_imports_deepspeed():

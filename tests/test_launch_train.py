@@ -13,9 +13,9 @@ from launch.train import resumed, split_arguments
 from tests.run_factory import settings
 
 
-def train(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def train(*arguments: str, cwd: Path = ROOT, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "launch.train", *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-m", "launch.train", *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=timeout_s
     )
 
 
@@ -52,10 +52,23 @@ def test_a_sweep_with_a_wrong_value_starts_nothing(tmp_path: Path):
 def test_a_sweep_runs_each_value_in_a_folder_of_its_own(tmp_path: Path):
     (tmp_path / "empty.jsonl").touch()
     tasks = ("tasks.name=jsonl", f"tasks.path={tmp_path / 'empty.jsonl'}")
-    done = train("-m", "trainer.seed=1,2", f"trainer.run_dir={tmp_path / 'sweep'}", "logger.wandb=off", *tasks)
-    assert done.returncode == 2 and done.stderr.count("error: ") == 2, done.stderr  # each job says that its tasks are empty
-    seeds = [yaml.safe_load((tmp_path / "sweep" / job / "config.yaml").read_text())["trainer"]["seed"] for job in "01"]
+    given = ("seed=1,2", "sweep.parallel=2", f"trainer.run_dir={tmp_path / 'sweep'}", "logger.wandb=off", *tasks)
+    done = train("-m", *given, timeout_s=300)
+    assert done.returncode == 2 and done.stderr.count("The task set has 0 problems") == 2, done.stderr  # each trial says so
+    assert "2 of 2 trials failed" in done.stderr and "2 at a time" in done.stdout
+    seeds = [
+        yaml.safe_load((tmp_path / "sweep" / f"trainer.seed={seed}" / "config.yaml").read_text())["trainer"]["seed"] for seed in (1, 2)
+    ]
     assert seeds == [1, 2]
+
+
+def test_a_sweep_takes_no_other_flags():
+    done = train("-m", "--cfg", "job", "seed=1,2")
+    assert done.returncode == 2 and "no other flags" in done.stderr
+
+
+def test_seed_is_short_for_the_trainers_seed():
+    assert yaml.safe_load(train("--cfg", "job", "seed=5").stdout)["trainer"]["seed"] == 5
 
 
 def test_all_settings_can_be_shown_without_running(tmp_path: Path):

@@ -36,14 +36,18 @@ class Checkpointed(Protocol):
 class Checkpoints:
     """Saves and restores; one checkpoint is written at a time. An async context manager: leaving it waits for the last one."""
 
-    def __init__(self, folder: Path, settings: CheckpointSettings, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, settings: CheckpointSettings, say: Callable[[str], None], saved: Callable[[Path], None] = lambda folder: None
+    ) -> None:
         """
         Args:
             say: prints one line.
+            saved: is told of each checkpoint that was written.
         """
         self._folder = folder
         self._settings = settings
         self._say = say
+        self._saved = saved
         self._writing: asyncio.Task[None] | None = None
         for leftover in folder.glob("*.tmp"):
             shutil.rmtree(leftover)
@@ -117,6 +121,7 @@ class Checkpoints:
         try:
             await learner.save(temporary)
             await asyncio.to_thread(self._finish, temporary, folder, stream, score)
+            self._saved(folder)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise

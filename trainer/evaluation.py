@@ -33,6 +33,8 @@ class Trial:
     """Worker calls, a test run counted as ``reward.test_run_calls``."""
     cost: float
     """Dollars of worker tokens."""
+    latency: float = 0.0
+    """Wall seconds of the workflow."""
 
     @property
     def cell(self) -> Cell:
@@ -63,6 +65,7 @@ def _trial(problem: Problem, attempts: Sequence[Attempt], reward: RewardSettings
         pass_rate=over_runs(lambda runs: runs[0].outcome is Outcome.PASSED),
         calls=over_runs(calls),
         cost=over_runs(terms.cost),
+        latency=over_runs(terms.latency),
     )
 
 
@@ -136,11 +139,13 @@ def _summary(trials: Sequence[Trial], resamples: int) -> dict[str, object]:
         "pass_rate_ci": _interval([t.pass_rate for t in trials], resamples),
         "calls": round(float(np.mean([t.calls for t in trials])), 3),
         "cost": float(np.mean([t.cost for t in trials])),
+        "latency": round(float(np.mean([t.latency for t in trials])), 4),
     }
 
 
 def result_row(name: str, kind: str, trials: Sequence[Trial], settings: EvaluationSettings) -> dict[str, object]:
-    """One row of ``results.json``: means, 95 % intervals, and the same by level and by examples.
+    """One row of ``results.json``: means, 95 % intervals, and the same by level and by examples; of a policy also each problem's own
+    figures, which a sweep's report resamples.
 
     Args:
         kind: ``policy``, ``workflow`` or ``oracle``.
@@ -153,4 +158,10 @@ def result_row(name: str, kind: str, trials: Sequence[Trial], settings: Evaluati
             "with_examples": _summary([t for t in own if t.problem.has_examples], settings.bootstrap),
             "without_examples": _summary([t for t in own if not t.problem.has_examples], settings.bootstrap),
         }
-    return {"name": name, "kind": kind, **_summary(trials, settings.bootstrap), "by_level": by_level}
+    row: dict[str, object] = {"name": name, "kind": kind, **_summary(trials, settings.bootstrap), "by_level": by_level}
+    return row | {"by_problem": _by_problem(trials)} if kind == "policy" else row
+
+
+def _by_problem(trials: Sequence[Trial]) -> dict[str, dict[str, float]]:
+    names = ("pass_rate", "calls", "cost", "latency")
+    return {name: {trial.problem.id: round(float(getattr(trial, name)), 7) for trial in trials} for name in names}

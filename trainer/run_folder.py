@@ -51,7 +51,12 @@ class RunFolder:
         self._adopt_settings()
         for file in (path / "metrics.jsonl", path / "episodes.jsonl", path / "traces.jsonl"):
             drop_half_line(file)
-        self.checkpoints = Checkpoints(path / "checkpoints", settings.trainer.checkpoint, self.say)
+        self.checkpoints = Checkpoints(
+            path / "checkpoints",
+            settings.trainer.checkpoint,
+            self.say,
+            saved=lambda folder: self.sinks.saved("checkpoint", folder.name, folder),
+        )
         self._save_state()
         self.sinks = open_sinks(
             path,
@@ -114,7 +119,7 @@ class RunFolder:
 
     def log(self, stage: str, step: int, metrics: Metrics, *, total: int, alarms: Sequence[str] = ()) -> None:
         """Metrics of one step (from 0) to every sink and to the console; ``alarms`` that began or ended also to alarms.jsonl."""
-        self.sinks.write(stage, step, metrics)
+        self.sinks.write(stage, step, metrics, alarms)
         if stage == "grpo":
             self.console.step(step, total, metrics)
             append_lines(self.path / "alarms.jsonl", [{"step": step, "text": sentence} for sentence in alarms])
@@ -125,10 +130,10 @@ class RunFolder:
 
     def log_groups(self, step: int, groups: Sequence[Group]) -> None:
         """Appends every episode of a step to episodes.jsonl, where ``logger.episodes`` asks for it."""
-        logger = self.settings.logger
-        if logger.episodes:
-            rows = [row for group in groups for row in episode_rows(step, group, logger.trace_characters)]
+        rows = [row for group in groups for row in episode_rows(step, group, self.settings.logger.trace_characters)]
+        if self.settings.logger.episodes:
             append_lines(self.path / "episodes.jsonl", rows)
+        self.sinks.episodes(step, rows)
 
     # Stages.
 
@@ -140,6 +145,7 @@ class RunFolder:
         """Notes that a stage is finished, with what is worth knowing of it."""
         self.state.stages[stage] = info
         self._save_state()
+        self.sinks.saved("policy", stage, {"sft": self.sft_policy, "grpo": self.policy}.get(stage))
         self.console.stage_done(stage, ", ".join(f"{name} {value}" for name, value in info.items()))
 
     # Distilled traces.
@@ -168,6 +174,7 @@ class RunFolder:
 
     def write_results(self, rows: Sequence[dict[str, object]]) -> None:
         """Writes ``results.json``: the final table, the run's wall seconds and its GRPO steps."""
+        self.sinks.results(rows)
         steps = len([row for row in read_rows(self.path / "metrics.jsonl") if row.get("stage") == "grpo"])
         replace_text(
             self.path / "results.json", json.dumps({"rows": list(rows), "wall_s": round(self.wall_s, 1), "steps": steps}, indent=1)

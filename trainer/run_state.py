@@ -19,6 +19,7 @@ MAY_CHANGE = (
     "trainer.max_dollars",
     "logger",
     "cluster",
+    "sweep",
     "sandbox.actors",
     "sandbox.slots_per_actor",
     "sandbox.retries",

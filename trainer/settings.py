@@ -121,6 +121,15 @@ class LoggerSettings(Settings):
     wandb: Literal["auto", "online", "offline", "off"] = "auto"
     """``auto``: online with a key, else offline."""
     wandb_project: str = "flowreasoner"
+    wandb_group: str | None = None
+    """Runs that belong together; a sweep sets it to its folder's name, and each of its runs has the job type ``trial``."""
+    wandb_episodes: int = Field(default=8, ge=0)
+    """Episodes in a W&B table, from the worst to the best reward of a step; 0: none."""
+    wandb_episodes_every: int = Field(default=20, ge=1)
+    """GRPO steps from one such table to the next."""
+    wandb_artifacts: Literal["off", "policy", "checkpoints"] = "off"
+    """What W&B keeps as artifacts: nothing, the SFT and the trained policy, or these and every checkpoint (as large as the optimizer
+    state; an offline run keeps a copy of each)."""
     tensorboard: bool = False
     episodes: bool = True
     """Write every episode to episodes.jsonl."""
@@ -183,6 +192,19 @@ class ClusterSettings(Settings):
     object_store_mib: int = Field(default=512, ge=80)
 
 
+class SweepSettings(Settings):
+    """How ``launch.train -m`` runs its trials; a single run has no use for it."""
+
+    parallel: int = Field(default=0, ge=0)
+    """Trials side by side on one Ray cluster; 0: as many as its CPUs and GPUs hold, at least one."""
+    trials: int = Field(default=0, ge=0)
+    """Trials that Optuna chooses among the given values and intervals; 0: every combination of the values."""
+    objectives: tuple[Literal["reward", "pass_rate", "calls", "cost", "latency"], ...] = Field(default=("pass_rate", "calls"), min_length=1)
+    """What Optuna trades off, measured on the held-out problems. Rewards under different weights are not comparable."""
+    seed: int = 0
+    """Of Optuna's sampler."""
+
+
 class RunSettings(Settings):
     """Every setting of a run: what ``conf/`` composes and ``config.yaml`` of a run folder holds."""
 
@@ -198,3 +220,4 @@ class RunSettings(Settings):
     trainer: TrainerSettings = TrainerSettings()
     logger: LoggerSettings = LoggerSettings()
     cluster: ClusterSettings = ClusterSettings()
+    sweep: SweepSettings = SweepSettings()

@@ -1,4 +1,4 @@
-"""Where metrics go: metrics.jsonl always, W&B and TensorBoard if asked. The only file that imports wandb.
+"""Where metrics go: metrics.jsonl always, W&B and TensorBoard if asked.
 
 A sink that cannot open stops the run; one beside metrics.jsonl that fails to write warns once and is left out.
 """
@@ -7,9 +7,9 @@ import importlib
 import math
 import netrc
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from trainer.jsonl import append_lines
 from trainer.settings import LoggerSettings
@@ -29,6 +29,27 @@ class Sink(Protocol):
         ...
 
 
+@runtime_checkable
+class Tracker(Sink, Protocol):
+    """A sink that takes more than metrics; ``trainer.wandb_sink.WandbSink`` is the real one."""
+
+    def alarm(self, step: int, sentence: str) -> None:
+        """An alarm began or ended."""
+        ...
+
+    def episodes(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """A step's rows of episodes.jsonl, before its metrics."""
+        ...
+
+    def results(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """The final table."""
+        ...
+
+    def saved(self, kind: str, name: str, folder: Path) -> None:
+        """A ``policy`` or a ``checkpoint`` was written."""
+        ...
+
+
 class JsonlSink:
     """One flat JSON object a line, flushed, so that a crash loses nothing that was written."""
 
@@ -41,7 +62,7 @@ class JsonlSink:
         self.labels = dict(labels)
 
     def write(self, stage: str, step: int, metrics: Metrics) -> None:
-        values = {name: value if math.isfinite(value) else None for name, value in _floats(metrics).items()}
+        values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         append_lines(self.file, [{"stage": stage, "step": step, **self.labels, **values}])
 
     def close(self) -> None:
@@ -56,43 +77,12 @@ class TensorboardSink:
         self.writer = writer(str(folder / "tensorboard"))
 
     def write(self, stage: str, step: int, metrics: Metrics) -> None:
-        for name, value in _floats(metrics).items():
+        for name, value in metrics.items():
             self.writer.add_scalar(name, value, step)
         self.writer.flush()
 
     def close(self) -> None:
         self.writer.close()
-
-
-class WandbSink:
-    """A W&B run; offline ones lie in ``wandb/`` of the run folder and wait for ``wandb sync``."""
-
-    def __init__(self, folder: Path, project: str, mode: str, run_id: str, config: Mapping[str, Any]) -> None:
-        import wandb
-
-        self.wandb = wandb
-        self.run = wandb.init(
-            project=project,
-            name=folder.name,
-            id=run_id,
-            resume="allow",
-            dir=str(folder),
-            mode="online" if mode == "online" else "offline",
-            config=dict(config),
-            settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
-        )
-        for stage in ("sft", "grpo"):
-            self.run.define_metric(f"{stage}/step")
-        self.run.define_metric("sft/*", step_metric="sft/step")
-        for family in ("reward", "outcome", "workflow", "completion", "calls", "eval", "actor", "time", "infra", "spend"):
-            self.run.define_metric(f"{family}/*", step_metric="grpo/step")
-
-    def write(self, stage: str, step: int, metrics: Metrics) -> None:
-        self.run.log({**_floats(metrics), f"{stage}/step": step})
-
-    def close(self) -> None:
-        self.run.finish()
-        self.wandb.teardown()
 
 
 class Sinks:
@@ -107,16 +97,35 @@ class Sinks:
         self.others = dict(others)
         self.warn = warn
 
-    def write(self, stage: str, step: int, metrics: Metrics) -> None:
-        """Raises OSError where metrics.jsonl cannot be written."""
-        self.first.write(stage, step, metrics)
-        self._each(lambda sink: sink.write(stage, step, metrics))
+    def write(self, stage: str, step: int, metrics: Metrics, alarms: Sequence[str] = ()) -> None:
+        """One step's metrics, and the alarms that began or ended with it. Raises OSError where metrics.jsonl cannot be written."""
+        rounded = {name: round(float(value), 9) for name, value in metrics.items()}
+        self.first.write(stage, step, rounded)
+        self._each(lambda sink: sink.write(stage, step, rounded))
+        for sentence in alarms:
+            self._each_tracker(lambda tracker, sentence=sentence: tracker.alarm(step, sentence))
+
+    def episodes(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """A step's rows of episodes.jsonl; before ``write`` of that step."""
+        self._each_tracker(lambda tracker: tracker.episodes(step, rows))
+
+    def results(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """The final table."""
+        self._each_tracker(lambda tracker: tracker.results(rows))
+
+    def saved(self, kind: str, name: str, folder: Path | None) -> None:
+        """A ``policy`` or a ``checkpoint`` was written to ``folder``; None: the stage writes none."""
+        if folder is not None:
+            self._each_tracker(lambda tracker: tracker.saved(kind, name, folder))
 
     def close(self) -> None:
         """Closes every sink; one that fails to close is only warned about."""
         self.first.close()
         self._each(lambda sink: sink.close())
         self.others.clear()
+
+    def _each_tracker(self, act: Callable[[Tracker], None]) -> None:
+        self._each(lambda sink: act(sink) if isinstance(sink, Tracker) else None)
 
     def _each(self, act: Callable[[Sink], None]) -> None:
         for name, sink in list(self.others.items()):
@@ -145,7 +154,7 @@ def open_sinks(
     mode = wandb_mode(settings.wandb)
     if mode is not None:
         others["W&B"] = _opened(
-            "W&B", lambda: WandbSink(folder, settings.wandb_project, mode, run_id, config), "use logger.wandb=offline or logger.wandb=off"
+            "W&B", lambda: _wandb(folder, settings, mode, run_id, config), "use logger.wandb=offline or logger.wandb=off"
         )
     if settings.tensorboard:
         others["TensorBoard"] = _opened("TensorBoard", lambda: TensorboardSink(folder), "use logger.tensorboard=false")
@@ -158,6 +167,12 @@ def _opened(name: str, make: Callable[[], Sink], remedy: str) -> Sink:
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"{name} cannot be opened ({reason}): {remedy}.") from error
+
+
+def _wandb(folder: Path, settings: LoggerSettings, mode: str, run_id: str, config: Mapping[str, Any]) -> Sink:
+    from trainer.wandb_sink import WandbSink  # wandb takes a second to import
+
+    return WandbSink(folder, settings, mode, run_id, config)
 
 
 def wandb_mode(wanted: str) -> str | None:
@@ -183,7 +198,3 @@ def has_wandb_key() -> bool:
         return netrc.netrc().authenticators("api.wandb.ai") is not None
     except (OSError, netrc.NetrcParseError):
         return False
-
-
-def _floats(metrics: Metrics) -> dict[str, float]:
-    return {name: round(float(value), 9) for name, value in metrics.items()}

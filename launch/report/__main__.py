@@ -1,21 +1,28 @@
-"""``python -m launch.report RUN_DIR [--out FILE]``."""
+"""``python -m launch.report FOLDER [--out FILE]``: of a run, or of a sweep."""
 
 import argparse
 import sys
 from pathlib import Path
 
 from launch.report.page import write_report
+from launch.report.sweep_data import is_sweep
+from launch.report.sweep_page import write_sweep_report
 from launch.shell import one_sentence_errors
 
 
 @one_sentence_errors
 def main() -> int:
     """Entry point."""
-    parser = argparse.ArgumentParser(prog="python -m launch.report", description="Write a run folder's report as one HTML file.")
-    parser.add_argument("run_dir", type=Path, help="run folder; it may be of a run that still goes on or was stopped")
-    parser.add_argument("--out", type=Path, help="file to write (default: report.html in the run folder)")
+    parser = argparse.ArgumentParser(
+        prog="python -m launch.report", description="Write the report of a run or of a sweep as one HTML file."
+    )
+    parser.add_argument(
+        "folder", type=Path, help="run folder or sweep folder, or a folder of run folders; what still goes on or was stopped may be in it"
+    )
+    parser.add_argument("--out", type=Path, help="file to write (default: report.html in the folder)")
     options = parser.parse_args()
-    print(f"Report: {write_report(options.run_dir, options.out)}")
+    write = write_sweep_report if is_sweep(options.folder) else write_report
+    print(f"Report: {write(options.folder, options.out)}")
     return 0
 
 

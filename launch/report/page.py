@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
 from markupsafe import Markup
 
 from launch.report import pipeline_figures, result_figures, training_figures
 from launch.report.examples import example_workflows
-from launch.report.run_data import Row, RunData, read_run
+from launch.report.run_data import Row, RunData, read_run, setting_of
 from launch.report.tables import final_rows, heat_tables
 from trainer.console import minutes
 
@@ -36,20 +36,9 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
 
 def render(run: RunData) -> str:
     """The page as HTML without any outside asset."""
-    environment = Environment(
-        loader=PackageLoader("launch", "report"),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    loader = environment.loader
-    assert loader is not None
-    css, _, _ = loader.get_source(environment, "report.css")
-    return environment.get_template("report.html.jinja").render(
-        css=Markup(css),
+    return template("report.html.jinja").render(
         title=run.path.resolve().name,
-        about=about(run),
+        about=about(run.config),
         stopped=not run.rows,
         cards=cards(run),
         alarms=run.alarms,
@@ -63,6 +52,22 @@ def render(run: RunData) -> str:
         first_late_step=run.first_late_step + 1,
         test_size=_problems(run),
     )
+
+
+def template(name: str) -> Template:
+    """A page's template; the style sheet is in it already."""
+    environment = Environment(
+        loader=PackageLoader("launch", "report"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    loader = environment.loader
+    assert loader is not None
+    css, _, _ = loader.get_source(environment, "report.css")
+    environment.globals["css"] = Markup(css)
+    return environment.get_template(name)
 
 
 def _figures(run: RunData) -> dict[str, str]:
@@ -85,18 +90,17 @@ def _problems(run: RunData) -> int:
     return max((int(row.get("problems", 0)) for row in run.rows), default=0)
 
 
-def about(run: RunData) -> list[str]:
+def about(config: Row) -> list[str]:
     """What was trained with what, and what of it is small or simulated."""
-    policy = run.setting("model.path", "?")
-    worker = run.setting("worker.model", "?")
-    simulated = run.setting("worker.base_url") is None
-    lines = [
+    policy = setting_of(config, "model.path", "?")
+    worker = setting_of(config, "worker.model", "?")
+    simulated = setting_of(config, "worker.base_url") is None
+    return [
         "Policy: nano, a Qwen3-architecture model of 0.9 M parameters made on the spot" if policy == "nano" else f"Policy: {policy}",
         "Worker LLM: simulated (an OpenAI-compatible server with set skill)" if simulated else f"Worker LLM: {worker}",
-        f"Tasks: {run.setting('tasks.name', '?')}",
-        f"Seed: {run.setting('trainer.seed', '?')}",
+        f"Tasks: {setting_of(config, 'tasks.name', '?')}",
+        f"Seed: {setting_of(config, 'trainer.seed', '?')}",
     ]
-    return lines
 
 
 def cards(run: RunData) -> list[Card]:

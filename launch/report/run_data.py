@@ -56,12 +56,17 @@ class RunData:
 
     def setting(self, dotted: str, default: Any = None) -> Any:
         """A setting of the run by its dotted name."""
-        value: Any = self.config
-        for part in dotted.split("."):
-            if not isinstance(value, dict) or part not in value:
-                return default
-            value = value[part]
-        return value
+        return setting_of(self.config, dotted, default)
+
+
+def setting_of(config: Row, dotted: str, default: Any = None) -> Any:
+    """A setting by its dotted name."""
+    value: Any = config
+    for part in dotted.split("."):
+        if not isinstance(value, dict) or part not in value:
+            return default
+        value = value[part]
+    return value
 
 
 def read_run(path: Path) -> RunData:
