@@ -42,7 +42,7 @@ BOMBS = {
     "memory": "blocks = []\nwhile True: blocks.append(bytearray(1 << 24))",
     "message of an exception": "raise ValueError('x' * (1 << 30))",
     "long exception": "raise ValueError('x' * (1 << 27))",
-    "recursion": "sys.setrecursionlimit(10**8)\ndeep = []\nfor _ in range(2 * 10**5): deep = [deep]\nrepr(deep)",
+    "recursion": "sys.setrecursionlimit(10**8)\ndeep, other = [], []\nfor _ in range(10**6): deep, other = [deep], [other]\ndeep == other",
     "segmentation fault": "__import__('ctypes').string_at(0)",
     "abort": "os.abort()",
     "answer over the limit": "return 'x' * (1 << 20)",
