@@ -105,7 +105,7 @@ def main() -> int:
     from sandbox.guest.jail import PR_SET_PDEATHSIG, prctl
 
     parent = int(sys.argv.pop(1))
-    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # on the spot: the sweep's Ray is gone too, so there is nothing to close
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # on the spot: the sweep's Ray is gone too, so there is nothing to close
     if os.getppid() != parent:  # the sweep ended before the line above
         return 130
     return train()

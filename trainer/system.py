@@ -6,6 +6,7 @@ tens of seconds to start, so all that the remaining stages need start at once an
 
 import asyncio
 import os
+import signal
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -69,7 +70,9 @@ class System:
         self.worker_url = settings.worker.base_url or self.worker_url
         self.teacher_url = settings.distil.base_url or self.teacher_url
         await self._check_worker()
+        on_sigterm = signal.getsignal(signal.SIGTERM)
         temp = await asyncio.to_thread(start_ray, settings)
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler would end the process on the spot, with its children left behind
         self._stack.callback(stop_ray, temp)
         device = device_of(settings)
         pool = SandboxPool(settings.sandbox, settings.worker, self.worker_url)

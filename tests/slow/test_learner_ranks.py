@@ -51,11 +51,18 @@ async def weights_of(learner: Learner) -> dict[str, torch.Tensor]:
     return await (await learner.weights()).tensors()
 
 
-async def assert_equal_weights(one: Learner, two: Learner) -> None:
+async def assert_equal_weights(one: Learner, two: Learner, *, steps_of_lr: float) -> None:
+    """Equal but for a few elements whose gradient is 0 within rounding: AdamW's first steps take them a whole ``lr`` either way.
+
+    Args:
+        steps_of_lr: the learning rate times the optimizer steps since the weights were the same.
+    """
     expected, actual = await weights_of(one), await weights_of(two)
     assert expected.keys() == actual.keys()
     for name, tensor in expected.items():
-        torch.testing.assert_close(actual[name], tensor, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(actual[name], tensor, rtol=1e-3, atol=1e-5 + 2 * steps_of_lr)
+    apart = sum(int((~torch.isclose(actual[name], tensor, rtol=1e-3, atol=1e-5)).sum()) for name, tensor in expected.items())
+    assert apart <= 1e-4 * sum(tensor.numel() for tensor in expected.values()), f"{apart} elements differ"
 
 
 @pytest.mark.parametrize("rows", [16, 13, 1])
@@ -68,7 +75,7 @@ async def test_an_sft_step_on_two_ranks_is_that_on_one(pair, rows):
     expected, actual = [await learner.sft(batch) for learner in pair]
     assert actual["sft/loss"] == pytest.approx(expected["sft/loss"], rel=1e-5)
     assert actual["sft/grad_norm"] == pytest.approx(expected["sft/grad_norm"], rel=1e-4)
-    await assert_equal_weights(one, two)
+    await assert_equal_weights(one, two, steps_of_lr=0.0)
 
 
 @pytest.mark.parametrize("aggregation", ["token-mean", "seq-mean-token-mean", "seq-mean-token-sum-norm"])
@@ -86,7 +93,7 @@ async def test_a_policy_update_with_masked_tokens_and_uneven_rows_is_the_same_on
     expected, actual = [await learner.update(batch, settings) for learner in pair]
     for name in ("actor/loss", "actor/kl", "actor/grad_norm", "actor/entropy", "actor/rollout_gap_mean", "actor/rollout_gap_max"):
         assert actual[name] == pytest.approx(expected[name], rel=1e-3, abs=2e-6), name
-    await assert_equal_weights(one, two)
+    await assert_equal_weights(one, two, steps_of_lr=9 * 1e-4)  # three cases of three steps on the same pair
 
 
 async def test_log_probabilities_come_back_in_the_order_of_the_rows(pair):

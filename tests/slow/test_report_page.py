@@ -173,7 +173,8 @@ def test_the_command_writes_the_report_and_refuses_another_folder_in_one_sentenc
     run = write_run(tmp_path / "run", steps=2, evaluated=False)
     done = subprocess.run([sys.executable, "-m", "launch.report", str(run)], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and (run / "report.html").exists()
-    refused = subprocess.run([sys.executable, "-m", "launch.report", str(tmp_path)], capture_output=True, text=True, check=False)
+    (other := tmp_path / "other").mkdir()
+    refused = subprocess.run([sys.executable, "-m", "launch.report", str(other)], capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: ") and "is not a run folder" in refused.stderr and refused.stderr.count("\n") == 1
 
