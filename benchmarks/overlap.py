@@ -37,6 +37,8 @@ SETTINGS = (
     "rollout.runs_per_workflow=1",
     "learner.threads=1",
 )
+COOLDOWN = 2
+"""Last steps that are not measured: with nothing left to collect ahead, an overlapped run is faster there than it is."""
 MODES: dict[str, tuple[str, ...]] = {
     "synchronous": ("trainer.max_staleness=0",),
     "staleness_1": ("trainer.max_staleness=1",),
@@ -51,20 +53,22 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--problems", type=int, default=16, help="groups a step (default 16)")
     out.add_argument("--group-size", type=int, default=72, help="completions a group: the more, the longer an update (default 72)")
     out.add_argument("--steps", type=int, default=6, help="measured steps of each mode (default 6)")
-    out.add_argument("--warmup", type=int, default=1, help="steps before them, not measured (default 1)")
+    out.add_argument("--warmup", type=int, default=3, help="steps before them, not measured (default 3: until the pipeline is full)")
     out.add_argument("--no-trl", action="store_true", help="leave the peer out")
     return out
 
 
 def mode_summary(rows: Sequence[dict[str, Any]], warmup: int) -> dict[str, float]:
-    """Means over the measured steps of one mode.
+    """Means over the measured steps of one mode: without the first ``warmup`` and the last ``COOLDOWN`` ones.
 
     Raises:
         ValueError: none was measured.
     """
-    measured = [row for row in rows if "time/step_s" in row][warmup:]
+    measured = [row for row in rows if "time/step_s" in row][warmup:-COOLDOWN]
     if not measured:
-        raise ValueError(f"The run recorded {len(rows)} rows, none after {warmup} steps of warm-up: measure more steps.")
+        raise ValueError(
+            f"The run recorded {len(rows)} rows, none between {warmup} of warm-up and {COOLDOWN} of cool-down: measure more steps."
+        )
 
     def mean(name: str) -> float:
         return statistics.fmean(row[name] for row in measured)
@@ -103,7 +107,7 @@ def summary(modes: dict[str, dict[str, float]], trl: dict[str, Any] | None) -> d
 
 def measure(policy: Path, run_dir: Path | None, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Every mode, one after the other."""
-    total = options.warmup + options.steps
+    total = options.warmup + options.steps + COOLDOWN
     batch = {"trainer.grpo.problems_per_step": options.problems, "rollout.group_size": options.group_size}
     given = [text for text in step_overrides(policy, run_dir, total) if text.split("=")[0] not in batch]
     overrides = [*given, *SLOW_WORKER, *SETTINGS, *(f"{name}={value}" for name, value in batch.items())]

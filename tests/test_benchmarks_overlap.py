@@ -12,18 +12,18 @@ def row(step_s: float, *, run_s: float = 6.0, update_s: float = 7.0) -> dict[str
     return {f"time/{name}_s": value for name, value in times.items()} | others
 
 
-def test_the_heavy_tail_is_in_the_mean_and_warm_up_is_not() -> None:
-    mode = mode_summary([{"time/sft_step_s": 1.0}, row(99.0), row(10.0), row(10.0), row(40.0)], warmup=1)
+def test_the_heavy_tail_is_in_the_mean_and_the_first_and_last_steps_are_not() -> None:
+    mode = mode_summary([{"time/sft_step_s": 1.0}, row(99.0), row(10.0), row(10.0), row(40.0), row(1.0), row(1.0)], warmup=1)
     assert (mode["step_s"], mode["steps"], mode["collect_s"], mode["reward_s"]) == (20.0, 3.0, 7.5, 6.5)
 
 
 def test_a_run_with_nothing_but_warm_up_is_refused() -> None:
     with pytest.raises(ValueError, match="measure more steps"):
-        mode_summary([row(1.0)], warmup=1)
+        mode_summary([row(1.0), row(1.0), row(1.0)], warmup=1)
 
 
 def test_the_ideal_is_the_longer_of_collecting_and_updating() -> None:
-    modes = {"synchronous": mode_summary([row(15.0)], 0), "staleness_1": mode_summary([row(8.25)], 0)}
+    modes = {"synchronous": mode_summary([row(15.0)] * 3, 0), "staleness_1": mode_summary([row(8.25)] * 3, 0)}
     out = summary(modes, {"step_s": 1.0, "step_mean_s": 16.5})
     assert out["ideal_s"] == 7.5 and out["step_over_ideal"] == {"synchronous": 2.0, "staleness_1": 1.1}
     assert out["synchronous_over_step"]["staleness_1"] == pytest.approx(15 / 8.25)
