@@ -38,7 +38,7 @@ test: $(INSTALLED) ## All tests: the fast ones, then those that start Ray, vLLM 
 	@echo '[test] slow tests (they start Ray, vLLM and verl; several minutes on two cores)'
 	@$(PYTHON) -m pytest -v -m 'slow or gpu' $(ARGS)
 
-test-fast: $(INSTALLED) ## The fast tests alone (under a minute)
+test-fast: $(INSTALLED) ## The fast tests alone (under two minutes)
 	@$(PYTHON) -m pytest -q -n $(TEST_WORKERS) -m 'not slow and not gpu' --ignore=tests/slow $(ARGS)
 
 lint: $(INSTALLED) ## ruff: rules and format
