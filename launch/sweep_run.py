@@ -102,7 +102,7 @@ class Sweep:
         self.took_s: list[float] = []
         self.failed: dict[str, int] = {}
         self.states: dict[str, str] = {}
-        """Name -> running, interrupted, finished or ``failed: why``, of the trials that this session started."""
+        """Name -> running, interrupted, finished or ``failed: why``, of the trials that this process started."""
         self.write()
 
     def run(self, shared: Shared) -> None:
