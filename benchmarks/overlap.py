@@ -3,6 +3,7 @@
     python -m benchmarks.overlap                    makes a policy first (distil, SFT), then measures
     python -m benchmarks.overlap --run-dir RUN_DIR  measures from a run's SFT policy
 
+The policy gets layers that change nothing of what it says, so that an update costs about what collecting costs, as with a real model.
 The simulated worker answers after a lognormal time (mean 2 s, heavy tail). Runs of the same policy and batch, one after the
 other on the same cores: synchronous, then ``trainer.max_staleness`` 1 and 2 (the latter with late groups), then TRL's GRPOTrainer,
 whose reward function takes as long as our runs and judgements took in the synchronous run (TRL runs no workflows).
@@ -24,6 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.deepened import deepen
 from benchmarks.neighbours import Neighbours
 from benchmarks.processes import ROOT, last_json, our_versions, rounded, say, train
 from benchmarks.step import DISTURBED_CORES, MAKE_POLICY, TRL_REQUIREMENTS, TRL_VENV, make_job, step_overrides
@@ -33,9 +35,10 @@ SLOW_WORKER = ("simulated.latency.mean_s=2.0", "simulated.latency.sigma=1.0")
 SETTINGS = (
     "sandbox.slots_per_actor=256",  # slots and connections do not queue: a run takes what its worker takes
     "worker.max_concurrency=512",
-    "sandbox.budget.calls=2",  # short chains of calls and many siblings: collecting then costs about as much as updating
+    "sandbox.budget.calls=2",  # short chains of calls: with the deeper policy, collecting costs about as much as updating
     "rollout.runs_per_workflow=1",
     "learner.threads=1",
+    "trainer.grpo.optimizer.lr=1.0e-5",  # what is measured is the pipeline: the policy stays about what it is
 )
 COOLDOWN = 2
 """Last steps that are not measured: with nothing left to collect ahead, an overlapped run is faster there than it is."""
@@ -51,7 +54,8 @@ def parser() -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(prog="python -m benchmarks.overlap", description="Step time with and without overlap.")
     out.add_argument("--run-dir", type=Path, help="a run whose SFT policy is used; default: one is made")
     out.add_argument("--problems", type=int, default=16, help="groups a step (default 16)")
-    out.add_argument("--group-size", type=int, default=72, help="completions a group: the more, the longer an update (default 72)")
+    out.add_argument("--group-size", type=int, default=24, help="completions a group (default 24)")
+    out.add_argument("--extra-layers", type=int, default=28, help="layers added to the policy: the more, the longer an update (default 28)")
     out.add_argument("--steps", type=int, default=6, help="measured steps of each mode (default 6)")
     out.add_argument("--warmup", type=int, default=3, help="steps before them, not measured (default 3: until the pipeline is full)")
     out.add_argument("--no-trl", action="store_true", help="leave the peer out")
@@ -150,6 +154,7 @@ def main() -> int:
         policy = (run_dir or folder / "start") / "sft"
         if not (policy / "config.json").exists():
             raise ValueError(f"{run_dir} has no SFT policy (sft/config.json): finish its stage sft, or leave --run-dir out.")
+        policy = deepen(policy, folder / "policy", options.extra_layers)
         print(json.dumps(rounded(measure(policy, run_dir, options, folder))))
     return 0
 
