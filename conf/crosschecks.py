@@ -12,7 +12,7 @@ STAGES = ("distil", "sft", "grpo", "evaluate")
 
 def problems_between_settings(config: RunSettings) -> list[str]:
     """Everything that does not fit together, machine and files included where they are asked for by name."""
-    checks = (_model, _tasks, _worker, _teacher, _batch, _learner, _stages, _devices)
+    checks = (_model, _tasks, _worker, _teacher, _batch, _learner, _deterministic, _stages, _devices)
     return [problem for check in checks for problem in check(config)]
 
 
@@ -100,6 +100,19 @@ def _learner(config: RunSettings) -> Iterator[str]:
             "learner.offload_optimizer=true moves the optimizer from a GPU to main memory, and cluster.device='cpu' has it there: "
             "set it to false."
         )
+
+
+def _deterministic(config: RunSettings) -> Iterator[str]:
+    if not config.trainer.deterministic:
+        return
+    by_the_clock = {
+        "trainer.late_share": (config.trainer.late_share, 0.0),
+        "rollout.in_flight": (config.rollout.in_flight, "finish"),
+        "reward.weights.latency": (config.reward.weights.latency, 0.0),
+    }
+    for name, (value, wanted) in by_the_clock.items():
+        if value != wanted:
+            yield f"trainer.deterministic=true cannot hold with {name}={value}, which depends on the clock: set it to {wanted}."
 
 
 def _stages(config: RunSettings) -> Iterator[str]:

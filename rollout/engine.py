@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppres
 from pathlib import Path
 from typing import Any
 
+from rollout.engine_arguments import engine_args, engine_environment
 from rollout.partial_completion import PartialCompletion
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings, context_tokens
@@ -20,84 +21,45 @@ from rollout.weights.gate import WeightsGate
 from rollout.weights.link import Address
 from rollout.weights.shared_memory import in_memory
 
-MAX_SEQUENCES = 256
-"""Sequences that one CPU engine decodes at once."""
-MAX_BATCHED_TOKENS = 8192
-"""Tokens of one step on CPU: the prompts of a whole training step."""
-CPU_BLOCK_TOKENS = 128
-"""vLLM's unit of key-value memory on CPU."""
-MAX_KV_CACHE_BYTES = 2 * 2**30
-
-
-def engine_environment(device: str) -> dict[str, str]:
-    """Environment variables of an engine's process, set before vLLM is imported."""
-    shared = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
-    if device != "cpu":
-        return shared
-    return shared | {
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "OMP_NUM_THREADS": "1",
-        "TORCH_COMPILE_DISABLE": "1",
-        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the model runs in the engine's process: one process less for each engine
-    }
-
-
-def engine_args(policy: Path, model: ModelSettings, rollout: RolloutSettings, device: str) -> dict[str, Any]:
-    """Arguments of vLLM's AsyncEngineArgs; ``rollout.engine_args`` has the last word."""
-    args: dict[str, Any] = {
-        "model": str(policy),
-        "dtype": model.dtype,
-        "max_model_len": context_tokens(model, rollout),
-        "tensor_parallel_size": rollout.tensor_parallel,
-        "logprobs_mode": "processed_logprobs",
-        "distributed_executor_backend": "uni" if rollout.tensor_parallel == 1 else "mp",
-        "enable_prefix_caching": True,
-        "disable_log_stats": True,
-        "weight_transfer_config": {"backend": "buckets"},
-        "worker_extension_cls": "rollout.engine_worker.WorkerExtension",
-    }
-    if device == "cpu":
-        # A prompt split over two steps takes a seeded request's generator back by an offset, which CPU generators lack.
-        args |= {"enforce_eager": True, "enable_chunked_prefill": False, "max_num_seqs": MAX_SEQUENCES}
-        args["max_num_batched_tokens"] = max(MAX_BATCHED_TOKENS, args["max_model_len"])
-        args["kv_cache_memory_bytes"] = kv_cache_bytes(policy, model, rollout)
-    return args | rollout.engine_args
-
-
-def kv_cache_bytes(policy: Path, model: ModelSettings, rollout: RolloutSettings) -> int:
-    """Bytes that keys and values of ``MAX_SEQUENCES`` full sequences take, at most ``MAX_KV_CACHE_BYTES``."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(policy)
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    bytes_per_token = 2 * config.num_hidden_layers * heads * width * (4 if model.dtype == "float32" else 2)
-    blocks = -(-context_tokens(model, rollout) // CPU_BLOCK_TOKENS)
-    return min(MAX_SEQUENCES * blocks * CPU_BLOCK_TOKENS * bytes_per_token, MAX_KV_CACHE_BYTES)
-
 
 class PolicyEngine:
     """Samples completions and takes new weights; ``rollout.engine_handle`` wraps it in ``ray.remote``."""
 
-    def __init__(self, policy: Path, model: ModelSettings, rollout: RolloutSettings, device: str) -> None:
-        os.environ.update(engine_environment(device))
-        from transformers import AutoTokenizer
-        from vllm.engine.arg_utils import AsyncEngineArgs
-        from vllm.v1.engine.async_llm import AsyncLLM
-
+    def __init__(self, policy: Path, model: ModelSettings, rollout: RolloutSettings, device: str, deterministic: bool = False) -> None:
+        os.environ.update(engine_environment(device, deterministic))
+        self._policy = policy
         self._model = model
         self._rollout = rollout
-        self._tokenizer = AutoTokenizer.from_pretrained(policy)
-        self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_args(policy, model, rollout, device)))
+        self._device = device
+        self._deterministic = deterministic
+        self._loading = asyncio.Lock()
+        self._llm: Any = None
+        self._tokenizer: Any = None
         self._version = 0
         self._gate = WeightsGate()
         self._update = AsyncExitStack()
         self._mixed = ""
         self._requests = 0
 
+    async def placed(self) -> None:
+        """Answers as soon as the actor's process runs."""
+
+    async def _load(self) -> None:
+        """Loads the model, once."""
+        async with self._loading:
+            if self._llm is not None:
+                return
+            from transformers import AutoTokenizer
+            from vllm.engine.arg_utils import AsyncEngineArgs
+            from vllm.v1.engine.async_llm import AsyncLLM
+
+            self._tokenizer = AutoTokenizer.from_pretrained(self._policy)
+            args = engine_args(self._policy, self._model, self._rollout, self._device, self._deterministic)
+            self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**args))
+
     async def ready(self) -> list[int]:
         """Answers once the engine is up: process ids of this actor and of its children."""
+        await self._load()
         await self._llm.collective_rpc("end_with_actor", args=(os.getpid(),))
         await self._llm.collective_rpc("verify_loaded", args=(self._rollout.verify_loaded,))
         return [os.getpid(), *_children()]
@@ -220,7 +182,8 @@ class PolicyEngine:
     async def close(self) -> None:
         """Ends the engine's own processes."""
         children = _children()
-        self._llm.shutdown()
+        if self._llm is not None:
+            self._llm.shutdown()
         await asyncio.sleep(0.2)
         for pid in children:
             with suppress(ProcessLookupError):

@@ -5,7 +5,8 @@ from typing import Any, Protocol
 
 import ray
 
-from rollout.engine import PolicyEngine, engine_environment
+from rollout.engine import PolicyEngine
+from rollout.engine_arguments import engine_environment
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings
 from rollout.weights.buckets import Bucket
@@ -16,6 +17,10 @@ RemoteEngine = ray.remote(PolicyEngine)
 
 class Engine(Protocol):
     """One engine as the fleet sees it; ``RayEngine`` is the real one. Its failures are RayError."""
+
+    async def placed(self) -> None:
+        """Returns once the engine has a place on a node; its model is not loaded yet."""
+        ...
 
     async def ready(self) -> list[int]:
         """Process ids, once the engine is up."""
@@ -53,16 +58,20 @@ class Engine(Protocol):
 class RayEngine:
     """A ``PolicyEngine`` in a Ray actor of its own."""
 
-    def __init__(self, policy: Path, model: ModelSettings, rollout: RolloutSettings, device: str) -> None:
+    def __init__(self, policy: Path, model: ModelSettings, rollout: RolloutSettings, device: str, deterministic: bool = False) -> None:
         on_gpu = device == "cuda"
         actor = RemoteEngine.options(
             num_gpus=rollout.tensor_parallel if on_gpu else 0,
             num_cpus=1 if on_gpu else rollout.cpus_per_engine,
             max_concurrency=1000,
             max_restarts=0,  # the fleet restarts it, since a fresh engine lacks the current weights
-            runtime_env={"env_vars": engine_environment(device)},
+            runtime_env={"env_vars": engine_environment(device, deterministic)},
         )
-        self._actor: Any = actor.remote(policy, model, rollout, device)
+        self._actor: Any = actor.remote(policy, model, rollout, device, deterministic)
+
+    async def placed(self) -> None:
+        """See ``Engine.placed``."""
+        await self._actor.placed.remote()
 
     async def ready(self) -> list[int]:
         """Process ids of the actor and its children, once the engine is up."""

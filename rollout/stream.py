@@ -121,14 +121,18 @@ class GroupStream:
         began_s = asyncio.get_running_loop().time()
         taken: list[Ready] = []
         flat, wanted, refill = 0, self._limits.groups_per_step, self._limits.refill
-        while wanted:
-            self._fill(wanted)
-            chosen = await self._choose(wanted)
-            taken += chosen
-            flat_ones = sum(is_flat(ready.group) for ready in chosen)
-            flat += flat_ones
-            wanted = min(flat_ones, refill)
-            refill -= wanted
+        try:
+            while wanted:
+                self._fill(wanted)
+                chosen = await self._choose(wanted)
+                taken += chosen
+                flat_ones = sum(is_flat(ready.group) for ready in chosen)
+                flat += flat_ones
+                wanted = min(flat_ones, refill)
+                refill -= wanted
+        except BaseException:
+            self._ready |= {ready.position: ready for ready in taken}  # none is lost
+            raise
         taken.sort(key=lambda ready: ready.position)
         return Taken(
             groups=tuple(ready.group for ready in taken),

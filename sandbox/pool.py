@@ -1,7 +1,8 @@
 """Sandboxes as Ray actors, with bounded work in flight: the only file here that knows Ray.
 
 Runs of one problem prefer one actor, so that its caches of worker replies and verdicts are met again; where that
-actor is full, the least loaded one takes over, and where all are full, callers wait.
+actor is full, the least loaded one takes over, and where all are full, callers wait. An actor that dies or hangs gets no runs
+until it answers again; Ray starts it anew, elsewhere where its node is gone. While none answers, callers wait.
 """
 
 import asyncio
@@ -28,6 +29,10 @@ R = TypeVar("R")
 
 GRACE_S = 30.0
 """Seconds beyond a run's own deadlines after which an actor counts as hung."""
+START_TIMEOUT_S = 90.0
+"""Seconds for a sandbox to prove its isolation."""
+TELL_EVERY_S = 30.0
+"""Between two lines about an actor that is down."""
 
 
 @ray.remote
@@ -70,9 +75,19 @@ class SandboxActor:
 class SandboxPool:
     """The driver's handle on all sandbox actors."""
 
-    def __init__(self, settings: SandboxSettings, worker: WorkerSettings, worker_url: str) -> None:
+    def __init__(
+        self, settings: SandboxSettings, worker: WorkerSettings, worker_url: str, *, say: Callable[[str], None] = lambda text: None
+    ) -> None:
+        """
+        Args:
+            say: prints one line.
+        """
         self.settings = settings
         self.level = ""
+        self._say = say
+        self._reviving: dict[int, asyncio.Task[None]] = {}
+        self._lost: dict[int, str] = {}
+        """Why an actor is of no use any more, by its number."""
         self._worker = worker
         self._worker_url = worker_url
         self._actors: list[Any] = []
@@ -134,6 +149,7 @@ class SandboxPool:
                     result = await _awaited(call(self._actors[index]))
             except (RayError, TimeoutError) as error:
                 result = failed(f"sandbox actor {index}: {type(error).__name__}"[:300])
+                self._revive(index, type(error).__name__)
             finally:
                 await self._give_back(index)
             if outcome(result) is not Outcome.INFRA_ERROR:
@@ -142,11 +158,18 @@ class SandboxPool:
         return result
 
     async def _take(self, key: str, avoid: int | None) -> int:
-        """A slot: the key's own actor where it has one free, else the least loaded actor; waits where all are full."""
+        """A slot: the key's own actor where it has one free, else the least loaded actor; waits where all are full or down.
+
+        Raises:
+            RuntimeError: none is left.
+        """
         own = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") % len(self._actors)
         async with self._free:
             while True:
-                free = [index for index, load in enumerate(self._load) if load < self.settings.slots_per_actor]
+                if len(self._lost) == len(self._actors):
+                    raise RuntimeError(f"No sandbox is left: {'; '.join(self._lost.values())}")
+                down = self._reviving.keys() | self._lost.keys()
+                free = [index for index, load in enumerate(self._load) if load < self.settings.slots_per_actor and index not in down]
                 preferred = [index for index in free if index != avoid] or free
                 if preferred:
                     index = own if own in preferred else min(preferred, key=lambda i: self._load[i])
@@ -159,8 +182,41 @@ class SandboxPool:
             self._load[index] -= 1
             self._free.notify()
 
+    def _revive(self, index: int, why: str) -> None:
+        """Takes an actor out until it answers again, once, whoever notices it first."""
+        if index not in self._reviving and index not in self._lost:
+            self._say(f"Sandbox actor {index + 1} of {len(self._actors)} failed ({why}): it gets no runs until it is up again.")
+            self._reviving[index] = asyncio.ensure_future(self._wait_for(index))
+
+    async def _wait_for(self, index: int) -> None:
+        """Returns once Ray has restarted the actor and its sandbox is up, or cannot be; an actor that hangs is killed."""
+        actor, began, told = self._actors[index], time.monotonic(), 0
+        while True:
+            try:
+                async with asyncio.timeout(START_TIMEOUT_S):
+                    await actor.start.remote()
+                break
+            except RayTaskError as error:
+                self._lost[index] = f"sandbox actor {index + 1} does not start: {error.cause}"
+                self._say(f"Sandbox actor {index + 1} IS GIVEN UP: {error.cause}")
+                break
+            except TimeoutError:
+                with contextlib.suppress(RayError):
+                    ray.kill(actor, no_restart=False)  # it hangs, or waits for a node, which this does not change
+            except RayError:
+                await asyncio.sleep(1.0)
+            if time.monotonic() - began > (told + 1) * TELL_EVERY_S:
+                told += 1
+                self._say(f"Sandbox actor {index + 1} waits for a node with room for it.")
+        async with self._free:
+            del self._reviving[index]
+            self._free.notify_all()
+
     async def close(self) -> None:
         """Closes every sandbox and ends the actors; bounded in time, also where actors hang."""
+        for task in self._reviving.values():
+            task.cancel()
+        await asyncio.gather(*self._reviving.values(), return_exceptions=True)
         deadline = time.monotonic() + 10
         for actor in self._actors:
             with contextlib.suppress(RayError, TimeoutError):

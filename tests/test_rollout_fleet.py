@@ -9,6 +9,7 @@ import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 
 from rollout.fleet import STICKY_LEAD, TRIES, Fleet
+from rollout import slot as slots
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings
 from rollout.weights.buckets import Bucket, TensorSum, digest
@@ -58,6 +59,11 @@ class ScriptedEngine:
         self.delay_s = 0.0
         self.cached_tokens = 0
         self.on_load = lambda: None
+        self.room = asyncio.Event()
+        self.room.set()
+
+    async def placed(self) -> None:
+        await self.room.wait()
 
     async def ready(self) -> list[int]:
         if not self.starts:
@@ -123,11 +129,21 @@ class Made:
         return self.engines[-1]
 
 
-async def fleet_of(made: Made, engines: int = 1, timeout_s: float = 5.0, weights_kept: Literal["copy", "resend"] = "copy") -> Fleet:
+async def fleet_of(
+    made: Made, engines: int = 1, timeout_s: float = 5.0, weights_kept: Literal["copy", "resend"] = "copy", said: list[str] | None = None
+) -> Fleet:
     settings = RolloutSettings(engines=engines, request_timeout_s=timeout_s, weights_kept=weights_kept)
-    fleet = Fleet(ModelSettings(), settings, Path("policy"), device="cpu", engine=made)
+    say = said.append if said is not None else print
+    fleet = Fleet(ModelSettings(), settings, Path("policy"), device="cpu", engine=made, say=say)
     await fleet.start()
     return fleet
+
+
+async def mended(fleet: Fleet) -> None:
+    """Waits until no engine is under repair."""
+    async with asyncio.timeout(5):
+        while not all(slot.up or slot.lost for slot in fleet._slots):
+            await asyncio.sleep(0.001)
 
 
 async def test_requests_spread_evenly_over_the_engines() -> None:
@@ -222,6 +238,7 @@ async def test_an_engine_that_dies_in_the_middle_of_an_update_is_replaced_and_th
     made = Made(ScriptedEngine(0, dies_at_bucket=1))
     fleet = await fleet_of(made, engines=2)
     published = await fleet.publish(5, NEW)
+    await mended(fleet)
     assert made.engines[0].killed and [engine.digest for engine in made.engines[1:]] == [NEW.digest] * 2
     assert len(published.engine_s) == 1 and len(published.replaced) == 1 and "ActorDiedError" in published.replaced[0]
 
@@ -230,24 +247,103 @@ async def test_an_engine_that_holds_something_else_than_was_sent_is_replaced() -
     made = Made(ScriptedEngine(0, deaf=True))
     fleet = await fleet_of(made)
     published = await fleet.publish(1, NEW)
+    await mended(fleet)
     assert made.engines[0].killed and made.engines[1].digest == NEW.digest
     assert "it holds weights of digest" in published.replaced[0]
 
 
-async def test_a_second_engine_in_a_row_that_does_not_take_the_weights_is_an_error() -> None:
-    fleet = await fleet_of(Made(ScriptedEngine(0, deaf=True), ScriptedEngine(1, deaf=True)))
-    with pytest.raises(RuntimeError, match="A new rollout engine does not take weights version 1: WeightsMismatchError"):
-        await fleet.publish(1, NEW)
+async def test_a_new_engine_that_does_not_take_the_weights_gets_a_successor() -> None:
+    made = Made(ScriptedEngine(0, deaf=True), ScriptedEngine(1, deaf=True))
+    fleet = await fleet_of(made)
+    await fleet.publish(1, NEW)
+    assert (await fleet.sample((1,), 1, temperature=1.0, seed=0))[0].text == "2"
+    assert made.engines[1].killed and made.engines[2].digest == NEW.digest
 
 
-async def test_after_an_update_whose_source_failed_no_engine_is_started_without_weights() -> None:
+async def test_an_engine_is_given_up_after_so_many_starts_and_the_others_go_on() -> None:
+    said: list[str] = []
+    broken = [ScriptedEngine(number) for number in range(2, 2 + slots.STARTS)]
+    for engine in broken:
+        engine.starts = False
+    made = Made(ScriptedEngine(0), ScriptedEngine(1), *broken)
+    fleet = await fleet_of(made, engines=2, said=said)
+    made.engines[0].dies = True
+    answers = [await fleet.sample((1,), 1, temperature=1.0, seed=seed, sticky=0) for seed in range(2)]
+    await mended(fleet)
+    answers += [await fleet.sample((1,), 1, temperature=1.0, seed=seed, sticky=0) for seed in range(2)]
+    assert {answer[0].text for answer in answers} == {"1"} and all(engine.killed for engine in broken)
+    assert "Rollout engine 1 of 2 IS GIVEN UP: 3 new ones in a row failed, the last with: ActorDiedError" in said[-1]
+    assert (await fleet.publish(3, NEW)).engine_s and made.engines[1].version == 3
+
+
+async def test_without_any_engine_left_a_request_ends_in_one_sentence() -> None:
+    broken = [ScriptedEngine(number) for number in range(1, 1 + slots.STARTS)]
+    for engine in broken:
+        engine.starts = False
+    made = Made(ScriptedEngine(0, dies=True), *broken)
+    fleet = await fleet_of(made)
+    with pytest.raises(RuntimeError, match=r"^No rollout engine is left: ActorDiedError"):
+        await fleet.sample((1,), 1, temperature=1.0, seed=0)
+
+
+async def test_an_engine_without_a_node_is_waited_for_with_a_message_while_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "TELL_EVERY_S", 0.02)
+    said: list[str] = []
+    homeless = ScriptedEngine(2)
+    homeless.room.clear()
+    made = Made(ScriptedEngine(0), ScriptedEngine(1), homeless)
+    fleet = await fleet_of(made, engines=2, said=said)
+    await fleet.publish(1, OLD)
+    made.engines[0].dies = True
+    assert (await fleet.sample((1,), 1, temperature=1.0, seed=0, sticky=0))[0].text == "1"
+    async with asyncio.timeout(5):
+        while "Rollout engine 1 of 2 waits for a node with room for it." not in said:
+            await asyncio.sleep(0.01)
+    await fleet.publish(2, NEW)
+    homeless.room.set()
+    await mended(fleet)
+    assert (await fleet.sample((1,), 1, temperature=1.0, seed=0, sticky=0))[0].text == "2"
+    assert (homeless.version, homeless.digest) == (2, NEW.digest)
+
+
+async def test_a_repair_does_not_hold_up_an_update_of_the_others() -> None:
+    homeless = ScriptedEngine(2)
+    homeless.room.clear()
+    made = Made(ScriptedEngine(0, dies=True), ScriptedEngine(1), homeless)
+    fleet = await fleet_of(made, engines=2)
+    async with asyncio.timeout(2):
+        published = await fleet.publish(1, NEW)
+    assert len(published.engine_s) == 1 and len(published.replaced) == 1
+    await fleet.close()
+    assert homeless.killed
+
+
+async def test_after_an_update_whose_source_failed_a_new_engine_waits_for_the_next_one() -> None:
     made = Made()
     fleet = await fleet_of(made)
     with pytest.raises(WeightsGoneError):
         await fleet.publish(1, ScriptedWeights(4, gone_after=0))
     made.engines[0].dies = True
-    with pytest.raises(RuntimeError, match=r"^Weights version 1 did not arrive: WeightsGoneError: The learner has moved on"):
-        await fleet.sample((1,), 1, temperature=1.0, seed=0)
+    request = asyncio.create_task(fleet.sample((1,), 1, temperature=1.0, seed=0))
+    await asyncio.sleep(0.05)
+    assert not request.done()
+    await fleet.publish(2, NEW)
+    assert (await request)[0].weights_version == 2
+
+
+async def test_where_what_was_kept_died_with_its_holder_the_source_is_asked() -> None:
+    weights = ScriptedWeights(4)
+
+    class Owner(ScriptedEngine):
+        async def load_bucket(self, bucket: Bucket) -> None:
+            raise RayTaskError("load_bucket", "OwnerDiedError: the holder of the object died", RuntimeError("OwnerDiedError"))
+
+    made = Made(ScriptedEngine(0), Owner(1))
+    fleet = await fleet_of(made)
+    await fleet.publish(1, weights)
+    made.engines[0].dies = True
+    assert (await fleet.sample((1,), 1, temperature=1.0, seed=0))[0].text == "2"
+    assert weights.sent == 2 and made.engines[2].digest == weights.digest
 
 
 async def test_an_engine_that_does_not_answer_in_time_is_replaced() -> None:
@@ -332,7 +428,7 @@ async def test_health_counts_what_each_engine_does_and_did() -> None:
 async def test_an_engine_that_does_not_start_ends_in_one_sentence_and_is_killed() -> None:
     broken = ScriptedEngine(0)
     broken.starts = False
-    with pytest.raises(RuntimeError, match="A rollout engine for policy does not start: ActorDiedError"):
+    with pytest.raises(RuntimeError, match="Rollout engine 1 of 1 does not start: ActorDiedError"):
         await fleet_of(Made(broken))
     assert broken.killed
 

@@ -1,5 +1,6 @@
 """The simulated worker as a child process: it starts, says why when it cannot, and never outlives its parent."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ import pytest
 
 from launch.worker import main
 from workflow.settings import SimulatedWorkerSettings, TaskSettings
-from workflow.simulated.process import start_simulated_worker
+from workflow.simulated.process import KeptAlive, start_simulated_worker
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,6 +42,23 @@ def test_it_serves_until_closed_and_closing_twice_is_harmless(tmp_path: Path) ->
         assert worker.log == tmp_path / "simulated_worker.log"
     assert gone(worker.process.pid)
     worker.close()
+
+
+async def test_killed_it_is_back_at_the_same_address_as_often_as_it_takes(tmp_path: Path) -> None:
+    said: list[str] = []
+    worker = start_simulated_worker(SimulatedWorkerSettings(), TaskSettings(), tmp_path)
+    kept = KeptAlive(worker, said.append)
+    try:
+        for kill in range(3):
+            pid = worker.process.pid
+            os.kill(pid, signal.SIGKILL)
+            async with asyncio.timeout(60):
+                while worker.process.pid == pid:
+                    await asyncio.sleep(0.05)
+            assert httpx.get(f"{worker.base_url}/models").status_code == 200 and len(said) == kill + 1
+    finally:
+        await kept.close()
+    assert gone(worker.process.pid) and "The simulated worker ended (exit status -9)" in said[0]
 
 
 def test_it_outlives_the_thread_that_started_it() -> None:

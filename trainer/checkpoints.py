@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rollout.stream import StreamState
+from trainer.failures import LearnerLostError
 from trainer.settings import CheckpointSettings
 from trainer.stream_file import read_stream, write_stream
 
@@ -153,6 +154,24 @@ class Checkpoints:
 
     def _found(self) -> list[int]:
         return sorted(int(folder.name.removeprefix("step_")) for folder in self._folder.glob("step_??????"))
+
+
+class SavedOnError:
+    """Saves a checkpoint where its block ends with an error that leaves the learner alive. An async context manager."""
+
+    def __init__(self, checkpoints: Checkpoints, learner: Checkpointed, stream: Callable[[], StreamState]) -> None:
+        self._checkpoints = checkpoints
+        self._learner = learner
+        self._stream = stream
+        self.step: int | None = None
+        """Finished steps, as weights and log agree; None while they do not: then the last regular checkpoint counts."""
+
+    async def __aenter__(self) -> "SavedOnError":
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, LearnerLostError) and self.step is not None:
+            await self._checkpoints.save(self.step, self._learner, self._stream())
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

@@ -7,16 +7,12 @@ knows batches and weights; which problems they come from and when to publish is 
 import asyncio
 import contextlib
 import json
-import shutil
-import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 import ray
 import torch
-from ray.exceptions import RayTaskError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
 from rollout.weights.buckets import Bucket
@@ -24,19 +20,30 @@ from rollout.weights.link import Address
 from trainer.batch import PolicyBatch
 from trainer.learner_spec import LearnerSpec, RankState
 from trainer.learner_weights import LearnerWeights, LinkCalls
+from trainer.rank_calls import all_ranks, end_processes
 from trainer.settings import GRPOSettings, LearnerSettings, OptimizerSettings
 from trainer.token_rows import TokenRows
 from trainer.verl_platform import select_platform, verl_environment
+from trainer.whole_folder import written_whole
 
 MARKER = "learner.json"
 """In each checkpoint: which topology wrote it."""
+WATCH_EVERY_S = 2.0
+"""Between two looks at the ranks."""
 
 
 class Learner:
     """Policy weights, optimizer and KL reference, spread over ``learner.ranks`` processes."""
 
     def __init__(
-        self, model_path: str | Path, settings: LearnerSettings, *, device: str, seed: int, placement_timeout_s: float = 120.0
+        self,
+        model_path: str | Path,
+        settings: LearnerSettings,
+        *,
+        device: str,
+        seed: int,
+        deterministic: bool = False,
+        placement_timeout_s: float = 120.0,
     ) -> None:
         """
         Args:
@@ -44,9 +51,10 @@ class Learner:
             settings: engine, ranks and micro-batches. Each rank takes one logical CPU (and on ``cuda`` one GPU) of Ray.
             device: ``cpu`` or ``cuda``.
             seed: of every rank's generators.
+            deterministic: the same batches give the same weights to the last bit.
             placement_timeout_s: how long to wait for a machine with that many free CPUs (and GPUs).
         """
-        self.spec = LearnerSpec(str(model_path), settings, device, seed)
+        self.spec = LearnerSpec(str(model_path), settings, device, seed, deterministic)
         self._placement_timeout_s = placement_timeout_s
         self._placement: PlacementGroup | None = None
         self._group: Any = None
@@ -134,7 +142,7 @@ class Learner:
 
     async def export(self, folder: Path) -> None:
         """Writes the policy as a Hugging Face folder (config, weights, tokenizer), replacing an earlier export."""
-        async with self._steady, _written_whole(folder, marker="config.json") as partial:
+        async with self._steady, written_whole(folder, marker="config.json") as partial:
             await self._all(self._group.export(str(partial)))
 
     async def save(self, folder: Path) -> None:
@@ -142,7 +150,7 @@ class Learner:
 
         The KL reference is not saved: it is the policy that ``set_reference`` met, which a resumed run starts from again.
         """
-        async with self._steady, _written_whole(folder, marker=MARKER) as partial:
+        async with self._steady, written_whole(folder, marker=MARKER) as partial:
             await self._all(self._group.save(str(partial)))
             (partial / MARKER).write_text(json.dumps(self._topology()))
 
@@ -211,37 +219,17 @@ class Learner:
         here = ray.get_runtime_context().get_node_id() if self._ranks else ""
         pids = [rank.pid for rank in self._ranks if rank.node_id == here]
         self._group, self._placement, self._ranks = None, None, []
-        deadline = time.monotonic() + 10.0
-        while any(psutil.pid_exists(pid) for pid in pids) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        end_processes(pids)
+
+    async def watch(self) -> None:
+        """Looks after the ranks for ever, also while nobody asks them anything.
+
+        Raises:
+            LearnerLostError: one died.
+        """
+        while True:
+            await self._all(self._group.alive())
+            await asyncio.sleep(WATCH_EVERY_S)
 
     async def _all(self, references: Sequence[Awaitable[Any]]) -> list[Any]:
-        """Results of all ranks; a rank's ValueError is raised as it was."""
-        try:
-            return list(await asyncio.gather(*references))
-        except RayTaskError as failure:
-            cause = getattr(failure, "cause", None)
-            if isinstance(cause, ValueError):
-                raise cause from None
-            raise
-
-
-@contextlib.asynccontextmanager
-async def _written_whole(folder: Path, marker: str) -> AsyncIterator[Path]:
-    """A temporary folder beside ``folder`` that takes its place once all is written.
-
-    Raises:
-        ValueError: ``folder`` holds something else than an earlier result, known by ``marker``.
-    """
-    if folder.exists() and any(folder.iterdir()) and not (folder / marker).exists():
-        raise ValueError(f"{folder} holds other files and will not be overwritten: name an empty folder.")
-    partial = folder.absolute().with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        return await all_ranks(references, self.spec.settings.timeout_s)

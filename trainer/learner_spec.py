@@ -16,6 +16,8 @@ class LearnerSpec:
     device: str
     """``cpu`` or ``cuda``."""
     seed: int
+    deterministic: bool = False
+    """The same batches give the same weights to the last bit."""
 
     @property
     def threads(self) -> int:

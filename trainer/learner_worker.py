@@ -61,6 +61,8 @@ class LearnerWorker(TrainingWorker):
             torch.set_num_threads(spec.threads)
             initialize_global_process_group_ray(backend="gloo")  # verl asks for "cpu:gloo,cpu:gloo", which torch refuses
         torch.manual_seed(spec.seed)
+        if spec.deterministic:
+            torch.use_deterministic_algorithms(True, warn_only=True)  # some kernels have no such form; the log then says which
         if spec.settings.engine == "deepspeed":
             import trainer.deepspeed_engine  # noqa: F401  registers the engine; DeepSpeed stays unloaded otherwise
         try:
@@ -168,6 +170,10 @@ class LearnerWorker(TrainingWorker):
     def load(self, folder: str) -> None:
         """Restores what ``save`` wrote."""
         self.engine.load_checkpoint(folder)
+
+    @on_all_ranks
+    def alive(self) -> None:
+        """Answers once the rank has done what it was asked before."""
 
     @on_all_ranks
     def describe(self) -> RankState:

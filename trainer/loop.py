@@ -10,8 +10,10 @@ from rollout.records import Group
 from rollout.stream import GroupStream, StreamState, Taken
 from trainer.alarms import Alarms
 from trainer.batch import policy_batch
+from trainer.checkpoints import SavedOnError
 from trainer.data_order import problem_at, stream_limits, tag_at
 from trainer.evaluation import evaluate_policy
+from trainer.failures import Failures
 from trainer.learner import Learner
 from trainer.metrics import engine_metrics, evaluation_metrics, group_metrics, stream_metrics
 from trainer.run_folder import RunFolder
@@ -31,6 +33,7 @@ async def train_grpo(
     validation: Sequence[Problem],
     first_step: int,
     collected: StreamState | None = None,
+    failures: Failures,
 ) -> None:
     """Runs GRPO steps ``first_step .. grpo.steps - 1``.
 
@@ -39,7 +42,9 @@ async def train_grpo(
     weights that the step before published; otherwise the stream collects the next groups meanwhile.
 
     Raises:
-        ValueError: the next step would cost more than ``max_dollars`` allows; a checkpoint is saved.
+        ValueError: the next step would cost more than ``max_dollars`` allows.
+        RuntimeError: no engine or no sandbox is left, or no episode could be judged in ``max_failures`` steps in a row.
+        LearnerLostError: a rank of the learner died. After any other error a checkpoint is saved.
     """
     grpo, evaluation = settings.grpo, settings.evaluation
     alarms, spending = Alarms(settings.alarms), Spending(run.path, settings.max_dollars)
@@ -47,23 +52,27 @@ async def train_grpo(
     async def collect(position: int) -> Group:
         return await collector.group(problem_at(position, train, settings.seed), tag_at(position, train, grpo.problems_per_step))
 
-    async with run.checkpoints, GroupStream(collect, stream_limits(settings), last_step=grpo.steps, state=collected) as stream:
+    stream = GroupStream(collect, stream_limits(settings), last_step=grpo.steps, state=collected)
+    async with run.checkpoints, stream, SavedOnError(run.checkpoints, learner, stream.state) as saver:
         await fleet.publish(first_step, await learner.weights())
         for step in range(first_step, grpo.steps):
+            saver.step = step
             if spending.overspends(steps=1 + settings.max_staleness):
                 await stream.settle()
-                await run.checkpoints.save(step, learner, stream.state())
                 raise spending.pause(step)
             start = time.monotonic()
             collector.clock.take()
             stream.start(version=step)
             taken = await stream.take()
 
+            saver.step = None  # from here to the log, weights and log are of different steps
             updating = time.monotonic()
             batch = policy_batch(taken.groups, grpo, temperature=collector.rollout.temperature)
             await run.checkpoints.written()  # it was saved while groups were collected
             learned = await learner.update(batch, grpo) if batch is not None else {}
 
+            if settings.deterministic:
+                await stream.settle()  # which weights a completion meets must not depend on how long the update takes
             publishing = time.monotonic()
             engines = fleet.health()
             published = await fleet.publish(step + 1, await learner.weights())
@@ -78,8 +87,20 @@ async def train_grpo(
             spending.add(metrics["spend/dollars"])
             run.log_groups(step, taken.groups)
             run.log("grpo", step, metrics, total=grpo.steps, alarms=said)
+            saver.step = step + 1
+            judged(taken.groups, failures, step)
             if (step + 1) % settings.checkpoint.every_steps == 0 or step + 1 == grpo.steps:
                 run.checkpoints.begin(step + 1, learner, stream.state(), metrics.get("eval/reward"))
+
+
+def judged(groups: Sequence[Group], failures: Failures, step: int) -> None:
+    """Raises RuntimeError where for ``max_failures`` steps in a row no episode could be judged: worker endpoint or sandboxes are down."""
+    episodes = [episode for group in groups for episode in group.episodes]
+    if any(episode.score is not None for episode in episodes):
+        failures.clear("Judging episodes")
+        return
+    errors = [run.execution.error for episode in episodes for part in episode.rounds for run in part.runs if run.execution.error]
+    failures.count("Judging episodes", f"all {len(episodes)} of step {step + 1} masked, {errors[0] if errors else 'no error told'}")
 
 
 def timings(taken: Taken, busy: Busy, start: float, updating: float, publishing: float, done: float) -> dict[str, float]:

@@ -43,6 +43,9 @@ class LearnerSettings(Settings):
     """Names of the layers that get an adapter."""
     offload_optimizer: bool = False
     """Keep the optimizer's state in main memory (GPU only)."""
+    timeout_s: float = Field(default=3600.0, gt=0)
+    """Longest that one call (an update, a checkpoint) may take before the learner counts as hung and is brought back from the last
+    checkpoint."""
     threads: int = Field(default=0, ge=0)
     """Cores that one CPU rank computes with; 0: the machine's cores divided by the ranks."""
     engine_args: dict[str, Any] = {}
@@ -179,6 +182,12 @@ class TrainerSettings(Settings):
     evaluation: EvaluationSettings = EvaluationSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
     alarms: AlarmSettings = AlarmSettings()
+    max_failures: int = Field(default=3, ge=1)
+    """Failures of one kind in a row (learners lost before the next checkpoint, steps without one episode that could be judged) after
+    which the run stops with the reason, its state saved."""
+    deterministic: bool = False
+    """The same seed gives the same weights to the last bit, also after a kill and a resume: groups are collected to their end before
+    weights are published, and completions do not depend on what else is sampled. Slow on CPU: one sequence at a time."""
     max_dollars: float | None = Field(default=None, gt=0)
     """What the worker calls of GRPO may cost; the run pauses, with a checkpoint, before a step that would overspend. None: no limit."""
 

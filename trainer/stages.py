@@ -10,8 +10,11 @@ from rollout.feedback import feedback_corpus
 from rollout.nano_policy import make_nano_policy
 from rollout.prompt import MetaPrompt
 from trainer.batch import sft_batch, sft_rows
+from trainer.failures import Failures
 from trainer.final_table import final_table, print_table
+from trainer.learner import Learner
 from trainer.loop import train_grpo
+from trainer.recovery import with_learner
 from trainer.run_folder import RunFolder
 from trainer.settings import RunSettings
 from trainer.system import System, quiet_libraries
@@ -36,14 +39,18 @@ async def train(settings: RunSettings, run: RunFolder) -> None:
     started = run.sft_policy if run.is_done("sft") else base
     learns = {"sft", "grpo"} & set(todo)
     asks = {"grpo", "evaluate"} & set(todo)
-    async with System(settings, policy=started if asks else None, learner_start=started if learns else None, log_dir=run.path) as system:
+    async with System(
+        settings, policy=started if asks else None, learner_start=started if learns else None, log_dir=run.path, say=run.say
+    ) as system:
         run.say(describe(settings, system))
         if "distil" in todo:
             await distil(system, settings, run)
+        failures = Failures(settings.trainer.max_failures)
         if "sft" in todo:
-            await sft(system, settings, run)
+            await with_learner(system, run, failures, base, lambda learner: sft(system, learner, settings, run))
         if "grpo" in todo:
-            await grpo(system, settings, run)
+            start = run.sft_policy if run.is_done("sft") else base
+            await with_learner(system, run, failures, start, lambda learner: grpo(system, learner, settings, run, failures))
         if "evaluate" in todo:
             await evaluate(system, settings, run)
 
@@ -96,7 +103,7 @@ async def distil(system: System, settings: RunSettings, run: RunFolder) -> None:
     run.mark_done("distil", passed=passed)
 
 
-async def sft(system: System, settings: RunSettings, run: RunFolder) -> None:
+async def sft(system: System, learner: Learner, settings: RunSettings, run: RunFolder) -> None:
     """Stage 2: supervised fine-tuning on the passed traces; writes the SFT policy as a Hugging Face folder."""
     from transformers import AutoTokenizer
 
@@ -105,7 +112,6 @@ async def sft(system: System, settings: RunSettings, run: RunFolder) -> None:
     if not traces:
         raise ValueError(f"{run.path} has no distilled traces: run the stage distil first, or leave sft out of trainer.stages.")
     run.stage("sft", f"{sft_settings.steps} steps of {sft_settings.batch_size} on {len(traces)} traces")
-    learner = await system.learner()
     tokenizer = AutoTokenizer.from_pretrained(system.learner_start)
     prompt = MetaPrompt(tokenizer, settings.model)
     by_id = {problem.id: problem for problem in system.tasks.train}
@@ -122,10 +128,9 @@ async def sft(system: System, settings: RunSettings, run: RunFolder) -> None:
     run.mark_done("sft", steps=sft_settings.steps, traces=len(traces))
 
 
-async def grpo(system: System, settings: RunSettings, run: RunFolder) -> None:
+async def grpo(system: System, learner: Learner, settings: RunSettings, run: RunFolder, failures: Failures) -> None:
     """Stage 3: GRPO from the SFT policy (or from the latest checkpoint); writes the trained policy."""
     grpo_settings = settings.trainer.grpo
-    learner = await system.learner()
     if grpo_settings.kl_coef > 0:
         await learner.set_reference()
     await learner.configure_optimizer(grpo_settings.optimizer, grpo_settings.steps * grpo_settings.updates_per_step)
@@ -146,6 +151,7 @@ async def grpo(system: System, settings: RunSettings, run: RunFolder) -> None:
         validation=system.tasks.validation,
         first_step=first_step,
         collected=collected,
+        failures=failures,
     )
     await learner.export(run.policy)
     run.mark_done("grpo", steps=grpo_settings.steps)

@@ -7,7 +7,7 @@ tens of seconds to start, so all that the remaining stages need start at once an
 import asyncio
 import os
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from trainer.cluster import device_of, start_ray, stop_ray
 from trainer.learner import Learner
 from trainer.settings import RunSettings
 from workflow.settings import WorkerSettings
-from workflow.simulated.process import start_simulated_worker
+from workflow.simulated.process import KeptAlive, start_simulated_worker
 from workflow.tasks import TaskSet, load_tasks
 from workflow.worker_client import WorkerClient
 
@@ -30,17 +30,27 @@ T = TypeVar("T")
 class System:
     """Ray, the worker endpoint, sandboxes, engines and learner of one run; an async context manager."""
 
-    def __init__(self, settings: RunSettings, *, policy: Path | None, learner_start: Path | None, log_dir: Path) -> None:
+    def __init__(
+        self,
+        settings: RunSettings,
+        *,
+        policy: Path | None,
+        learner_start: Path | None,
+        log_dir: Path,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
         """
         Args:
             policy: Hugging Face folder that the engines load; None starts no engine.
             learner_start: Hugging Face folder that the learner loads; None starts no learner.
             log_dir: where the simulated worker writes its log.
+            say: prints one line, of what failed and what becomes of it.
         """
         self.settings = settings
         self.policy = policy
         self.learner_start = learner_start
         self.log_dir = log_dir
+        self._say = say
         self.tasks: TaskSet = load_tasks(settings.tasks)
         self.worker_url = ""
         self.teacher_url = ""
@@ -65,7 +75,7 @@ class System:
         settings = self.settings
         if settings.worker.base_url is None or settings.distil.base_url is None:
             simulated = await asyncio.to_thread(start_simulated_worker, settings.simulated, settings.tasks, self.log_dir)
-            self._stack.callback(simulated.close)
+            self._stack.push_async_callback(KeptAlive(simulated, self._say).close)
             self.worker_url = self.teacher_url = simulated.base_url
         self.worker_url = settings.worker.base_url or self.worker_url
         self.teacher_url = settings.distil.base_url or self.teacher_url
@@ -75,14 +85,22 @@ class System:
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler would end the process on the spot, with its children left behind
         self._stack.callback(stop_ray, temp)
         device = device_of(settings)
-        pool = SandboxPool(settings.sandbox, settings.worker, self.worker_url)
+        pool = SandboxPool(settings.sandbox, settings.worker, self.worker_url, say=self._say)
         self._begin("sandbox", pool, pool.start())
         if self.policy is not None:
-            fleet = Fleet(settings.model, settings.rollout, self.policy, device=device)
+            deterministic = settings.trainer.deterministic
+            fleet = Fleet(settings.model, settings.rollout, self.policy, device=device, deterministic=deterministic, say=self._say)
             self._begin("fleet", fleet, fleet.start())
         if self.learner_start is not None:
-            learner = Learner(self.learner_start, settings.learner, device=device, seed=settings.trainer.seed)
-            self._begin("learner", learner, learner.start())
+            self.begin_learner(self.learner_start)
+
+    def begin_learner(self, start: Path) -> None:
+        """Starts a learner from a Hugging Face folder; ``learner`` gives it once it is up."""
+        settings = self.settings
+        learner = Learner(
+            start, settings.learner, device=device_of(settings), seed=settings.trainer.seed, deterministic=settings.trainer.deterministic
+        )
+        self._begin("learner", learner, learner.start())
 
     def _begin(self, name: str, part: Any, start: Coroutine[Any, Any, Any]) -> None:
         async def started() -> Any:

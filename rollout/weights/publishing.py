@@ -19,6 +19,8 @@ from rollout.weights.delivery import Delivery, reason
 from rollout.weights.source import LinkedSource, WeightsSource
 
 T = TypeVar("T")
+GONE = ("OwnerDiedError", "ObjectLostError", "ObjectFetchTimedOutError", "ReferenceCountingAssertionError")
+"""Ray's errors about a kept bucket whose holder died: from then on the source is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,11 @@ class Published:
     engine_s: tuple[float, ...]
     """Seconds of each engine from stopping to sampling again; those of an engine that failed are missing."""
     replaced: tuple[str, ...]
-    """Why engines failed during the update; each was replaced by a new one with the new weights."""
+    """Why engines failed during the update; a new one with the new weights takes the place of each."""
+
+
+class EngineRefusedError(RuntimeError):
+    """An engine does not take the weights that it is sent."""
 
 
 class Update:
@@ -89,14 +95,15 @@ class Update:
         """Brings a new engine to this version.
 
         Raises:
-            RuntimeError: the engine does not take it.
-            WeightsGoneError: nothing was kept and the source has moved on; the engine was not touched.
+            EngineRefusedError: the engine does not take it, or what was kept is gone with the process that held it.
+            Exception: the source's, for example a WeightsGoneError where it has moved on; the engine is to be used no more.
         """
         delivery = Delivery(engine, self._timeout_s)
         await self._deliver(self._kept_buckets() if self._keep else self._ask(), [delivery], None)
         await delivery.finish(self.version, digest(self.tensors))
         if delivery.failure:
-            raise RuntimeError(f"A new rollout engine does not take weights version {self.version}: {delivery.failure}")
+            self._keep = self._keep and not any(name in delivery.failure for name in GONE)
+            raise EngineRefusedError(f"A new rollout engine does not take weights version {self.version}: {delivery.failure}")
 
     def _ask(self) -> AsyncIterator[Bucket]:
         source = self._source

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import psutil
@@ -30,10 +30,12 @@ def a_ray_of_our_own() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def pool(settings: SandboxSettings, *script: bytes, delay_s: float = 0.0) -> AsyncIterator[tuple[SandboxPool, Endpoint]]:
+async def pool(
+    settings: SandboxSettings, *script: bytes, delay_s: float = 0.0, say: Callable[[str], None] = print
+) -> AsyncIterator[tuple[SandboxPool, Endpoint]]:
     worker = WorkerSettings(model="scripted-worker", max_retries=0)
     async with endpoint(*(script or (RIGHT,)), delay_s=delay_s) as scripted:
-        one = SandboxPool(settings, worker, scripted.base_url)
+        one = SandboxPool(settings, worker, scripted.base_url, say=say)
         await one.start()
         try:
             yield one, scripted
@@ -58,6 +60,28 @@ async def test_a_run_whose_actor_is_killed_is_run_again_and_succeeds():
         assert run.outcome is Outcome.PASSED and len(scripted.requests) == 2
         again = await asyncio.gather(*(sandboxes.run(GENERATE, PROBLEM, seed) for seed in range(2, 8)))
         assert {run.outcome for run in again} == {Outcome.PASSED}
+
+
+async def test_while_no_actor_is_up_runs_wait_and_none_is_masked():
+    said: list[str] = []
+    async with pool(SandboxSettings(actors=2, retries=1), say=said.append) as (sandboxes, _):
+        for actor in sandboxes._actors:
+            ray.kill(actor, no_restart=False)
+        runs = await asyncio.gather(*(sandboxes.run(GENERATE, PROBLEM, seed) for seed in range(6)))
+        assert {run.outcome for run in runs} == {Outcome.PASSED} and not sandboxes._reviving
+        assert len(said) == 2 and "it gets no runs until it is up again" in said[0]
+
+
+async def test_an_actor_that_hangs_is_killed_and_comes_back(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sandbox.pool.START_TIMEOUT_S", 3.0)
+    monkeypatch.setattr("sandbox.pool.GRACE_S", 1.0)
+    limits = {"limits": {"workflow_wall_s": 2.0, "wall_s": 1.0}}
+    async with pool(SandboxSettings.model_validate({"actors": 1, "retries": 3} | limits)) as (sandboxes, _):
+        assert (await sandboxes.run(GENERATE, PROBLEM, 1)).outcome is Outcome.PASSED
+        (actor,) = [process for process in psutil.process_iter() if "SandboxActor" in " ".join(process.cmdline())]
+        actor.suspend()
+        assert (await sandboxes.run(GENERATE, PROBLEM, 2)).outcome is Outcome.PASSED
+        assert not actor.is_running()
 
 
 async def test_a_dead_endpoint_is_an_infrastructure_error_after_all_retries():

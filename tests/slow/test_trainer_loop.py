@@ -1,6 +1,7 @@
 """The GRPO loop with a scripted policy and a scripted learner: order of events, overlap, spending, resume."""
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.run_factory import settings as run_settings
 from tests.scripted_parts import SINGLE_CALL, TEST_LOOP, ScriptedRenderer, ScriptedRunner, problem, run
 from trainer.batch import PolicyBatch
 from trainer.console import RunConsole
+from trainer.failures import Failures
 from trainer.jsonl import read_rows
 from trainer.loop import train_grpo
 from trainer.run_folder import RunFolder
@@ -96,7 +98,16 @@ async def train(tmp_path: Path, policy: Policy, *, steps: int = 4, first: int = 
     parts = (collector, cast(Any, policy), cast(Any, policy))
     with RunFolder.open(settings, RunConsole("test", Console(file=StringIO()))) as folder:
         try:
-            await train_grpo(*parts, folder, settings.trainer, train=PROBLEMS, validation=PROBLEMS, first_step=first, collected=collected)
+            await train_grpo(
+                *parts,
+                folder,
+                settings.trainer,
+                train=PROBLEMS,
+                validation=PROBLEMS,
+                first_step=first,
+                collected=collected,
+                failures=Failures(2),
+            )
         finally:
             rows = read_rows(folder.path / "metrics.jsonl")
     return rows
@@ -172,3 +183,33 @@ async def test_groups_of_an_unreadable_checkpoint_file_are_collected_again(tmp_p
     write_stream(tmp_path, StreamState(9, (), (7, 8)))
     (tmp_path / GROUPS).write_bytes(b"torn")
     assert read_stream(tmp_path) == StreamState(9, (), (7, 8))
+
+
+def down(workflow, one, seed) -> Run:
+    return run(Outcome.INFRA_ERROR)
+
+
+async def test_steps_of_which_nothing_can_be_judged_end_the_run_with_its_state_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys.modules[__name__], "outcome", down)
+    policy = Policy()
+    with pytest.raises(RuntimeError, match=r"Judging episodes failed 2 times in a row \(trainer.max_failures=2\).* all 6 of step 2 masked"):
+        await train(tmp_path, policy, steps=9)
+    assert policy.saved == ["step_000002.tmp"] and not policy.trained
+
+
+async def test_in_deterministic_mode_no_group_is_under_way_while_weights_are_published(tmp_path: Path):
+    class Slow(Policy):
+        async def publish(self, version: int, weights: Any) -> Published:
+            self.events.append(f"under way {self.events.count('begun') - self.events.count('ended')}")
+            return await super().publish(version, weights)
+
+        async def sample(self, *args: Any, **kwargs: Any) -> list[Completion]:
+            self.events.append("begun")
+            await asyncio.sleep(0.02)
+            done = await super().sample(*args, **kwargs)
+            self.events.append("ended")
+            return done
+
+    policy = Slow()
+    await train(tmp_path, policy, steps=4, max_staleness=1, deterministic=True)
+    assert [event for event in policy.events if event.startswith("under way")] == ["under way 0"] * 5

@@ -1,17 +1,21 @@
 """Starts the simulated worker as a process of its own."""
 
+import asyncio
 import json
 import os
 import select
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from workflow.settings import SimulatedWorkerSettings, TaskSettings
 
 START_TIMEOUT_S = 120.0
+WATCH_EVERY_S = 0.5
+"""Between two looks at the process."""
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -24,6 +28,14 @@ class SimulatedProcess:
     log: Path
     """What the server writes to stdout and stderr."""
     process: subprocess.Popen[bytes]
+    settings: SimulatedWorkerSettings
+    tasks: TaskSettings
+
+    def restart(self) -> None:
+        """Starts the server anew at the same address; blocks until it answers. Raises as ``start_simulated_worker``."""
+        self.close()
+        port = int(self.base_url.rsplit(":", 1)[1].split("/")[0])
+        self.process = start_simulated_worker(self.settings.model_copy(update={"port": port}), self.tasks, self.log.parent).process
 
     def close(self) -> None:
         """Ends the server; may be called again."""
@@ -40,6 +52,33 @@ class SimulatedProcess:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+class KeptAlive:
+    """Restarts the simulated worker, at the same address, whenever its process ends."""
+
+    def __init__(self, worker: SimulatedProcess, say: Callable[[str], None]) -> None:
+        """Must be made in a running event loop."""
+        self._worker = worker
+        self._say = say
+        self._task = asyncio.ensure_future(self._watch())
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_EVERY_S)
+            if (status := self._worker.process.poll()) is None:
+                continue
+            self._say(f"The simulated worker ended (exit status {status}) and is started anew; see {self._worker.log}.")
+            try:
+                await asyncio.to_thread(self._worker.restart)
+            except (ValueError, RuntimeError, OSError) as error:
+                self._say(f"The simulated worker does not start: {str(error).splitlines()[0]}")
+
+    async def close(self) -> None:
+        """Ends the watch and the server."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._worker.close()
 
 
 def start_simulated_worker(settings: SimulatedWorkerSettings, tasks: TaskSettings, log_dir: Path | None = None) -> SimulatedProcess:
@@ -74,7 +113,7 @@ def start_simulated_worker(settings: SimulatedWorkerSettings, tasks: TaskSetting
         raise
     finally:
         os.close(pipe)
-    started = SimulatedProcess("", log, process)
+    started = SimulatedProcess("", log, process, settings, tasks)
     try:
         started.base_url = _handshake(process, answer, settings, tasks, log)
     except BaseException:

@@ -1,0 +1,48 @@
+"""``kill -9`` of the driver, three times in ten steps: in deterministic mode the same command ends with the same weights to the last bit."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.faults.training import RUN_OVERRIDES, Training, check_whole, weights_hash
+from trainer.jsonl import read_rows
+
+STEPS = 10
+OVERRIDES = (
+    *RUN_OVERRIDES, f"trainer.grpo.steps={STEPS}", "trainer.deterministic=true", "trainer.checkpoint.every_steps=2",
+    "tasks.train_size=18",  # the second epoch begins within step 5
+)  # fmt: skip
+KILLS = {0: [5], 1: [3, 5, 8]}
+"""Finished steps at which the driver is killed, by staleness."""
+
+
+def finished(run_dir: Path, overrides: list[str], kills: list[int]) -> list[float]:
+    """Runs to the end, killed on the way; seconds from each kill to the next finished step."""
+    took: list[float] = []
+    for kill in kills:
+        with Training(run_dir, overrides) as training:
+            known = len(training.rows())
+            seconds = training.reaches(known + 1)
+            took += [seconds] if known else []
+            training.reaches(kill)
+            training.tree()
+            os.kill(training.process.pid, signal.SIGKILL)
+            training.process.wait()
+            assert not training.orphans(), "processes outlive their driver"
+    with Training(run_dir, overrides) as training:
+        assert training.process.wait(timeout=400) == 0, training.console()[-3000:]
+        check_whole(training, STEPS)
+    return took
+
+
+@pytest.mark.parametrize("staleness", [0, 1])
+def test_a_killed_run_ends_as_one_that_was_not(policy: Path, tmp_path: Path, staleness: int) -> None:
+    overrides = [f"model.path={policy}", *OVERRIDES, f"trainer.max_staleness={staleness}"]
+    finished(tmp_path / "whole", overrides, [])
+    took = finished(tmp_path / "killed", overrides, KILLS[staleness])
+    print(f"\nfirst step {', '.join(f'{seconds:.1f}' for seconds in took)} s after the restarts")
+    whole, killed = ([(row["id"], row["score"]) for row in read_rows(tmp_path / name / "episodes.jsonl")] for name in ("whole", "killed"))
+    assert whole == killed
+    assert weights_hash(tmp_path / "whole") == weights_hash(tmp_path / "killed")

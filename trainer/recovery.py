@@ -1,0 +1,50 @@
+"""Work with the learner that outlives it: a learner that is lost is brought back, and the work begins again where it was saved."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from trainer.failures import Failures, LearnerLostError
+from trainer.learner import Learner
+from trainer.run_folder import RunFolder
+from trainer.system import System
+
+
+async def with_learner(system: System, run: RunFolder, failures: Failures, start: Path, work: Callable[[Learner], Awaitable[None]]) -> None:
+    """Runs ``work`` to its end, however many learners that takes.
+
+    The ranks are watched meanwhile, so that a death is noticed also while the work waits for something else.
+
+    Args:
+        start: the Hugging Face folder that a new learner loads.
+        work: restores from the run folder what a new learner lacks; it may be cancelled.
+
+    Raises:
+        RuntimeError: ``trainer.max_failures`` learners were lost without a further checkpoint.
+        Exception: what ``work`` raises otherwise.
+    """
+    while True:
+        try:
+            await _watched(await system.learner(), work)
+            return
+        except LearnerLostError as lost:
+            run.say(f"THE LEARNER IS LOST ({lost}). A new one is started and goes on from what was saved last.")
+            failures.count("The learner", str(lost), reached=max(run.checkpoints.steps(), default=0))
+            await (await system.learner()).close()
+            system.begin_learner(start)
+
+
+async def _watched(learner: Learner, work: Callable[[Learner], Awaitable[None]]) -> None:
+    working = asyncio.ensure_future(work(learner))
+    watching = asyncio.ensure_future(learner.watch())
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        lost = watching.exception() if watching.done() and not watching.cancelled() else None
+        for task in (working, watching):
+            if not task.done():
+                task.cancel()
+        await asyncio.gather(working, watching, return_exceptions=True)
+    if lost is not None and not (working.done() and not working.cancelled() and working.exception() is None):
+        raise lost
+    await working
