@@ -105,7 +105,15 @@ def test_only_the_commands_import_hydra():
     assert all(path.startswith("launch/") for path in importers("hydra", ORDER) | importers("omegaconf", ["workflow", "sandbox", "reward"]))
 
 
-RAY_FILES = ["sandbox/pool.py", "rollout/fleet.py", "rollout/engine_handle.py", "rollout/weights/*.py", "trainer/*.py", "launch/*.py"]
+RAY_FILES = [
+    "sandbox/pool.py",
+    "rollout/fleet.py",
+    "rollout/slot.py",
+    "rollout/engine_handle.py",
+    "rollout/weights/*.py",
+    "trainer/*.py",
+    "launch/*.py",
+]
 
 
 def test_ray_stays_in_the_files_of_actors():

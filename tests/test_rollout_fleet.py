@@ -8,8 +8,8 @@ from typing import Literal
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 
-from rollout.fleet import STICKY_LEAD, TRIES, Fleet
 from rollout import slot as slots
+from rollout.fleet import STICKY_LEAD, TRIES, Fleet
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings
 from rollout.weights.buckets import Bucket, TensorSum, digest
@@ -380,6 +380,7 @@ async def test_an_engine_that_died_before_publishing_is_replaced_by_one_with_the
     made = Made(ScriptedEngine(0, dies=True))
     fleet = await fleet_of(made, engines=2)
     await fleet.publish(4, NEW)
+    await mended(fleet)
     assert (await fleet.sample((1,), 1, temperature=1.0, seed=0))[0].weights_version == 4
     assert [engine.version for engine in made.engines[1:]] == [4, 4]
 
@@ -390,6 +391,7 @@ async def test_weights_published_during_a_repair_reach_the_new_engine() -> None:
     await fleet.publish(1, OLD)
     made.engines[0].dies = True
     sampled, _ = await asyncio.gather(fleet.sample((1,), 1, temperature=1.0, seed=0), fleet.publish(2, NEW))
+    await mended(fleet)
     assert sampled[0].weights_version in (1, 2)
     assert (made.engines[-1].version, made.engines[-1].digest) == (2, NEW.digest)
 
@@ -421,6 +423,7 @@ async def test_health_counts_what_each_engine_does_and_did() -> None:
     await fleet.publish(2, NEW)
     made.engines[0].dies = True
     await fleet.sample((1,), 1, temperature=1.0, seed=0, sticky=0)
+    await mended(fleet)
     assert [(one.version, one.replaced) for one in fleet.health()] == [(2, 1), (2, 0)]
     assert fleet.health()[0].cached_share == 0.0
 

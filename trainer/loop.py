@@ -17,7 +17,7 @@ from trainer.failures import Failures
 from trainer.learner import Learner
 from trainer.metrics import engine_metrics, evaluation_metrics, group_metrics, stream_metrics
 from trainer.run_folder import RunFolder
-from trainer.settings import TrainerSettings
+from trainer.settings import EvaluationSettings, TrainerSettings
 from trainer.spending import Spending
 from workflow.problem import Problem
 
@@ -42,17 +42,13 @@ async def train_grpo(
     weights that the step before published; otherwise the stream collects the next groups meanwhile.
 
     Raises:
+        LearnerLostError: a rank of the learner died. After any other error the state is saved:
         ValueError: the next step would cost more than ``max_dollars`` allows.
-        RuntimeError: no engine or no sandbox is left, or no episode could be judged in ``max_failures`` steps in a row.
-        LearnerLostError: a rank of the learner died. After any other error a checkpoint is saved.
+        RuntimeError: no engine or sandbox is left, or in ``max_failures`` steps in a row no episode could be judged.
     """
-    grpo, evaluation = settings.grpo, settings.evaluation
+    grpo = settings.grpo
     alarms, spending = Alarms(settings.alarms), Spending(run.path, settings.max_dollars)
-
-    async def collect(position: int) -> Group:
-        return await collector.group(problem_at(position, train, settings.seed), tag_at(position, train, grpo.problems_per_step))
-
-    stream = GroupStream(collect, stream_limits(settings), last_step=grpo.steps, state=collected)
+    stream = group_stream(collector, settings, train, collected)
     async with run.checkpoints, stream, SavedOnError(run.checkpoints, learner, stream.state) as saver:
         await fleet.publish(first_step, await learner.weights())
         for step in range(first_step, grpo.steps):
@@ -60,28 +56,23 @@ async def train_grpo(
             if spending.overspends(steps=1 + settings.max_staleness):
                 await stream.settle()
                 raise spending.pause(step)
-            start = time.monotonic()
-            collector.clock.take()
+            start, _ = time.monotonic(), collector.clock.take()
             stream.start(version=step)
             taken = await stream.take()
 
-            saver.step = None  # from here to the log, weights and log are of different steps
-            updating = time.monotonic()
+            updating, saver.step = time.monotonic(), None  # from here to the log, weights and log are of different steps
             batch = policy_batch(taken.groups, grpo, temperature=collector.rollout.temperature)
             await run.checkpoints.written()  # it was saved while groups were collected
             learned = await learner.update(batch, grpo) if batch is not None else {}
 
             if settings.deterministic:
                 await stream.settle()  # which weights a completion meets must not depend on how long the update takes
-            publishing = time.monotonic()
-            engines = fleet.health()
+            publishing, engines = time.monotonic(), fleet.health()
             published = await fleet.publish(step + 1, await learner.weights())
 
             metrics = group_metrics(taken.groups) | stream_metrics(taken) | engine_metrics(engines, published) | learned
             metrics |= timings(taken, collector.clock.take(), start, updating, publishing, time.monotonic())
-            if evaluation.every_steps and (step + 1) % evaluation.every_steps == 0:
-                quick = await evaluate_policy(collector, validation[: evaluation.quick_size], tag="validation", runs=1)
-                metrics |= evaluation_metrics(quick)
+            metrics |= await validated(step, collector, settings.evaluation, validation)
             raised, said = alarms.check(metrics)
             metrics |= raised
             spending.add(metrics["spend/dollars"])
@@ -91,6 +82,23 @@ async def train_grpo(
             judged(taken.groups, failures, step)
             if (step + 1) % settings.checkpoint.every_steps == 0 or step + 1 == grpo.steps:
                 run.checkpoints.begin(step + 1, learner, stream.state(), metrics.get("eval/reward"))
+
+
+def group_stream(collector: Collector, settings: TrainerSettings, train: Sequence[Problem], collected: StreamState | None) -> GroupStream:
+    """The run's groups by their positions in the data."""
+    grpo = settings.grpo
+
+    async def collect(position: int) -> Group:
+        return await collector.group(problem_at(position, train, settings.seed), tag_at(position, train, grpo.problems_per_step))
+
+    return GroupStream(collect, stream_limits(settings), last_step=grpo.steps, state=collected)
+
+
+async def validated(step: int, collector: Collector, settings: EvaluationSettings, problems: Sequence[Problem]) -> dict[str, float]:
+    """Greedy completions on validation problems, every ``every_steps`` steps; nothing in between."""
+    if not settings.every_steps or (step + 1) % settings.every_steps:
+        return {}
+    return evaluation_metrics(await evaluate_policy(collector, problems[: settings.quick_size], tag="validation", runs=1))
 
 
 def judged(groups: Sequence[Group], failures: Failures, step: int) -> None:
