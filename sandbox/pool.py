@@ -140,15 +140,18 @@ class SandboxPool:
     ) -> R:
         result = failed("not run")
         avoid: int | None = None
-        for attempt in range(self.settings.retries + 1):
-            if attempt:
-                await asyncio.sleep(min(5.0, 0.2 * 2**attempt))
+        tries = lost = 0
+        while tries <= self.settings.retries and lost <= len(self._actors) + self.settings.retries:
+            if tries:
+                await asyncio.sleep(min(5.0, 0.2 * 2**tries))
             index = await self._take(key, avoid)
             try:
                 async with asyncio.timeout(deadline_s):  # not wait_for, which loses a cancellation that meets the result
                     result = await _awaited(call(self._actors[index]))
+                tries += 1
             except (RayError, TimeoutError) as error:
                 result = failed(f"sandbox actor {index}: {type(error).__name__}"[:300])
+                lost += 1  # apart: that an actor died says little about the run, and all of a node's may die at once
                 self._revive(index, type(error).__name__)
             finally:
                 await self._give_back(index)

@@ -1,4 +1,4 @@
-"""``kill -9`` of the driver, three times in ten steps: in deterministic mode the same command ends with the same weights to the last bit."""
+"""The driver killed three times in ten steps: in deterministic mode the same command ends with the same weights to the last bit."""
 
 import os
 import signal

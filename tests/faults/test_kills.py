@@ -21,13 +21,13 @@ def run(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trai
         yield training
 
 
-@pytest.mark.parametrize("role", ["zygote", "sandbox", "worker", "engine", "learner"])
+@pytest.mark.parametrize("role", ["zygote", "sandbox", "worker", "engine actor", "engine core", "learner"])
 def test_the_run_goes_on_after_each_of_three_kills_of(run: Training, role: str) -> None:
     took = [run.survives(role) for _ in range(3)]
     print(f"\n{role}: back at work {', '.join(f'{seconds:.1f}' for seconds in took)} s after a kill")
 
 
-@pytest.mark.parametrize("role", ["engine", "learner"])
+@pytest.mark.parametrize("role", ["engine core", "learner"])
 def test_the_run_goes_on_after_a_hang_of(run: Training, role: str) -> None:
     print(f"\n{role}: back at work {run.survives(role, signal.SIGSTOP):.1f} s after it was stopped")
 

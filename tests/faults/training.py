@@ -23,7 +23,8 @@ RUN_OVERRIDES = (
     "trainer.evaluation.every_steps=0", "logger.wandb=off", "sandbox.actors=2",
 )  # fmt: skip
 ROLES = {
-    "engine": "PolicyEngine",
+    "engine actor": "PolicyEngine",
+    "engine core": "VLLM::EngineCore",
     "learner": "LearnerWorker",
     "sandbox": "SandboxActor",
     "zygote": "sandbox.guest.zygote",
