@@ -117,7 +117,7 @@ class Appender:
             return
         if not self._dropped:
             self._warn(
-                f"DROPPING rows of {self.file}: more than {self._max_waiting_bytes / 2**20:.4g} MiB wait to be written, the oldest go first."
+                f"DROPPING rows of {self.file}: more than {self._max_waiting_bytes / 2**20:.4g} MiB of them wait; the oldest go first."
             )
         while self._waiting_bytes > self._max_waiting_bytes:
             self._waiting_bytes -= len(self._waiting.popleft())
@@ -189,7 +189,7 @@ def drop_half_line(file: Path) -> None:
 
 
 def keep_rows(file: Path, wanted: Callable[[Row], bool]) -> list[Row]:
-    """Leaves a JSON Lines file with the wanted rows alone and returns the others. Where these are at its end, it is cut and needs no room."""
+    """Leaves a JSON Lines file with the wanted rows alone and returns the others. Where those are at its end, it is cut in place."""
     rows = read_rows(file)
     kept = [row for row in rows if wanted(row)]
     if len(kept) == len(rows):

@@ -42,7 +42,7 @@ async def train_grpo(
         ValueError: the next step would cost more than ``max_dollars`` allows; a checkpoint is saved.
     """
     grpo, evaluation = settings.grpo, settings.evaluation
-    alarms, spending = Alarms(settings.alarms), Spending(run.path, settings.max_dollars)
+    alarms, spending = watchers(run, settings)
 
     async def collect(position: int) -> Group:
         return await collector.group(problem_at(position, train, settings.seed), tag_at(position, train, grpo.problems_per_step))
@@ -80,6 +80,12 @@ async def train_grpo(
             run.log("grpo", step, metrics, total=grpo.steps, alarms=said)
             if (step + 1) % settings.checkpoint.every_steps == 0 or step + 1 == grpo.steps:
                 run.checkpoints.begin(step + 1, learner, stream.state(), metrics.get("eval/reward"))
+
+
+def watchers(run: RunFolder, settings: TrainerSettings) -> tuple[Alarms, Spending]:
+    """Alarms and spending, with what they had seen of the steps before a resume."""
+    earlier = run.rows("grpo")
+    return Alarms(settings.alarms, earlier), Spending(run.path, settings.max_dollars, earlier, run.state.rolled_back_dollars)
 
 
 def timings(taken: Taken, busy: Busy, start: float, updating: float, publishing: float, done: float) -> dict[str, float]:

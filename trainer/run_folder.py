@@ -179,10 +179,8 @@ class RunFolder:
         for file in (self.files.episodes, self.files.alarms):
             file.keep(lambda row: row["step"] < step)
         if again:
-            self.sinks.note(
-                step,
-                f"Resumed after step {step}: steps {step + 1} to {again[-1]['step'] + 1} are done again; metrics.jsonl has what counts.",
-            )
+            last = again[-1]["step"] + 1
+            self.sinks.note(step, f"Resumed after step {step}: steps {step + 1} to {last} are done again; metrics.jsonl has what counts.")
         return step, stream
 
     def _roll_back(self, gone: Callable[[Row], bool]) -> list[Row]:
