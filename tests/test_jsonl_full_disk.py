@@ -1,4 +1,4 @@
-"""Files of a run on a full disk: nothing ends, nothing is torn, what waits is written in order. The kernel refuses the writes (RLIMIT_FSIZE)."""
+"""Files of a run on a full disk: nothing ends, nothing is torn, what waits is written in order. The kernel refuses the writes."""
 
 import json
 import resource
