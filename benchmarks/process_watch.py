@@ -69,11 +69,11 @@ class ProcessTree:
 
     def alive(self) -> list[psutil.Process]:
         """Those that live, the root first if it does; zombies are left out."""
-        try:
-            found = [self._root, *self._root.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            found = []
-        for process in [*found, *(child for orphan in self._known.values() for child in _children(orphan) if not found)]:
+        if _lives(self._root):
+            found = [self._root, *_children(self._root)]
+        else:
+            found = [child for orphan in self._known.values() for child in _children(orphan)]
+        for process in found:
             self._known.setdefault((process.pid, process.create_time()), process)
         self._known = {key: process for key, process in self._known.items() if _lives(process)}
         return list(self._known.values())
