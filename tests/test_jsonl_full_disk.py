@@ -1,7 +1,10 @@
 """Files of a run on a full disk: nothing ends, nothing is torn, what waits is written in order. The kernel refuses the writes."""
 
 import json
+import os
 import resource
+import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
@@ -11,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from rollout.distil import Trace
+from rollout.stream import StreamState
 from tests.run_factory import settings
 from trainer.console import RunConsole
 from trainer.jsonl import Appender, WholeFile, drop_half_line, keep_rows, read_rows
@@ -30,6 +34,11 @@ def room_for(size_bytes: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def printed(console: Console) -> str:
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()
 
 
 @pytest.fixture
@@ -148,6 +157,44 @@ def test_a_whole_file_keeps_its_old_content_until_there_is_room_for_the_newest(t
     assert len(said) == 2 and said[0].startswith("NOT WRITTEN") and said[1] == f"{state.file} is written again."
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 128 MiB; skips where this user may not mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128m", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+async def test_a_disk_that_is_really_full_costs_a_checkpoint_and_nothing_else(small_disk: Path):
+    class Learner:
+        async def save(self, folder: Path) -> None:
+            (folder / "weights").write_bytes(b"w" * 10_000)
+
+        async def load(self, folder: Path) -> None: ...
+
+    console = Console(file=StringIO(), width=250)
+    with RunFolder.open(settings(small_disk / "run"), RunConsole("test", console)) as run:
+        run.log("grpo", 0, {"reward/mean": 0.0}, total=3)
+        with (small_disk / "filler").open("wb") as filler:
+            os.posix_fallocate(filler.fileno(), 0, shutil.disk_usage(small_disk).free)
+        assert shutil.disk_usage(small_disk).free == 0
+        for step in range(1, 40):
+            run.log("grpo", step, {f"reward/{number}": float(step) for number in range(40)}, total=41)
+        await run.checkpoints.save(2, Learner(), StreamState(0, (), ()))
+        assert run.checkpoints.steps() == [] and len(read_rows(run.path / "metrics.jsonl")) < 40 == len(run.rows("grpo"))
+        (small_disk / "filler").unlink()
+        await run.checkpoints.save(3, Learner(), StreamState(0, (), ()))
+        run.log("grpo", 40, {}, total=41)
+        assert [row["step"] for row in read_rows(run.path / "metrics.jsonl")] == list(range(41)) and run.checkpoints.steps() == [3]
+    said = printed(console)
+    assert "metrics.jsonl (No space left on device)" in said and "CHECKPOINT NOT SAVED" in said
+
+
 def test_a_run_goes_on_through_a_full_disk_and_its_folder_has_everything_afterwards(tmp_path: Path):
     console = Console(file=StringIO(), width=250)
     with RunFolder.open(settings(tmp_path / "run"), RunConsole("test", console)) as run:
@@ -166,5 +213,5 @@ def test_a_run_goes_on_through_a_full_disk_and_its_folder_has_everything_afterwa
         assert len(read_rows(folder / "traces.jsonl")) == 1
         assert json.loads((folder / "results.json").read_text())["steps"] == 3
         assert json.loads((folder / "state.json").read_text())["stages"] == {"distil": {"passed": 1}}
-    said = console.file.getvalue()
-    assert isinstance(said, str) and said.count("NOT WRITTEN") == said.count("is written again") == 5 and "LOST" not in said
+    said = printed(console)
+    assert said.count("NOT WRITTEN") == said.count("is written again") == 5 and "LOST" not in said
