@@ -90,7 +90,7 @@ def test_a_look_sees_memory_descriptors_and_unlinked_shared_memory_of_a_grandchi
     try:
         assert process.stdout is not None and process.stdout.readline() == "up\n"
         usage = tree.look().roles["simulated worker"]
-        assert usage.processes == 1 and 60 < usage.uss_mib < 120 and 50 < usage.fds < 70 and usage.threads >= 1
+        assert usage.processes == 2 and 60 < usage.uss_mib < 120 and 50 < usage.fds < 70 and usage.threads >= 2  # with its shell
         assert tree.look().shm_mib >= 3 and tree.look().shm_files >= 1
     finally:
         for one in tree.alive():
