@@ -110,6 +110,7 @@ def test_a_folder_is_measured_without_its_checkpoints(tmp_path: Path) -> None:
 
 
 def test_the_watched_run_is_a_valid_setting_of_short_overlapping_steps(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
     settings = composed(overrides(tmp_path, None, 300))
     assert (settings.trainer.grpo.steps, settings.trainer.max_staleness, settings.logger.wandb) == (300, 1, "offline")
     assert settings.trainer.checkpoint.every_steps == 20
