@@ -4,8 +4,8 @@
     python -m benchmarks.soak --run-dir RUN_DIR --plot soak.png      from a run's SFT policy, with the curves as a picture
 
 The steps are short (few problems, small groups), collecting and learning go side by side, a validation and a checkpoint come every 20
-steps, W&B records offline. All processes of the run are looked at every few seconds and summed by role. After the warm-up, for each
-role and measure:
+steps, W&B records offline. All processes of the run are looked at every few seconds and summed by role. After the warm-up (a third of the
+steps: until then the engine writes parts of its key-value cache for the first time, 192 MiB with nano), for each role and measure:
 
     start          median of the first quarter of the looks
     growth         median of the last quarter minus start
@@ -74,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(prog="python -m benchmarks.soak", description="Whether a long run stays as large as it was.")
     out.add_argument("--run-dir", type=Path, help="a run whose SFT policy is used; default: one is made")
     out.add_argument("--steps", type=int, default=300, help="GRPO steps (default 300)")
-    out.add_argument("--warmup", type=int, help="steps that are not judged (default: a sixth of them, at least 5)")
+    out.add_argument("--warmup", type=int, help="steps that are not judged (default: a third of them)")
     out.add_argument("--every-s", type=float, default=3.0, help="seconds from one look to the next (default 3)")
     out.add_argument("--plot", type=Path, metavar="FILE", help="write the curves as a PNG")
     out.add_argument("--samples", type=Path, metavar="FILE", help="write every look as a JSON line")
@@ -174,7 +174,7 @@ def summary(samples: Sequence[Sample], steps: int, warmup: int) -> dict[str, Any
 def main() -> int:
     """Entry point."""
     options = parser().parse_args()
-    warmup = options.warmup if options.warmup is not None else max(5, options.steps // 6)
+    warmup = options.warmup if options.warmup is not None else options.steps // 3
     if not 0 <= warmup < options.steps:
         raise ValueError(f"--warmup {warmup} leaves nothing of --steps {options.steps}: give more steps.")
     with tempfile.TemporaryDirectory(prefix="soak-") as name:

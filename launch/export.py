@@ -11,7 +11,6 @@ from pathlib import Path
 
 from launch.shell import one_sentence_errors, saved_settings
 from trainer.export import check_target, chosen_step, export
-from trainer.system import quiet_libraries
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,7 +34,6 @@ def main() -> int:
     settings = saved_settings(options.run_dir, options.overrides)
     step = chosen_step(options.run_dir, options.checkpoint)
     check_target(options.to)
-    quiet_libraries()
     asyncio.run(export(settings, options.run_dir, step, options.to))
     folder = options.to.absolute()
     size_mib = sum(file.stat().st_size for file in folder.iterdir()) / 2**20

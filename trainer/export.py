@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from trainer.checkpoints import step_folder, whole_checkpoints
-from trainer.cluster import device_of, start_ray, stop_ray
-from trainer.learner import Learner
 from trainer.run_state import RunState
 from trainer.settings import RunSettings
 
@@ -71,6 +69,11 @@ async def export(settings: RunSettings, run_dir: Path, step: int | None, folder:
 
 
 async def _export_checkpoint(settings: RunSettings, start: Path, checkpoint: Path, folder: Path) -> None:
+    from trainer.cluster import device_of, start_ray, stop_ray  # seconds to import, which a copy does not need
+    from trainer.learner import Learner
+    from trainer.system import quiet_libraries
+
+    quiet_libraries()
     on_sigterm = signal.getsignal(signal.SIGTERM)
     temp = await asyncio.to_thread(start_ray, settings)
     signal.signal(signal.SIGTERM, on_sigterm)
