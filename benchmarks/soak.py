@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--run-dir", type=Path, help="a run whose SFT policy is used; default: one is made")
     out.add_argument("--steps", type=int, default=300, help="GRPO steps (default 300)")
     out.add_argument("--warmup", type=int, help="steps that are not judged (default: a third of them)")
-    out.add_argument("--every-s", type=float, default=3.0, help="seconds from one look to the next (default 3)")
+    out.add_argument("--every-s", type=float, default=5.0, help="seconds from one look to the next (default 5)")
     out.add_argument("--plot", type=Path, metavar="FILE", help="write the curves as a PNG")
     out.add_argument("--samples", type=Path, metavar="FILE", help="write every look as a JSON line")
     return out
@@ -187,7 +187,7 @@ def main() -> int:
         if not (policy / "config.json").exists():
             raise ValueError(f"{run_dir} has no SFT policy (sft/config.json): finish its stage sft, or leave --run-dir out.")
         given = [*overrides(policy, run_dir, options.steps), f"trainer.run_dir={folder / 'run'}"]
-        with Neighbours() as neighbours:
+        with Neighbours(every_s=10.0) as neighbours:
             samples, left = watch([sys.executable, "-m", "launch.train", *given], folder / "run", options.every_s)
         if options.samples:
             options.samples.write_text("".join(json.dumps(as_row(sample)) + "\n" for sample in samples))
