@@ -1,6 +1,5 @@
 """Alarms and the limit of spending: what a run says of itself, and when it stops."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -44,10 +43,25 @@ def test_metrics_that_a_run_does_not_have_raise_nothing():
     assert alarms.check({"workflow/valid": 1.0}) == ({}, [])
 
 
+@pytest.mark.parametrize("resumed_after", range(1, 12))
+def test_a_resume_at_any_step_neither_loses_an_alarm_nor_tells_it_twice(resumed_after: int):
+    steps = [GOOD] * 2 + [BAD] * 5 + [GOOD] * 5
+    settings = AlarmSettings(window=3)
+    whole = Alarms(settings)
+    expected = [whole.check(metrics) for metrics in steps]
+    assert sum(len(said) for _, said in expected) == 2 * len(RULES)
+    rows = [metrics | raised for metrics, (raised, _) in zip(steps, expected, strict=True)]
+    again = Alarms(settings, rows[:resumed_after])
+    assert [again.check(metrics) for metrics in steps[resumed_after:]] == expected[resumed_after:]
+
+
+def test_a_metric_that_was_not_finite_is_one_again_after_a_resume():
+    again = Alarms(AlarmSettings(window=2), [{"workflow/valid": None}])
+    assert again.check({"workflow/valid": 0.0}) == ({}, [])
+
+
 def spending(folder: Path, limit: float | None, *steps: float) -> Spending:
-    rows = [{"stage": "sft", "step": 0}, *({"stage": "grpo", "step": n, "spend/dollars": cost} for n, cost in enumerate(steps))]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return Spending(folder, limit)
+    return Spending(folder, limit, [{"spend/dollars": cost} for cost in steps])
 
 
 def test_a_run_pauses_before_the_step_that_would_overspend(tmp_path: Path):
@@ -65,3 +79,10 @@ def test_without_a_limit_nothing_pauses(tmp_path: Path):
 
 def test_what_earlier_sessions_spent_counts(tmp_path: Path):
     assert spending(tmp_path, 1.0, 0.6, 0.6).overspends()
+
+
+def test_what_was_spent_on_steps_that_are_done_again_counts(tmp_path: Path):
+    spent = Spending(tmp_path, 1.0, [{"spend/dollars": 0.1}], rolled_back_dollars=0.75)
+    assert spent.dollars == pytest.approx(0.85) and not spent.overspends()
+    spent.add(0.1)
+    assert spent.overspends()

@@ -21,6 +21,7 @@ from trainer.console import RunConsole
 from trainer.jsonl import read_rows
 from trainer.run_folder import RunFolder
 from trainer.settings import CheckpointSettings, EvaluationSettings, GRPOSettings, RunSettings
+from trainer.spending import Spending
 from workflow.outcome import Outcome
 from workflow.problem import Problem
 from workflow.program import Workflow
@@ -122,6 +123,24 @@ async def test_a_resumed_run_has_no_row_twice(tmp_path: Path):
         assert [(row["stage"], row["step"]) for row in rows] == [("sft", 0), *(("grpo", step) for step in range(5))]
         assert rows[-1]["reward/mean"] == 40.0
         assert [row["step"] for row in read_rows(run.path / "episodes.jsonl")] == [0, 1, 2, 3]
+
+
+async def test_steps_that_are_done_again_stay_in_the_spending_however_often_the_run_is_killed(tmp_path: Path):
+    run_settings = settings(tmp_path / "run", checkpoint=CheckpointSettings(every_steps=2))
+    for last in (4, 3):  # killed after that step, twice, without another checkpoint
+        folder = opened(run_settings)
+        learner = ScriptedLearner()
+        first, _ = await folder.restore(learner)
+        for step in range(first, last + 1):
+            folder.log("grpo", step, {"spend/dollars": 0.25}, total=8)
+            if step == 1:
+                await folder.checkpoints.save(2, learner, STREAM)
+        os.close(folder._lock)  # as a kill leaves it: nothing is closed
+    with opened(run_settings) as run:
+        assert (await run.restore(ScriptedLearner()))[0] == 2
+        assert Spending(run.path, None, run.rows("grpo"), run.state.rolled_back_dollars).dollars == pytest.approx((2 + 3 + 2) * 0.25)
+        assert run.state.tracked == {"grpo": 4}
+    assert json.loads((run.path / "state.json").read_text())["rolled_back_dollars"] == pytest.approx(5 * 0.25)
 
 
 async def test_only_the_newest_checkpoints_are_kept(tmp_path: Path):

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from tests.run_factory import settings
 from trainer.console import RunConsole
-from trainer.jsonl import read_rows
+from trainer.jsonl import Appender, read_rows
 from trainer.run_folder import RunFolder
 from trainer.settings import LoggerSettings
 from trainer.sinks import JsonlSink, Sinks, TensorboardSink, wandb_mode
@@ -31,7 +31,7 @@ class Failing:
 def test_a_failing_sink_warns_once_and_the_others_go_on(tmp_path: Path):
     warnings: list[str] = []
     failing = Failing()
-    sinks = Sinks(JsonlSink(tmp_path / "metrics.jsonl", {}), {"W&B": failing}, warnings.append)
+    sinks = Sinks(JsonlSink(Appender(tmp_path / "metrics.jsonl", print), {}), {"W&B": failing}, warnings.append)
     for step in range(3):
         sinks.write("grpo", step, {"reward/mean": 0.1})
     sinks.close()
@@ -40,10 +40,37 @@ def test_a_failing_sink_warns_once_and_the_others_go_on(tmp_path: Path):
     assert len(read_rows(tmp_path / "metrics.jsonl")) == 3
 
 
-def test_metrics_that_cannot_be_written_stop_the_run(tmp_path: Path):
-    sinks = Sinks(JsonlSink(tmp_path / "absent" / "metrics.jsonl", {}), {}, print)
-    with pytest.raises(FileNotFoundError):
-        sinks.write("grpo", 0, {})
+class Tracking:
+    """Notes what a tracker is given."""
+
+    def __init__(self) -> None:
+        self.given: list[object] = []
+
+    def write(self, stage: str, step: int, metrics: object) -> None:
+        self.given.append((stage, step))
+
+    def alarm(self, step: int, sentence: str) -> None:
+        self.given.append(sentence)
+
+    def episodes(self, step: int, rows: object) -> None:
+        self.given.append(f"episodes {step}")
+
+    def results(self, rows: object) -> None: ...
+
+    def saved(self, kind: str, name: str, folder: Path) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_a_tracker_is_not_given_a_step_twice_and_the_other_sinks_are(tmp_path: Path):
+    tracker, metrics = Tracking(), Appender(tmp_path / "metrics.jsonl", print)
+    sinks = Sinks(JsonlSink(metrics, {}), {"W&B": tracker}, print, tracked={"grpo": 1})
+    for step in range(3):
+        sinks.episodes(step, [])
+        sinks.write("grpo", step, {}, [f"alarm {step}"])
+    sinks.write("sft", 0, {})
+    assert tracker.given == ["episodes 2", ("grpo", 2), "alarm 2", ("sft", 0)]
+    assert len(read_rows(metrics.file)) == 4
 
 
 def test_wandb_is_offline_without_a_key_and_refuses_online(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

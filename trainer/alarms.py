@@ -4,9 +4,11 @@ Each rule looks at the mean of a metric over the last ``window`` steps, so that 
 when it begins and once when it ends; while it lasts, ``alarm/<name>`` is 1 in every step's metrics.
 """
 
+import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from trainer.settings import AlarmSettings
 
@@ -95,10 +97,19 @@ RULES = (
 class Alarms:
     """Watches the metrics of the steps in order."""
 
-    def __init__(self, settings: AlarmSettings) -> None:
+    def __init__(self, settings: AlarmSettings, earlier: Iterable[Mapping[str, Any]] = ()) -> None:
+        """
+        Args:
+            earlier: rows of metrics.jsonl of the steps before: what a resumed run had seen and told.
+        """
         self._settings = settings
         self._seen: dict[str, deque[float]] = {rule.name: deque(maxlen=settings.window) for rule in RULES}
         self._on: set[str] = set()
+        for row in earlier:
+            for rule in RULES:
+                if rule.metric in row:
+                    self._seen[rule.name].append(math.nan if row[rule.metric] is None else row[rule.metric])
+            self._on = {rule.name for rule in RULES if row.get(f"alarm/{rule.name}")}
 
     def check(self, metrics: Mapping[str, float]) -> tuple[dict[str, float], list[str]]:
         """Metrics of the alarms that are on, and one sentence for each that began or ended with this step."""

@@ -150,7 +150,7 @@ class Checkpoints:
             shutil.rmtree(self._path(step), ignore_errors=True)
 
     def _path(self, step: int) -> Path:
-        return self._folder / f"step_{step:06d}"
+        return step_folder(self._folder, step)
 
     def _found(self) -> list[int]:
         return sorted(int(folder.name.removeprefix("step_")) for folder in self._folder.glob("step_??????"))
@@ -172,6 +172,18 @@ class SavedOnError:
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, Exception) and not isinstance(error, LearnerLostError) and self.step is not None:
             await self._checkpoints.save(self.step, self._learner, self._stream())
+
+
+def step_folder(folder: Path, step: int) -> Path:
+    """Where the checkpoint after ``step`` finished steps lies in a folder of checkpoints."""
+    return folder / f"step_{step:06d}"
+
+
+def whole_checkpoints(folder: Path) -> dict[int, float | None]:
+    """Steps of the whole checkpoints in a folder, oldest first, with the validation reward of each, where it was measured."""
+    steps = sorted(int(found.name.removeprefix("step_")) for found in folder.glob("step_??????"))
+    manifests = {step: read_manifest(step_folder(folder, step)) for step in steps}
+    return {step: manifest.get("score") for step, manifest in manifests.items() if manifest is not None}
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

@@ -47,7 +47,7 @@ async def train_grpo(
         RuntimeError: no engine or sandbox is left, or in ``max_failures`` steps in a row no episode could be judged.
     """
     grpo = settings.grpo
-    alarms, spending = Alarms(settings.alarms), Spending(run.path, settings.max_dollars)
+    alarms, spending = watchers(run, settings)
     stream = group_stream(collector, settings, train, collected)
     async with run.checkpoints, stream, SavedOnError(run.checkpoints, learner, stream.state) as saver:
         await fleet.publish(first_step, await learner.weights())
@@ -109,6 +109,12 @@ def judged(groups: Sequence[Group], failures: Failures, step: int) -> None:
         return
     errors = [run.execution.error for episode in episodes for part in episode.rounds for run in part.runs if run.execution.error]
     failures.count("Judging episodes", f"all {len(episodes)} of step {step + 1} masked, {errors[0] if errors else 'no error told'}")
+
+
+def watchers(run: RunFolder, settings: TrainerSettings) -> tuple[Alarms, Spending]:
+    """Alarms and spending, with what they had seen of the steps before a resume."""
+    earlier = run.rows("grpo")
+    return Alarms(settings.alarms, earlier), Spending(run.path, settings.max_dollars, earlier, run.state.rolled_back_dollars)
 
 
 def timings(taken: Taken, busy: Busy, start: float, updating: float, publishing: float, done: float) -> dict[str, float]:

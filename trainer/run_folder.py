@@ -5,13 +5,14 @@
     traces.jsonl     the teacher's traces    checkpoints/    step_000020/ ...
     base/ sft/ policy/  Hugging Face folders  results.json    the final table
 
-Opening an existing folder resumes its run. This module stores; it does not decide what is trained.
+Opening an existing folder resumes its run. This module stores; it does not decide what is trained. A full disk ends no run:
+``trainer.run_files`` keeps what has no room.
 """
 
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -24,8 +25,9 @@ from rollout.stream import StreamState
 from trainer.checkpoints import Checkpointed, Checkpoints
 from trainer.console import RunConsole
 from trainer.episode_rows import episode_rows
-from trainer.jsonl import append_lines, drop_half_line, keep_rows, read_rows, replace_text
+from trainer.jsonl import Row, replace_text
 from trainer.run_access import hold, probe
+from trainer.run_files import RunFiles
 from trainer.run_state import RunState, changes, may_change
 from trainer.settings import RunSettings
 from trainer.sinks import Metrics, open_sinks
@@ -49,8 +51,7 @@ class RunFolder:
         self.policy = path / "policy"
         """The trained policy."""
         self._adopt_settings()
-        for file in (path / "metrics.jsonl", path / "episodes.jsonl", path / "traces.jsonl"):
-            drop_half_line(file)
+        self.files = RunFiles(path, lambda text: self.console.alarms([text]))
         self.checkpoints = Checkpoints(
             path / "checkpoints",
             settings.trainer.checkpoint,
@@ -61,10 +62,12 @@ class RunFolder:
         self.sinks = open_sinks(
             path,
             settings.logger,
+            metrics=self.files.metrics,
             run_id=self.state.run_id,
             config=settings.model_dump(mode="json"),
             labels={"policy": settings.model.path, "worker": settings.worker.model},
             warn=self.say,
+            tracked=self.state.tracked,
         )
 
     @classmethod
@@ -91,11 +94,12 @@ class RunFolder:
         self.close()
 
     def close(self) -> None:
-        """Flushes the sinks and lets go of the folder."""
+        """Flushes the sinks and the files and lets go of the folder."""
         self.console.close()
         self.sinks.close()
         try:
             self._save_state()
+            self.files.close()
         finally:
             os.close(self._lock)
 
@@ -108,7 +112,7 @@ class RunFolder:
     def stage(self, name: str, detail: str) -> None:
         """A stage begins. SFT always begins anew: the rows of an interrupted try go."""
         if name == "sft":
-            keep_rows(self.path / "metrics.jsonl", lambda row: row.get("stage") != "sft")
+            self._roll_back(lambda row: row.get("stage") == "sft")
         self.console.stage(name, detail)
 
     def progress(self, stage: str, done: int, total: int, detail: str = "") -> None:
@@ -122,8 +126,9 @@ class RunFolder:
         self.sinks.write(stage, step, metrics, alarms)
         if stage == "grpo":
             self.console.step(step, total, metrics)
-            append_lines(self.path / "alarms.jsonl", [{"step": step, "text": sentence} for sentence in alarms])
+            self.files.alarms.append({"step": step, "text": sentence} for sentence in alarms)
             self.console.alarms(alarms)
+            self.files.retry()
         else:
             loss = metrics.get(f"{stage}/loss")
             self.console.progress(stage, step + 1, total, f"loss {loss:.3f}" if loss is not None else "")
@@ -132,8 +137,12 @@ class RunFolder:
         """Appends every episode of a step to episodes.jsonl, where ``logger.episodes`` asks for it."""
         rows = [row for group in groups for row in episode_rows(step, group, self.settings.logger.trace_characters)]
         if self.settings.logger.episodes:
-            append_lines(self.path / "episodes.jsonl", rows)
+            self.files.episodes.append(rows)
         self.sinks.episodes(step, rows)
+
+    def rows(self, stage: str) -> list[Row]:
+        """The rows of metrics.jsonl of one stage, oldest first; those of an earlier session too."""
+        return [row for row in self.files.metrics.rows() if row.get("stage") == stage]
 
     # Stages.
 
@@ -145,6 +154,7 @@ class RunFolder:
         """Notes that a stage is finished, with what is worth knowing of it."""
         self.state.stages[stage] = info
         self._save_state()
+        self.files.retry()
         self.sinks.saved("policy", stage, {"sft": self.sft_policy, "grpo": self.policy}.get(stage))
         self.console.stage_done(stage, ", ".join(f"{name} {value}" for name, value in info.items()))
 
@@ -152,11 +162,11 @@ class RunFolder:
 
     def append_trace(self, trace: Trace) -> None:
         """Appends one answer of the teacher to traces.jsonl."""
-        append_lines(self.path / "traces.jsonl", [{**asdict(trace), "outcome": str(trace.outcome)}])
+        self.files.traces.append([{**asdict(trace), "outcome": str(trace.outcome)}])
 
     def read_traces(self) -> list[Trace]:
         """All traces so far, in the order of their requests."""
-        return [Trace(**{**row, "outcome": Outcome(row["outcome"])}) for row in read_rows(self.path / "traces.jsonl")]
+        return [Trace(**{**row, "outcome": Outcome(row["outcome"])}) for row in self.files.traces.rows()]
 
     async def restore(self, learner: Checkpointed) -> tuple[int, StreamState | None]:
         """Loads the newest whole checkpoint, if any, and drops what was logged after it.
@@ -165,20 +175,30 @@ class RunFolder:
             the number of finished GRPO steps, which is the step to go on with, and what was collected ahead of it.
         """
         step, stream = await self.checkpoints.restore(learner)
-        keep_rows(self.path / "metrics.jsonl", lambda row: row.get("stage") != "grpo" or row["step"] < step)
-        for name in ("episodes.jsonl", "alarms.jsonl"):
-            keep_rows(self.path / name, lambda row: row["step"] < step)
+        again = self._roll_back(lambda row: row.get("stage") == "grpo" and row["step"] >= step)
+        for file in (self.files.episodes, self.files.alarms):
+            file.keep(lambda row: row["step"] < step)
+        if again:
+            last = again[-1]["step"] + 1
+            self.sinks.note(step, f"Resumed after step {step}: steps {step + 1} to {last} are done again; metrics.jsonl has what counts.")
         return step, stream
+
+    def _roll_back(self, gone: Callable[[Row], bool]) -> list[Row]:
+        """Drops rows of metrics.jsonl whose work is done again, and returns them; their cost is remembered first."""
+        rows = [row for row in self.files.metrics.rows() if gone(row)]
+        if rows:
+            self.state.roll_back(rows)
+            self._save_state()
+            self.files.metrics.keep(lambda row: not gone(row))
+        return rows
 
     # Results.
 
     def write_results(self, rows: Sequence[dict[str, object]]) -> None:
         """Writes ``results.json``: the final table, the run's wall seconds and its GRPO steps."""
         self.sinks.results(rows)
-        steps = len([row for row in read_rows(self.path / "metrics.jsonl") if row.get("stage") == "grpo"])
-        replace_text(
-            self.path / "results.json", json.dumps({"rows": list(rows), "wall_s": round(self.wall_s, 1), "steps": steps}, indent=1)
-        )
+        results = {"rows": list(rows), "wall_s": round(self.wall_s, 1), "steps": len(self.rows("grpo"))}
+        self.files.results.write(json.dumps(results, indent=1))
 
     @property
     def wall_s(self) -> float:
@@ -187,7 +207,7 @@ class RunFolder:
 
     def _save_state(self) -> None:
         self.state.wall_s, self._opened_s = self.wall_s, time.monotonic()
-        self.state.write(self.path / "state.json")
+        self.files.state.write(self.state.text())
 
     def _adopt_settings(self) -> None:
         """Writes config.yaml; where the run has begun with other settings, refuses those that change what it computes."""

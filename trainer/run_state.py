@@ -2,12 +2,10 @@
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-
-from trainer.jsonl import replace_text
 
 MAY_CHANGE = (
     "trainer.run_dir",
@@ -61,6 +59,10 @@ class RunState:
     """Seconds of all sessions so far."""
     run_id: str = field(default_factory=lambda: secrets.token_hex(4))
     """Names the run in W&B."""
+    rolled_back_dollars: float = 0.0
+    """What GRPO steps cost that were done again after a resume: that money is spent too."""
+    tracked: dict[str, int] = field(default_factory=dict)
+    """The last step of each stage that W&B was given before the stage was rolled back."""
 
     @classmethod
     def read(cls, file: Path) -> "RunState":
@@ -76,9 +78,15 @@ class RunState:
         except (json.JSONDecodeError, TypeError) as error:
             raise ValueError(f"{file} is damaged ({error}): remove the run folder or give another trainer.run_dir.") from None
 
-    def write(self, file: Path) -> None:
-        """Replaces ``file``."""
-        replace_text(file, json.dumps(asdict(self), indent=1))
+    def text(self) -> str:
+        """The content of ``state.json``."""
+        return json.dumps(asdict(self), indent=1)
+
+    def roll_back(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Remembers what goes with these rows of metrics.jsonl: their cost, and that W&B has them."""
+        for row in rows:
+            self.rolled_back_dollars += row.get("spend/dollars") or 0.0
+            self.tracked[row["stage"]] = max(row["step"], self.tracked.get(row["stage"], -1))
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

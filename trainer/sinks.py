@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from trainer.jsonl import append_lines
+from trainer.jsonl import Appender
 from trainer.settings import LoggerSettings
 
 Metrics = Mapping[str, float]
@@ -53,17 +53,17 @@ class Tracker(Sink, Protocol):
 class JsonlSink:
     """One flat JSON object a line, flushed, so that a crash loses nothing that was written."""
 
-    def __init__(self, file: Path, labels: Mapping[str, str]) -> None:
+    def __init__(self, rows: Appender, labels: Mapping[str, str]) -> None:
         """
         Args:
             labels: texts that every row carries, for example which policy and worker made it.
         """
-        self.file = file
+        self.rows = rows
         self.labels = dict(labels)
 
     def write(self, stage: str, step: int, metrics: Metrics) -> None:
         values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-        append_lines(self.file, [{"stage": stage, "step": step, **self.labels, **values}])
+        self.rows.append([{"stage": stage, "step": step, **self.labels, **values}])
 
     def close(self) -> None:
         pass
@@ -88,26 +88,36 @@ class TensorboardSink:
 class Sinks:
     """All sinks of a run."""
 
-    def __init__(self, first: Sink, others: Mapping[str, Sink], warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, first: Sink, others: Mapping[str, Sink], warn: Callable[[str], None], tracked: Mapping[str, int] | None = None
+    ) -> None:
         """
         Args:
             first: must not fail (metrics.jsonl). others: warned about once, then left out, by name.
+            tracked: the last step of each stage that trackers had before a resumed run began to do it again; may change meanwhile.
         """
         self.first = first
         self.others = dict(others)
         self.warn = warn
+        self.tracked = {} if tracked is None else tracked
 
     def write(self, stage: str, step: int, metrics: Metrics, alarms: Sequence[str] = ()) -> None:
-        """One step's metrics, and the alarms that began or ended with it. Raises OSError where metrics.jsonl cannot be written."""
+        """One step's metrics, and the alarms that began or ended with it. Trackers keep what they have of steps that are done again."""
         rounded = {name: round(float(value), 9) for name, value in metrics.items()}
         self.first.write(stage, step, rounded)
-        self._each(lambda sink: sink.write(stage, step, rounded))
-        for sentence in alarms:
+        again = self._is_done_again(stage, step)
+        self._each(lambda sink: None if again and isinstance(sink, Tracker) else sink.write(stage, step, rounded))
+        for sentence in () if again else alarms:
             self._each_tracker(lambda tracker, sentence=sentence: tracker.alarm(step, sentence))
 
     def episodes(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """A step's rows of episodes.jsonl; before ``write`` of that step."""
-        self._each_tracker(lambda tracker: tracker.episodes(step, rows))
+        """A GRPO step's rows of episodes.jsonl; before ``write`` of that step."""
+        if not self._is_done_again("grpo", step):
+            self._each_tracker(lambda tracker: tracker.episodes(step, rows))
+
+    def note(self, step: int, sentence: str) -> None:
+        """Something to know about the run from this step on."""
+        self._each_tracker(lambda tracker: tracker.alarm(step, sentence))
 
     def results(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """The final table."""
@@ -123,6 +133,9 @@ class Sinks:
         self.first.close()
         self._each(lambda sink: sink.close())
         self.others.clear()
+
+    def _is_done_again(self, stage: str, step: int) -> bool:
+        return step <= self.tracked.get(stage, -1)
 
     def _each_tracker(self, act: Callable[[Tracker], None]) -> None:
         self._each(lambda sink: act(sink) if isinstance(sink, Tracker) else None)
@@ -140,12 +153,14 @@ def open_sinks(
     folder: Path,
     settings: LoggerSettings,
     *,
+    metrics: Appender,
     run_id: str,
     config: Mapping[str, Any],
     labels: Mapping[str, str],
     warn: Callable[[str], None],
+    tracked: Mapping[str, int],
 ) -> Sinks:
-    """The sinks that the settings ask for.
+    """The sinks that the settings ask for; ``metrics`` appends to metrics.jsonl, and ``Sinks`` tells of ``tracked``.
 
     Raises:
         ValueError: one that was asked for cannot be opened.
@@ -158,7 +173,7 @@ def open_sinks(
         )
     if settings.tensorboard:
         others["TensorBoard"] = _opened("TensorBoard", lambda: TensorboardSink(folder), "use logger.tensorboard=false")
-    return Sinks(JsonlSink(folder / "metrics.jsonl", labels), others, warn)
+    return Sinks(JsonlSink(metrics, labels), others, warn, tracked)
 
 
 def _opened(name: str, make: Callable[[], Sink], remedy: str) -> Sink:

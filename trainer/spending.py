@@ -1,26 +1,37 @@
 """What the worker calls of GRPO have cost, and the pause before they cost too much."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-
-from trainer.jsonl import read_rows
+from typing import Any
 
 RECENT = 3
 """Steps whose dearest one is what the next step is expected to cost."""
 
 
 class Spending:
-    """Dollars of each finished GRPO step of a run, those of earlier sessions included."""
+    """Dollars of each finished GRPO step of a run, those of earlier sessions and those that were done again included.
 
-    def __init__(self, run_dir: Path, max_dollars: float | None) -> None:
-        rows = read_rows(run_dir / "metrics.jsonl")
-        self._steps = [float(row.get("spend/dollars", 0.0)) for row in rows if row.get("stage") == "grpo"]
+    What a killed session paid for a step that it did not finish is not known to it. Groups that a checkpoint holds are paid for once
+    and counted by the step that learns them, so twice where that step is done again: there the sum errs to the safe side.
+    """
+
+    def __init__(
+        self, run_dir: Path, max_dollars: float | None, earlier: Iterable[Mapping[str, Any]] = (), rolled_back_dollars: float = 0.0
+    ) -> None:
+        """
+        Args:
+            earlier: rows of metrics.jsonl of the steps before.
+            rolled_back_dollars: cost of steps that are no longer there, since they are done again.
+        """
+        self._steps = [float(row.get("spend/dollars") or 0.0) for row in earlier]
+        self._rolled_back_dollars = rolled_back_dollars
         self._run_dir = run_dir
         self._max_dollars = max_dollars
 
     @property
     def dollars(self) -> float:
         """Spent so far."""
-        return sum(self._steps)
+        return self._rolled_back_dollars + sum(self._steps)
 
     def add(self, dollars: float) -> None:
         """One more finished step."""

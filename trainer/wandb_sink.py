@@ -17,8 +17,8 @@ RESULT_COLUMNS = ("name", "kind", "problems", *MEASURES)
 class WandbSink:
     """A W&B run under the run folder's own id, so that a resumed run goes on in it.
 
-    Offline ones lie in ``wandb/`` of the run folder and wait for ``wandb sync``. Steps that a resumed run does again are logged again:
-    the curves meet, since every family is drawn over its own step.
+    Offline ones lie in ``wandb/`` of the run folder, one a session, and wait for ``wandb sync``, which appends them in their order. Steps
+    that a resumed run does again are not given to it twice (``trainer.sinks``): its history can only grow.
     """
 
     def __init__(self, folder: Path, settings: LoggerSettings, mode: str, run_id: str, config: Mapping[str, Any]) -> None:

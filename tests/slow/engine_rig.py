@@ -60,9 +60,13 @@ class FaultyEngine(RayEngine):
 class Rig:
     """A fleet, its policy and some prompts."""
 
-    def __init__(self, folder: Path, rollout: RolloutSettings, *, model: ModelSettings = MODEL) -> None:
+    def __init__(self, folder: Path, rollout: RolloutSettings, *, model: ModelSettings = MODEL, made: bool = False) -> None:
+        """
+        Args:
+            made: the folder has a policy; otherwise one is made there.
+        """
         problems = load_tasks(TaskSettings()).train[:16]
-        self.folder = make_nano_policy(folder, corpus() + [problem.query for problem in problems], seed=3)
+        self.folder = folder if made else make_nano_policy(folder, corpus() + [problem.query for problem in problems], seed=3)
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         prompt = MetaPrompt(self.tokenizer, model)
         self.prompts = [prompt.render(problem) for problem in problems]
