@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rollout.partial_completion import PartialCompletion
+from rollout.policy_files import local_copy
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings, context_tokens
 from rollout.weights.buckets import Bucket, WeightsMismatchError
@@ -80,8 +81,9 @@ def kv_cache_bytes(policy: Path, model: ModelSettings, rollout: RolloutSettings)
 class PolicyEngine:
     """Samples completions and takes new weights; ``rollout.engine_handle`` wraps it in ``ray.remote``."""
 
-    def __init__(self, policy: Path, model: ModelSettings, rollout: RolloutSettings, device: str) -> None:
+    def __init__(self, policy: str | Path, model: ModelSettings, rollout: RolloutSettings, device: str) -> None:
         os.environ.update(engine_environment(device))
+        policy = local_copy(policy)
         from transformers import AutoTokenizer
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM

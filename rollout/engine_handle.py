@@ -1,5 +1,6 @@
 """One rollout engine as the driver sees it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -53,7 +54,14 @@ class Engine(Protocol):
 class RayEngine:
     """A ``PolicyEngine`` in a Ray actor of its own."""
 
-    def __init__(self, policy: Path, model: ModelSettings, rollout: RolloutSettings, device: str) -> None:
+    def __init__(
+        self, policy: str | Path, model: ModelSettings, rollout: RolloutSettings, device: str, placed: Mapping[str, Any] | None = None
+    ) -> None:
+        """
+        Args:
+            policy: path or URL of a Hugging Face folder, or a hub id.
+            placed: Ray actor options that say where it runs.
+        """
         on_gpu = device == "cuda"
         actor = RemoteEngine.options(
             num_gpus=rollout.tensor_parallel if on_gpu else 0,
@@ -61,6 +69,7 @@ class RayEngine:
             max_concurrency=1000,
             max_restarts=0,  # the fleet restarts it, since a fresh engine lacks the current weights
             runtime_env={"env_vars": engine_environment(device)},
+            **(placed or {}),
         )
         self._actor: Any = actor.remote(policy, model, rollout, device)
 

@@ -32,18 +32,18 @@ class Fleet:
     """The driver's handle on N engines; ``rollout.collect.Sampler`` for the rest of the system."""
 
     def __init__(
-        self, model: ModelSettings, rollout: RolloutSettings, policy: Path, *, device: str, engine: Callable[[], Engine] | None = None
+        self, model: ModelSettings, rollout: RolloutSettings, policy: Path, *, device: str, engine: Callable[[int], Engine] | None = None
     ) -> None:
         """
         Args:
             policy: Hugging Face folder or hub id that engines load.
             device: ``cuda`` or ``cpu``.
-            engine: makes one engine; a ``RayEngine`` where left out.
+            engine: makes the engine with a number, also in place of one that died; a ``RayEngine`` anywhere where left out.
         """
         self._rollout = rollout
         self._policy = policy
         self._model = model
-        self._new_engine = engine or (lambda: RayEngine(policy, model, rollout, device))
+        self._new_engine = engine or (lambda index: RayEngine(policy, model, rollout, device))
         self._linked = rollout.weights_via == "link" or (rollout.weights_via == "auto" and device == "cuda")
         self._on_link: tuple[object, list[Engine]] = (None, [])
         """The sender that holds a link, and the engines that it reaches."""
@@ -76,7 +76,7 @@ class Fleet:
             RuntimeError: one does not come up.
         """
         check_positions(self._policy, self._model, self._rollout)
-        self._engines = [self._new_engine() for _ in range(self._rollout.engines)]
+        self._engines = [self._new_engine(index) for index in range(self._rollout.engines)]
         self._ledgers = [EngineLedger() for _ in self._engines]
         self._repairing = [asyncio.Lock() for _ in self._engines]
         await asyncio.gather(*(self._ready(engine) for engine in self._engines))
@@ -192,7 +192,7 @@ class Fleet:
             if self._engines[index] is not broken:
                 return
             broken.kill()
-            engine = self._new_engine()
+            engine = self._new_engine(index)
             try:
                 await self._ready(engine)
                 held = await self._catch_up(engine)

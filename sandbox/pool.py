@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import ray
@@ -70,9 +70,20 @@ class SandboxActor:
 class SandboxPool:
     """The driver's handle on all sandbox actors."""
 
-    def __init__(self, settings: SandboxSettings, worker: WorkerSettings, worker_url: str) -> None:
+    def __init__(
+        self,
+        settings: SandboxSettings,
+        worker: WorkerSettings,
+        worker_url: str,
+        place: Callable[[int], Mapping[str, Any]] | None = None,
+    ) -> None:
+        """
+        Args:
+            place: Ray actor options that say where the actor with a number runs.
+        """
         self.settings = settings
         self.level = ""
+        self._place = place or (lambda index: {})
         self._worker = worker
         self._worker_url = worker_url
         self._actors: list[Any] = []
@@ -83,7 +94,8 @@ class SandboxPool:
         """Starts all actors. Raises ValueError where a machine offers less than ``sandbox.min_level``."""
         options = {"num_cpus": self.settings.cpus_per_actor, "max_restarts": -1, "max_concurrency": 2 * self.settings.slots_per_actor}
         self._actors = [
-            SandboxActor.options(**options).remote(self.settings, self._worker, self._worker_url) for _ in range(self.settings.actors)
+            SandboxActor.options(**options, **self._place(index)).remote(self.settings, self._worker, self._worker_url)
+            for index in range(self.settings.actors)
         ]
         self._load = [0] * len(self._actors)
         try:

@@ -17,13 +17,14 @@ import psutil
 import ray
 import torch
 from ray.exceptions import RayTaskError
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from rollout.weights.buckets import Bucket
 from rollout.weights.link import Address
 from trainer.batch import PolicyBatch
 from trainer.learner_spec import LearnerSpec, RankState
 from trainer.learner_weights import LearnerWeights, LinkCalls
+from trainer.placement import Place, learner_groups
 from trainer.settings import GRPOSettings, LearnerSettings, OptimizerSettings
 from trainer.token_rows import TokenRows
 from trainer.verl_platform import select_platform, verl_environment
@@ -35,20 +36,18 @@ MARKER = "learner.json"
 class Learner:
     """Policy weights, optimizer and KL reference, spread over ``learner.ranks`` processes."""
 
-    def __init__(
-        self, model_path: str | Path, settings: LearnerSettings, *, device: str, seed: int, placement_timeout_s: float = 120.0
-    ) -> None:
+    def __init__(self, model_path: str | Path, settings: LearnerSettings, *, device: str, seed: int, place: Place | None = None) -> None:
         """
         Args:
             model_path: Hugging Face folder or id that the weights start from.
             settings: engine, ranks and micro-batches. Each rank takes one logical CPU (and on ``cuda`` one GPU) of Ray.
             device: ``cpu`` or ``cuda``.
             seed: of every rank's generators.
-            placement_timeout_s: how long to wait for a machine with that many free CPUs (and GPUs).
+            place: makes a placement group for each machine, whenever the ranks are started; left out: any place will do.
         """
         self.spec = LearnerSpec(str(model_path), settings, device, seed)
-        self._placement_timeout_s = placement_timeout_s
-        self._placement: PlacementGroup | None = None
+        self._place = place or (lambda: learner_groups(settings, device))
+        self._placement: list[PlacementGroup] = []
         self._group: Any = None
         self._creating: asyncio.Task[None] | None = None
         self._ranks: list[RankState] = []
@@ -184,16 +183,11 @@ class Learner:
 
         from trainer.learner_worker import LearnerWorker
 
-        ranks, gpu = self.spec.settings.ranks, self.spec.device == "cuda"
-        bundle = {"CPU": 1.0, "GPU": 1.0} if gpu else {"CPU": 1.0}
-        self._placement = placement_group([bundle] * ranks, strategy="STRICT_PACK")
-        if not self._placement.wait(self._placement_timeout_s):
-            raise ValueError(
-                f"No machine of the Ray cluster has {ranks} x {bundle} free for learner.ranks={ranks} "
-                f"(in all: {ray.cluster_resources()}): use fewer ranks or a larger machine."
-            )
-        pool = RayResourcePool(process_on_nodes=[ranks], use_gpu=gpu, max_colocate_count=1)
-        pool.pgs = [self._placement]
+        gpu = self.spec.device == "cuda"
+        self._placement = self._place()
+        each = [group.bundle_count for group in self._placement]
+        pool = RayResourcePool(process_on_nodes=each, use_gpu=gpu, max_colocate_count=1)
+        pool.pgs = self._placement
         environment = verl_environment(self.spec.device)
         if not gpu:
             environment["OMP_NUM_THREADS"] = str(self.spec.threads)
@@ -206,11 +200,11 @@ class Learner:
         if self._group is not None:
             for worker in self._group.workers:
                 ray.kill(worker)
-        if self._placement is not None:
-            remove_placement_group(self._placement)
+        for group in self._placement:
+            remove_placement_group(group)
         here = ray.get_runtime_context().get_node_id() if self._ranks else ""
         pids = [rank.pid for rank in self._ranks if rank.node_id == here]
-        self._group, self._placement, self._ranks = None, None, []
+        self._group, self._placement, self._ranks = None, [], []
         deadline = time.monotonic() + 10.0
         while any(psutil.pid_exists(pid) for pid in pids) and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -42,7 +42,7 @@ async def train_grpo(
         ValueError: the next step would cost more than ``max_dollars`` allows; a checkpoint is saved.
     """
     grpo, evaluation = settings.grpo, settings.evaluation
-    alarms, spending = Alarms(settings.alarms), Spending(run.path, settings.max_dollars)
+    alarms, spending = Alarms(settings.alarms), Spending(run.path, settings.max_dollars, run.place)
 
     async def collect(position: int) -> Group:
         return await collector.group(problem_at(position, train, settings.seed), tag_at(position, train, grpo.problems_per_step))

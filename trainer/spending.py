@@ -11,10 +11,14 @@ RECENT = 3
 class Spending:
     """Dollars of each finished GRPO step of a run, those of earlier sessions included."""
 
-    def __init__(self, run_dir: Path, max_dollars: float | None) -> None:
+    def __init__(self, run_dir: Path, max_dollars: float | None, place: str = "") -> None:
+        """
+        Args:
+            place: what to give as ``trainer.run_dir`` to go on; left out: the folder.
+        """
         rows = read_rows(run_dir / "metrics.jsonl")
         self._steps = [float(row.get("spend/dollars", 0.0)) for row in rows if row.get("stage") == "grpo"]
-        self._run_dir = run_dir
+        self._place = place or str(run_dir)
         self._max_dollars = max_dollars
 
     @property
@@ -35,5 +39,5 @@ class Spending:
         return ValueError(
             f"trainer.max_dollars={self._max_dollars:g} is nearly spent: {self.dollars:.4g} dollars after step {step}, and a step costs "
             f"up to {max(self._steps[-RECENT:], default=0.0):.3g}. The run is paused with a checkpoint; go on with: "
-            f"python -m launch.train trainer.run_dir={self._run_dir} trainer.max_dollars=..."
+            f"python -m launch.train trainer.run_dir={self._place} trainer.max_dollars=..."
         )

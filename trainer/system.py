@@ -7,18 +7,21 @@ tens of seconds to start, so all that the remaining stages need start at once an
 import asyncio
 import os
 import signal
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rollout.collect import Collector
+from rollout.engine_handle import Engine, RayEngine
 from rollout.fleet import Fleet
 from rollout.prompt import MetaPrompt
 from sandbox.pool import SandboxPool
-from trainer.cluster import device_of, start_ray, stop_ray
+from trainer.cluster import device_of, node_address, start_ray, stop_ray
 from trainer.learner import Learner
+from trainer.placement import Placement
 from trainer.settings import RunSettings
+from trainer.submission import joins_cluster
 from workflow.settings import WorkerSettings
 from workflow.simulated.process import start_simulated_worker
 from workflow.tasks import TaskSet, load_tasks
@@ -30,15 +33,28 @@ T = TypeVar("T")
 class System:
     """Ray, the worker endpoint, sandboxes, engines and learner of one run; an async context manager."""
 
-    def __init__(self, settings: RunSettings, *, policy: Path | None, learner_start: Path | None, log_dir: Path) -> None:
+    def __init__(
+        self,
+        settings: RunSettings,
+        *,
+        policy: Path | None,
+        learner_start: Path | None,
+        log_dir: Path,
+        policy_at: str | None = None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
         """
         Args:
             policy: Hugging Face folder that the engines load; None starts no engine.
             learner_start: Hugging Face folder that the learner loads; None starts no learner.
-            log_dir: where the simulated worker writes its log.
+            log_dir: the run's folder, where the simulated worker writes its log and the learner what it saves.
+            policy_at: where engines on other machines load the policy from; left out: the folder itself.
+            say: prints one line.
         """
         self.settings = settings
         self.policy = policy
+        self.policy_at = policy_at or str(policy)
+        self.say = say
         self.learner_start = learner_start
         self.log_dir = log_dir
         self.tasks: TaskSet = load_tasks(settings.tasks)
@@ -64,7 +80,9 @@ class System:
     async def _start(self) -> None:
         settings = self.settings
         if settings.worker.base_url is None or settings.distil.base_url is None:
-            simulated = await asyncio.to_thread(start_simulated_worker, settings.simulated, settings.tasks, self.log_dir)
+            host = settings.simulated.host or (node_address() if joins_cluster(settings.cluster.address) else None)
+            wanted = settings.simulated.model_copy(update={"host": host})
+            simulated = await asyncio.to_thread(start_simulated_worker, wanted, settings.tasks, self.log_dir)
             self._stack.callback(simulated.close)
             self.worker_url = self.teacher_url = simulated.base_url
         self.worker_url = settings.worker.base_url or self.worker_url
@@ -75,18 +93,27 @@ class System:
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler would end the process on the spot, with its children left behind
         self._stack.callback(stop_ray, temp)
         device = device_of(settings)
-        pool = SandboxPool(settings.sandbox, settings.worker, self.worker_url)
-        self._begin("sandbox", pool, pool.start())
+        placement = Placement(settings, device, self.log_dir, self.say)
+        self._stack.callback(placement.remove)
+        pool = SandboxPool(settings.sandbox, settings.worker, self.worker_url, placement.sandbox_options)
+        self._begin("sandbox", pool, placement.sandbox, pool.start)
         if self.policy is not None:
-            fleet = Fleet(settings.model, settings.rollout, self.policy, device=device)
-            self._begin("fleet", fleet, fleet.start())
-        if self.learner_start is not None:
-            learner = Learner(self.learner_start, settings.learner, device=device, seed=settings.trainer.seed)
-            self._begin("learner", learner, learner.start())
 
-    def _begin(self, name: str, part: Any, start: Coroutine[Any, Any, Any]) -> None:
+            def engine(index: int) -> Engine:
+                return RayEngine(self.policy_at, settings.model, settings.rollout, device, placement.engine_options(index))
+
+            fleet = Fleet(settings.model, settings.rollout, self.policy, device=device, engine=engine)
+            self._begin("fleet", fleet, lambda: placement.engines(self.policy_at), fleet.start)
+        if self.learner_start is not None:
+            learner = Learner(self.learner_start, settings.learner, device=device, seed=settings.trainer.seed, place=placement.learner)
+            self._begin("learner", learner, learner.start)
+
+    def _begin(self, name: str, part: Any, *starts: Callable[[], Awaitable[Any]]) -> None:
+        """Starts a part in so many steps; it is awaited where it is used."""
+
         async def started() -> Any:
-            await start
+            for start in starts:
+                await start()
             return part
 
         self._stack.push_async_callback(part.close)
