@@ -143,7 +143,7 @@ def test_a_checkpoint_whose_files_did_not_arrive_gets_no_manifest(faulty: str, t
         (copy.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (copy.folder / name).write_text(name)
     Faulty.refused = "model.pt"
-    with pytest.raises(Exception, match="model.pt: PermissionError: no room for it"):
+    with pytest.raises(Exception, match=r"model\.pt: PermissionError: no room for it"):
         copy.sync()
     assert there(faulty) == {"metrics.jsonl"}
     Faulty.refused = ""

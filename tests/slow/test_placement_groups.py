@@ -76,7 +76,7 @@ async def test_a_learner_whose_run_folder_is_a_url_stays_on_the_drivers_node(tmp
     (group,) = placement.learner()
     assert set(placement_group_table(group)["bundles_to_node_id"].values()) == {ray.get_runtime_context().get_node_id()}
     ray.util.remove_placement_group(group)
-    with pytest.raises(ValueError, match="on the node of the driver, since trainer.run_dir is a URL"):
+    with pytest.raises(ValueError, match=r"on the node of the driver, since trainer\.run_dir is a URL"):
         reserve(Wanted("a rank", "move it", [{"CPU": 1.0}], "STRICT_PACK", node_id="f" * 56), 1.0)
 
 
