@@ -147,9 +147,12 @@ class Placement:
         """Ray actor options of the sandbox actor with this number."""
         return in_bundle(self._groups["sandbox"], index)
 
-    def remove(self) -> None:
-        """Gives the room of engines and sandboxes back; waiting for more ends."""
+    def give_up(self) -> None:
+        """Ends all waiting for room."""
         self._given_up.set()
+
+    def remove(self) -> None:
+        """Gives the room of engines and sandboxes back."""
         for group in self._groups.values():
             remove_placement_group(group)
         self._groups = {}
@@ -159,7 +162,7 @@ class Placement:
         try:
             self._groups[kind] = await asyncio.to_thread(reserve, wanted, timeout_s, self._say, self._given_up)
         except asyncio.CancelledError:
-            self._given_up.set()
+            self.give_up()
             raise
         return self._groups[kind]
 

@@ -107,6 +107,7 @@ class System:
         if self.learner_start is not None:
             learner = Learner(self.learner_start, settings.learner, device=device, seed=settings.trainer.seed, place=placement.learner)
             self._begin("learner", learner, learner.start)
+        self._stack.callback(placement.give_up)  # called first: nothing waits for room when parts are closed
 
     def _begin(self, name: str, part: Any, *starts: Callable[[], Awaitable[Any]]) -> None:
         """Starts a part in so many steps; it is awaited where it is used."""
