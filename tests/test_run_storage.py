@@ -60,7 +60,7 @@ def storage(url: str, tmp_path: Path, said: list[str] | None = None, **given) ->
 
 def there(url: str) -> set[str]:
     files, root = fsspec.url_to_fs(url)
-    return {str(name).rpartition("/run/")[2] for name in files.find(root)}
+    return {str(name).partition("/run/")[2] for name in files.find(root)}
 
 
 def opened(url: str, tmp_path: Path, out: StringIO | None = None) -> RunFolder:

@@ -53,6 +53,8 @@ class RunStorage:
         self.folder.mkdir()
         self._there: dict[str, Stamp] = {}
         """Files as they were when they were last brought up or down."""
+        self._made: set[str] = set()
+        """Folders that are there; object stores have none, and asking costs a request."""
         self._one_at_a_time = threading.Lock()
         self._wake = threading.Event()
         self._ends = threading.Event()
@@ -78,7 +80,7 @@ class RunStorage:
             for name in names_at(self._files, self._root):
                 self._fetch(name)
             probe = f"{self._root}/.probe"
-            self._files.makedirs(self._root, exist_ok=True)
+            self._make(self._root)
             self._files.pipe_file(probe, b"FlowReasoner")
             self._files.rm_file(probe)
         except Exception as error:
@@ -155,13 +157,18 @@ class RunStorage:
     def _upload(self, name: str, stamp: Stamp) -> None:
         def put() -> None:
             target = f"{self._root}/{name}"
-            self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
+            self._make(target.rpartition("/")[0])
             self._files.put_file(str(self.folder / name), target)
 
         if not (self.folder / name).exists():
             return  # a checkpoint that was removed meanwhile
         self._tried(name, put)
         self._there[name] = stamp
+
+    def _make(self, folder: str) -> None:
+        if folder not in self._made:
+            self._files.makedirs(folder, exist_ok=True)
+            self._made.add(folder)
 
     def _remove(self, name: str) -> None:
         target = f"{self._root}/{name}"
