@@ -8,7 +8,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class Wanted:
         return f"{self.what}:{where} {len(self.bundles)} x {shown(self.bundles[0])} ({self.strategy})"
 
 
-def shown(resources: dict[str, float]) -> str:
+def shown(resources: Mapping[str, float]) -> str:
     """Resources in words, without Ray's own marks of nodes."""
     kept = {name: value for name, value in sorted(resources.items()) if not name.startswith(("node:", "memory", "object_store"))}
     return "{" + ", ".join(f"{name}: {value:g}" for name, value in kept.items()) + "}"
@@ -67,7 +67,7 @@ def reserve(
     Raises:
         ValueError: there is no room within ``timeout_s``; what is wanted and what the cluster has.
     """
-    selector = [{ON_NODE: wanted.node_id} for _ in wanted.bundles] if wanted.node_id else None
+    selector = [{ON_NODE: wanted.node_id} for _ in wanted.bundles] if wanted.node_id else []
     group = placement_group(list(wanted.bundles), strategy=wanted.strategy, bundle_label_selector=selector)
     start = told = time.monotonic()
     while not group.wait(LOOK_EVERY_S):
