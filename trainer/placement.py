@@ -67,8 +67,8 @@ def reserve(
     Raises:
         ValueError: there is no room within ``timeout_s``; what is wanted and what the cluster has.
     """
-    selector = [{ON_NODE: wanted.node_id} for _ in wanted.bundles] if wanted.node_id else []
-    group = placement_group(list(wanted.bundles), strategy=wanted.strategy, bundle_label_selector=selector)
+    pinned: dict[str, Any] = {"bundle_label_selector": [{ON_NODE: wanted.node_id} for _ in wanted.bundles]} if wanted.node_id else {}
+    group = placement_group(list(wanted.bundles), strategy=wanted.strategy, **pinned)
     start = told = time.monotonic()
     while not group.wait(LOOK_EVERY_S):
         now = time.monotonic()
