@@ -33,4 +33,7 @@ def test_the_learner_has_a_group_for_each_machine_with_its_ranks_side_by_side():
 
 
 def test_resources_are_shown_without_what_ray_adds_for_itself():
-    assert shown({"CPU": 4.0, "GPU": 0.5, "node:10.0.0.1": 1.0, "memory": 1e9, "object_store_memory": 1e9}) == "{CPU: 4, GPU: 0.5}"
+    assert (
+        shown({"CPU": 4.0, "GPU": 0.5, "node:10.0.0.1": 1.0, "CPU_group_0_ab": 1.0, "memory": 1e9, "object_store_memory": 1e9})
+        == "{CPU: 4, GPU: 0.5}"
+    )

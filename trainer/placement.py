@@ -54,8 +54,9 @@ class Wanted:
 
 
 def shown(resources: Mapping[str, float]) -> str:
-    """Resources in words, without Ray's own marks of nodes."""
-    kept = {name: value for name, value in sorted(resources.items()) if not name.startswith(("node:", "memory", "object_store"))}
+    """Resources in words, without Ray's own marks of nodes and groups."""
+    ours = (name for name in sorted(resources) if not name.startswith(("node:", "memory", "object_store")) and "_group_" not in name)
+    kept = {name: resources[name] for name in ours}
     return "{" + ", ".join(f"{name}: {value:g}" for name, value in kept.items()) + "}"
 
 

@@ -24,7 +24,8 @@ SETTINGS = (
     "trainer=smoke",
     "cluster=multi_node",
     "cluster.device=cpu",
-    "cluster.resources={engines: {pool: 1}, learner: {learner: 1}, sandbox: {pool: 1}}",
+    "cluster.resources.engines={engines: 1}",
+    "cluster.resources.learner={learner: 1}",
     "cluster.engines_strategy=SPREAD",
     "rollout.engines=2",
     "rollout.group_size=4",
@@ -47,8 +48,8 @@ SETTINGS = (
 def nodes() -> Iterator[Nodes]:
     with Nodes() as cluster:
         cluster.start("head", cpus=4, resources={"learner": 1})
-        cluster.start("first", cpus=4, resources={"pool": 8})
-        cluster.start("second", cpus=4, resources={"pool": 8})
+        cluster.start("first", cpus=4, resources={"engines": 4, "sandbox": 4})
+        cluster.start("second", cpus=4, resources={"engines": 4, "sandbox": 4})
         yield cluster
 
 
