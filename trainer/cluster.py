@@ -59,15 +59,8 @@ def start_ray(settings: RunSettings) -> Path | None:
     if address:
         try:
             ray.init(address=address, log_to_driver=False, runtime_env={"working_dir": str(ROOT), "excludes": [".git", ".venv", "runs"]})
-        except AuthenticationError as failure:
-            raise ValueError(
-                f"The Ray cluster at cluster.address={address!r} wants a token ({str(failure).strip().splitlines()[0]}): "
-                "set RAY_AUTH_MODE=token, and its token in RAY_AUTH_TOKEN or ~/.ray/auth_token."
-            ) from None
-        except (ConnectionError, RuntimeError) as failure:
-            raise ValueError(
-                f"No Ray cluster answers at cluster.address={address!r} ({failure}); leave it out to start one here."
-            ) from None
+        except (ConnectionError, RuntimeError, AuthenticationError) as failure:
+            raise no_answer(address, failure) from None
         return None
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DISABLE_MEMORY_MONITOR", "1")
@@ -82,6 +75,15 @@ def start_ray(settings: RunSettings) -> Path | None:
         runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}},
     )
     return temp
+
+
+def no_answer(address: str, failure: Exception) -> ValueError:
+    """The sentence for a cluster that cannot be joined. A Ray that gets no token, or another one, only says that it does not connect."""
+    reason = str(failure).strip().splitlines()[0]
+    return ValueError(
+        f"No Ray cluster answers at cluster.address={address!r} ({reason}): start it, or leave the address out to start one here; where it "
+        "has a token, set RAY_AUTH_MODE=token, and the token in RAY_AUTH_TOKEN or ~/.ray/auth_token."
+    )
 
 
 def node_address() -> str:

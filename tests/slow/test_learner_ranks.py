@@ -103,6 +103,17 @@ async def test_log_probabilities_come_back_in_the_order_of_the_rows(pair):
     torch.testing.assert_close(await two.logprobs(rows), await one.logprobs(rows), rtol=1e-4, atol=1e-4)
 
 
+async def test_ranks_in_a_group_for_each_machine_compute_the_same(pair, folder):
+    one, _ = pair
+    apart = Learner(folder, LearnerSettings(ranks=2, nodes=2, threads=1), device="cpu", seed=0)
+    try:
+        await apart.start()
+        rows = random_rows(9, siblings=3, seed=5)
+        torch.testing.assert_close(await apart.logprobs(rows), await one.logprobs(rows), rtol=1e-4, atol=1e-4)
+    finally:
+        await apart.close()
+
+
 async def test_a_model_that_does_not_exist_is_one_sentence(running_ray, tmp_path):
     learner = Learner(tmp_path / "nowhere", LearnerSettings(), device="cpu", seed=0)
     try:
