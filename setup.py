@@ -33,6 +33,7 @@ CORE = [
     "certifi",
     "datasets>=4",
     "fastapi>=0.115",
+    "fsspec>=2025.3",
     "httpx>=0.28",
     "jinja2>=3.1",
     "matplotlib>=3.10",

@@ -4,15 +4,17 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from rollout.policy_files import is_url
 from rollout.settings import context_tokens
 from trainer.settings import RunSettings
+from trainer.submission import in_submitted_job, joins_cluster
 
 STAGES = ("distil", "sft", "grpo", "evaluate")
 
 
 def problems_between_settings(config: RunSettings) -> list[str]:
     """Everything that does not fit together, machine and files included where they are asked for by name."""
-    checks = (_model, _tasks, _worker, _teacher, _batch, _learner, _deterministic, _stages, _devices)
+    checks = (_model, _tasks, _worker, _teacher, _batch, _learner, _deterministic, _stages, _folder, _nodes, _devices)
     return [problem for check in checks for problem in check(config)]
 
 
@@ -122,13 +124,40 @@ def _stages(config: RunSettings) -> Iterator[str]:
     if list(stages) != [stage for stage in STAGES if stage in stages]:
         right = ",".join(stage for stage in STAGES if stage in stages)
         yield f"trainer.stages=[{','.join(stages)}] is not in the order of the run: write [{right}]."
-    if not config.trainer.run_dir.strip():
+
+
+def _folder(config: RunSettings) -> Iterator[str]:
+    run_dir = config.trainer.run_dir
+    if not run_dir.strip():
         yield "trainer.run_dir is empty: give the folder of the run, for example runs/first."
+    elif in_submitted_job() and not is_url(run_dir) and not Path(run_dir).expanduser().is_absolute():
+        yield (
+            f"trainer.run_dir={run_dir!r} lies in the working directory of the submitted job, which goes when the job ends: give an "
+            "absolute path on storage that all nodes mount, or a URL like s3://bucket/run."
+        )
+    if is_url(run_dir) and config.learner.nodes > 1:
+        yield (
+            f"trainer.run_dir={run_dir!r} is a URL, but with learner.nodes={config.learner.nodes} several machines write one checkpoint: "
+            "give a path on storage that all nodes mount, or set learner.nodes=1."
+        )
+
+
+def _nodes(config: RunSettings) -> Iterator[str]:
+    learner = config.learner
+    if learner.ranks % learner.nodes:
+        yield f"learner.ranks={learner.ranks} cannot be spread evenly over learner.nodes={learner.nodes}: choose a multiple of it."
+    for kind, resources in config.cluster.resources:
+        for name, amount in resources.items():
+            if name in ("CPU", "GPU", "memory") or amount <= 0:
+                yield (
+                    f"cluster.resources.{kind} has {name}={amount:g}: name a custom resource that nodes were started with, and more than 0 "
+                    "of it; CPUs and GPUs follow from the other settings."
+                )
 
 
 def _devices(config: RunSettings) -> Iterator[str]:
     """GPUs are counted only where CUDA is asked for by name on this machine; a cluster's are not known here."""
-    if config.cluster.device != "cuda" or config.cluster.address is not None:
+    if config.cluster.device != "cuda" or joins_cluster(config.cluster.address):
         return
     import torch
 

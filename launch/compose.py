@@ -120,14 +120,23 @@ def saved(run_dir: Path, overrides: Sequence[str] = ()) -> Config:
     file = run_dir / "config.yaml"
     if not file.is_file():
         raise ValueError(f"{run_dir} is not a run folder (it has no config.yaml): give a folder that launch.train made.")
-    config = OmegaConf.create(yaml.safe_load(file.read_text()))
+    return with_overrides(file.read_text(), overrides, str(run_dir))
+
+
+def with_overrides(text: str, overrides: Sequence[str], run_dir: str) -> Config:
+    """The settings of a config.yaml with value overrides on top, for the run at ``run_dir``.
+
+    Raises:
+        ValueError: one sentence per problem.
+    """
+    config = OmegaConf.create(yaml.safe_load(text))
     for override in parse(overrides):
         if is_group(override):
             raise ValueError(
                 f"{override.input_line} chooses a group, but this run's settings are fixed: change single values, like worker.model=..."
             )
         OmegaConf.update(config, override.key_or_group, _plain(override.value()), force_add=True)
-    OmegaConf.update(config, "trainer.run_dir", str(run_dir))
+    OmegaConf.update(config, "trainer.run_dir", run_dir)
     assert isinstance(config, DictConfig)
     return checked(config)
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from launch.shell import one_sentence_errors, saved_settings
 from trainer.final_table import Row, final_table, print_table
+from trainer.run_at_url import fetched
 from trainer.system import System, quiet_libraries
 from workflow.aflow import read_workflow_file
 from workflow.program import Refusal, Workflow
@@ -22,7 +23,7 @@ from workflow.reference import load_reference_workflows
 def parser() -> argparse.ArgumentParser:
     """Options of the command."""
     out = argparse.ArgumentParser(prog="python -m launch.evaluate", description="Evaluate policies and workflows on held-out problems.")
-    out.add_argument("run_dir", type=Path, help="run folder whose settings and policies are used")
+    out.add_argument("run_dir", help="run folder or URL whose settings and policies are used")
     out.add_argument(
         "--policy", action="append", default=[], metavar="FOLDER", help="Hugging Face folder of a policy; default: the run's own"
     )
@@ -77,17 +78,18 @@ def chosen_policies(run_dir: Path, folders: list[str], *, own: bool) -> dict[str
 def main() -> int:
     """Entry point."""
     options = parser().parse_intermixed_args()
-    settings = saved_settings(options.run_dir, options.overrides)
+    run_dir = fetched(options.run_dir)
+    settings = saved_settings(run_dir, options.overrides)
     workflows = chosen_workflows(options.workflow)
-    policies = chosen_policies(options.run_dir, options.policy, own=not options.workflow)
+    policies = chosen_policies(run_dir, options.policy, own=not options.workflow)
     if not policies and not workflows:
-        raise ValueError(f"{options.run_dir} has no policy yet: give --policy FOLDER or --workflow NAME.")
+        raise ValueError(f"{run_dir} has no policy yet: give --policy FOLDER or --workflow NAME.")
     quiet_libraries()
     console = Console()
     first = next(iter(policies.values()), None)
 
     async def evaluate() -> list[Row]:
-        async with System(settings, policy=first, learner_start=None, log_dir=options.run_dir) as system:
+        async with System(settings, policy=first, learner_start=None, log_dir=run_dir) as system:
             return await final_table(system, settings, policies, workflows, say=console.print)
 
     rows = asyncio.run(evaluate())

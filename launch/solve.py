@@ -6,7 +6,6 @@ Shows the policy's reasoning, the workflow it wrote, every operator call of the 
 import argparse
 import asyncio
 import sys
-from pathlib import Path
 
 from rich.console import Console
 from rich.panel import Panel
@@ -14,6 +13,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from launch.shell import one_sentence_errors, saved_settings
+from trainer.run_at_url import fetched
 from trainer.solve import Solution, query_problem, solve
 from trainer.system import System, quiet_libraries
 
@@ -21,7 +21,7 @@ from trainer.system import System, quiet_libraries
 def parser() -> argparse.ArgumentParser:
     """Options of the command."""
     out = argparse.ArgumentParser(prog="python -m launch.solve", description="Let a trained policy solve one query.")
-    out.add_argument("run_dir", type=Path, help="run folder whose policy answers")
+    out.add_argument("run_dir", help="run folder or URL whose policy answers")
     out.add_argument("query", help="text of the problem, for example: 'Write f(xs) that reverses the list, then ...'")
     out.add_argument("--entry", default="f", help="name of the function that a solution defines (default: f)")
     out.add_argument(
@@ -65,15 +65,16 @@ def show(solution: Solution, console: Console) -> None:
 def main() -> int:
     """Entry point; exit status 0 where an answer came out."""
     options = parser().parse_intermixed_args()
-    settings = saved_settings(options.run_dir, options.overrides)
-    policy = options.run_dir / options.stage
+    run_dir = fetched(options.run_dir)
+    settings = saved_settings(run_dir, options.overrides)
+    policy = run_dir / options.stage
     if not (policy / "config.json").exists():
-        raise ValueError(f"{options.run_dir} has no {options.stage} folder with a policy: train it first, or choose --stage sft.")
+        raise ValueError(f"{run_dir} has no {options.stage} folder with a policy: train it first, or choose --stage sft.")
     problem = query_problem(options.query, options.entry, tuple(options.test))
     quiet_libraries()
 
     async def answer() -> Solution:
-        async with System(settings, policy=policy, learner_start=None, log_dir=options.run_dir) as system:
+        async with System(settings, policy=policy, learner_start=None, log_dir=run_dir) as system:
             return await solve(system, settings, problem, temperature=options.temperature)
 
     solution = asyncio.run(answer())

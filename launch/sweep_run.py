@@ -17,6 +17,7 @@ from launch.compose import composed, parse
 from launch.shell import Interrupted
 from launch.sweep import Grid, Source, Trial, placed, policy_row
 from launch.trial_process import Process, TrialProcess, wait_for_one
+from rollout.policy_files import is_url
 from trainer.console import minutes
 from trainer.jsonl import replace_text
 from trainer.run_access import hold, probe
@@ -38,6 +39,8 @@ def run_sweep(given: Sequence[str]) -> int:
         ValueError: wrong settings, a folder that is no sweep's, or a cluster that holds no trial; nothing was started.
     """
     common = composed([_first_value(text) for text in given])
+    if is_url(common.trainer.run_dir):
+        raise ValueError(f"trainer.run_dir={common.trainer.run_dir!r} is a URL: give a sweep a path, on storage that all nodes mount.")
     folder = Path(common.trainer.run_dir).expanduser().absolute()
     grid = None if common.sweep.trials else Grid(given, folder)  # before the folder is touched: a wrong value leaves nothing behind
     lock = _take(folder)

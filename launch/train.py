@@ -16,8 +16,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from conf.schema import Config
-from launch.compose import CONF, checked, for_hydra, is_group, parse, register_defaults, saved
+from launch.compose import CONF, checked, for_hydra, is_group, parse, register_defaults, saved, with_overrides
 from launch.shell import Interrupted, ended_by, one_sentence_errors
+from rollout.policy_files import is_url
+from trainer.run_at_url import settings_at
 
 if TYPE_CHECKING:
     from trainer.run_folder import RunFolder
@@ -33,7 +35,7 @@ def run(settings: Config) -> int:
         try:
             return _train_and_report(settings, folder)
         except KeyboardInterrupt:
-            raise Interrupted(f"Go on with: python -m launch.train trainer.run_dir={folder.path}") from None
+            raise Interrupted(f"Go on with: python -m launch.train trainer.run_dir={folder.place}") from None
         except Exception as error:
             return ended_by(error, folder.path)
 
@@ -54,10 +56,13 @@ def resumed(config: Config, overrides: list[str]) -> Config:
     A command that chooses groups (``experiment=...``) states a whole recipe: it is taken as given, and the run folder
     refuses it where it differs from the run's own.
     """
-    run_dir = Path(config.trainer.run_dir)
-    if not (run_dir / "config.yaml").is_file() or any(is_group(override) for override in parse(overrides)):
+    if any(is_group(override) for override in parse(overrides)):
         return config
-    return saved(run_dir, overrides)
+    run_dir = config.trainer.run_dir
+    if is_url(run_dir):
+        text = settings_at(run_dir)
+        return config if text is None else with_overrides(text, overrides, run_dir)
+    return saved(Path(run_dir), overrides) if (Path(run_dir) / "config.yaml").is_file() else config
 
 
 def split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from rollout.engine_arguments import engine_args, engine_environment
 from rollout.partial_completion import PartialCompletion
+from rollout.policy_files import local_copy
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings, context_tokens
 from rollout.weights.buckets import Bucket, WeightsMismatchError
@@ -25,7 +26,9 @@ from rollout.weights.shared_memory import in_memory
 class PolicyEngine:
     """Samples completions and takes new weights; ``rollout.engine_handle`` wraps it in ``ray.remote``."""
 
-    def __init__(self, policy: Path, model: ModelSettings, rollout: RolloutSettings, device: str, deterministic: bool = False) -> None:
+    def __init__(
+        self, policy: str | Path, model: ModelSettings, rollout: RolloutSettings, device: str, deterministic: bool = False
+    ) -> None:
         os.environ.update(engine_environment(device, deterministic))
         self._policy = policy
         self._model = model
@@ -53,8 +56,9 @@ class PolicyEngine:
             from vllm.engine.arg_utils import AsyncEngineArgs
             from vllm.v1.engine.async_llm import AsyncLLM
 
-            self._tokenizer = AutoTokenizer.from_pretrained(self._policy)
-            args = engine_args(self._policy, self._model, self._rollout, self._device, self._deterministic)
+            policy = local_copy(self._policy)
+            self._tokenizer = AutoTokenizer.from_pretrained(policy)
+            args = engine_args(policy, self._model, self._rollout, self._device, self._deterministic)
             self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**args))
 
     async def ready(self) -> list[int]:

@@ -1,9 +1,12 @@
 """One rollout engine as the driver sees it."""
 
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import ray
+from ray.exceptions import ActorDiedError
 
 from rollout.engine import PolicyEngine
 from rollout.engine_arguments import engine_environment
@@ -13,6 +16,11 @@ from rollout.weights.buckets import Bucket
 from rollout.weights.link import Address
 
 RemoteEngine = ray.remote(PolicyEngine)
+T = TypeVar("T")
+NEVER_RAN = "The actor never ran"
+"""In Ray's words for an actor that had no process yet when its node died."""
+AGAIN_S = 1.0
+"""Before such an actor is asked for anew."""
 
 
 class Engine(Protocol):
@@ -58,24 +66,57 @@ class Engine(Protocol):
 class RayEngine:
     """A ``PolicyEngine`` in a Ray actor of its own."""
 
-    def __init__(self, policy: Path, model: ModelSettings, rollout: RolloutSettings, device: str, deterministic: bool = False) -> None:
+    def __init__(
+        self,
+        policy: str | Path,
+        model: ModelSettings,
+        rollout: RolloutSettings,
+        device: str,
+        *,
+        deterministic: bool = False,
+        place: Mapping[str, Any] | None = None,
+    ) -> None:
+        """
+        Args:
+            policy: path or URL of a Hugging Face folder, or a hub id.
+            deterministic: see ``Fleet``.
+            place: Ray actor options that say where it runs.
+        """
         on_gpu = device == "cuda"
-        actor = RemoteEngine.options(
+        options = RemoteEngine.options(
             num_gpus=rollout.tensor_parallel if on_gpu else 0,
             num_cpus=1 if on_gpu else rollout.cpus_per_engine,
             max_concurrency=1000,
             max_restarts=0,  # the fleet restarts it, since a fresh engine lacks the current weights
             runtime_env={"env_vars": engine_environment(device, deterministic)},
+            **(place or {}),
         )
-        self._actor: Any = actor.remote(policy, model, rollout, device, deterministic)
+        self._new_actor = lambda: options.remote(policy, model, rollout, device, deterministic)
+        self._actor: Any = self._new_actor()
+        self._killed = False
 
     async def placed(self) -> None:
         """See ``Engine.placed``."""
-        await self._actor.placed.remote()
+        await self._once_it_runs(lambda actor: actor.placed.remote())
 
     async def ready(self) -> list[int]:
         """Process ids of the actor and its children, once the engine is up."""
-        return await self._actor.ready.remote()
+        return await self._once_it_runs(lambda actor: actor.ready.remote())
+
+    async def _once_it_runs(self, call: Callable[[Any], Awaitable[T]]) -> T:
+        """The answer of an actor that is being started.
+
+        A replacement is often asked for before Ray knows that the whole node died. Ray then gives the actor up and moves its bundle:
+        another actor is asked for, which waits for the bundle's next node.
+        """
+        while True:
+            try:
+                return await call(self._actor)
+            except ActorDiedError as error:
+                if self._killed or NEVER_RAN not in str(error):
+                    raise
+                await asyncio.sleep(AGAIN_S)
+                self._actor = self._new_actor()
 
     async def sample(self, prompt_ids: list[int], n: int, temperature: float, seed: int) -> list[Completion]:
         """See ``PolicyEngine.sample``."""
@@ -103,4 +144,5 @@ class RayEngine:
 
     def kill(self) -> None:
         """Kills the actor; the engine's processes notice and end."""
+        self._killed = True
         ray.kill(self._actor)

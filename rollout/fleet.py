@@ -36,7 +36,7 @@ class Fleet:
         policy: Path,
         *,
         device: str,
-        engine: Callable[[], Engine] | None = None,
+        engine: Callable[[int], Engine] | None = None,
         deterministic: bool = False,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
@@ -44,14 +44,14 @@ class Fleet:
         Args:
             policy: Hugging Face folder or hub id that engines load.
             device: ``cuda`` or ``cpu``.
-            engine: makes one engine; a ``RayEngine`` where left out.
+            engine: makes the engine with a number, also in place of one that died; a ``RayEngine`` anywhere where left out.
             deterministic: a completion depends on its request and the weights alone, to the last bit; slow on CPU.
             say: prints one line.
         """
         self._rollout = rollout
         self._policy = policy
         self._model = model
-        self._new_engine = engine or (lambda: RayEngine(policy, model, rollout, device, deterministic))
+        self._new_engine = engine or (lambda index: RayEngine(policy, model, rollout, device, deterministic=deterministic))
         self._say = say
         self._linked = rollout.weights_via == "link" or (rollout.weights_via == "auto" and device == "cuda")
         self._on_link: tuple[object, list[Engine]] = (None, [])
@@ -81,9 +81,12 @@ class Fleet:
             RuntimeError: one does not come up.
         """
         check_positions(self._policy, self._model, self._rollout)
-        names = [f"Rollout engine {number + 1} of {self._rollout.engines}" for number in range(self._rollout.engines)]
-        self._slots = [EngineSlot(name, self._new_engine, self._catch_up, self._say) for name in names]
+        self._slots = [self._slot(index) for index in range(self._rollout.engines)]
         await asyncio.gather(*(slot.start() for slot in self._slots))
+
+    def _slot(self, index: int) -> EngineSlot:
+        name = f"Rollout engine {index + 1} of {self._rollout.engines}"
+        return EngineSlot(name, lambda: self._new_engine(index), self._catch_up, self._say)
 
     async def sample(
         self, prompt_ids: Sequence[int], n: int, *, temperature: float, seed: int, sticky: int | None = None

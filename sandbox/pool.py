@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import ray
@@ -76,14 +76,22 @@ class SandboxPool:
     """The driver's handle on all sandbox actors."""
 
     def __init__(
-        self, settings: SandboxSettings, worker: WorkerSettings, worker_url: str, *, say: Callable[[str], None] = lambda text: None
+        self,
+        settings: SandboxSettings,
+        worker: WorkerSettings,
+        worker_url: str,
+        *,
+        place: Callable[[int], Mapping[str, Any]] | None = None,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         """
         Args:
+            place: Ray actor options that say where the actor with a number runs.
             say: prints one line.
         """
         self.settings = settings
         self.level = ""
+        self._place = place or (lambda index: {})
         self._say = say
         self._reviving: dict[int, asyncio.Task[None]] = {}
         self._lost: dict[int, str] = {}
@@ -98,7 +106,8 @@ class SandboxPool:
         """Starts all actors. Raises ValueError where a machine offers less than ``sandbox.min_level``."""
         options = {"num_cpus": self.settings.cpus_per_actor, "max_restarts": -1, "max_concurrency": 2 * self.settings.slots_per_actor}
         self._actors = [
-            SandboxActor.options(**options).remote(self.settings, self._worker, self._worker_url) for _ in range(self.settings.actors)
+            SandboxActor.options(**options, **self._place(index)).remote(self.settings, self._worker, self._worker_url)
+            for index in range(self.settings.actors)
         ]
         self._load = [0] * len(self._actors)
         try:

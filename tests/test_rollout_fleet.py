@@ -124,7 +124,7 @@ class Made:
         self.waiting = list(scripted)
         self.engines: list[ScriptedEngine] = []
 
-    def __call__(self) -> ScriptedEngine:
+    def __call__(self, index: int = 0) -> ScriptedEngine:
         self.engines.append(self.waiting.pop(0) if self.waiting else ScriptedEngine(len(self.engines)))
         return self.engines[-1]
 

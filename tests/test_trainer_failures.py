@@ -46,7 +46,8 @@ class Learners:
     async def learner(self) -> Watched:
         return self.made[-1]
 
-    def begin_learner(self, start: Path) -> None:
+    async def replace_learner(self, start: Path) -> None:
+        await self.made[-1].close()
         self.starts.append(start)
         self.made.append(Watched())
 

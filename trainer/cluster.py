@@ -7,8 +7,11 @@ import tempfile
 from pathlib import Path
 
 import ray
+import ray.util
+from ray.exceptions import AuthenticationError
 
 from trainer.settings import RunSettings
+from trainer.submission import JOB_VARIABLE
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -16,16 +19,15 @@ ROOT = Path(__file__).resolve().parent.parent
 def device_of(settings: RunSettings) -> str:
     """``cuda`` where asked for or, with ``auto``, where every learner rank and engine can have GPUs of its own; else ``cpu``.
 
+    Once Ray runs, the cluster's GPUs count, wherever they are; before, those of this machine.
+
     Raises:
         ValueError: ``cuda`` asked for and none is there.
     """
     import torch
 
     wanted = settings.cluster.device
-    on_cluster = settings.cluster.address is not None or "RAY_ADDRESS" in os.environ
-    gpus = torch.cuda.device_count()
-    if on_cluster and ray.is_initialized():
-        gpus = max(gpus, int(ray.cluster_resources().get("GPU", 0)))
+    gpus = int(ray.cluster_resources().get("GPU", 0)) if ray.is_initialized() else torch.cuda.device_count()
     if wanted == "cuda" and not gpus:
         raise ValueError("cluster.device=cuda, but neither this machine nor the cluster has a GPU: use cluster.device=cpu or auto.")
     enough = gpus >= settings.learner.ranks + settings.rollout.engines * settings.rollout.tensor_parallel
@@ -50,17 +52,15 @@ def start_ray(settings: RunSettings) -> Path | None:
     Raises:
         ValueError: the address does not answer.
     """
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+    if JOB_VARIABLE in os.environ:
         ray.init(address="auto", log_to_driver=False)
         return None
     address = settings.cluster.address or os.environ.get("RAY_ADDRESS")
     if address:
         try:
             ray.init(address=address, log_to_driver=False, runtime_env={"working_dir": str(ROOT), "excludes": [".git", ".venv", "runs"]})
-        except (ConnectionError, RuntimeError) as failure:
-            raise ValueError(
-                f"No Ray cluster answers at cluster.address={address!r} ({failure}); leave it out to start one here."
-            ) from None
+        except (ConnectionError, RuntimeError, AuthenticationError) as failure:
+            raise no_answer(address, failure) from None
         return None
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DISABLE_MEMORY_MONITOR", "1")
@@ -75,6 +75,20 @@ def start_ray(settings: RunSettings) -> Path | None:
         runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}},
     )
     return temp
+
+
+def no_answer(address: str, failure: Exception) -> ValueError:
+    """The sentence for a cluster that cannot be joined. A Ray that gets no token, or another one, only says that it does not connect."""
+    reason = str(failure).strip().splitlines()[0]
+    return ValueError(
+        f"No Ray cluster answers at cluster.address={address!r} ({reason}): start it, or leave the address out to start one here; where it "
+        "has a token, set RAY_AUTH_MODE=token, and the token in RAY_AUTH_TOKEN or ~/.ray/auth_token."
+    )
+
+
+def node_address() -> str:
+    """The address by which other nodes reach this one."""
+    return ray.util.get_node_ip_address()
 
 
 def stop_ray(temp: Path | None) -> None:

@@ -13,13 +13,14 @@ from typing import Any
 
 import ray
 import torch
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from rollout.weights.buckets import Bucket
 from rollout.weights.link import Address
 from trainer.batch import PolicyBatch
 from trainer.learner_spec import LearnerSpec, RankState
 from trainer.learner_weights import LearnerWeights, LinkCalls
+from trainer.placement import Place, learner_groups
 from trainer.rank_calls import all_ranks, end_processes
 from trainer.settings import GRPOSettings, LearnerSettings, OptimizerSettings
 from trainer.token_rows import TokenRows
@@ -43,7 +44,7 @@ class Learner:
         device: str,
         seed: int,
         deterministic: bool = False,
-        placement_timeout_s: float = 120.0,
+        place: Place | None = None,
     ) -> None:
         """
         Args:
@@ -52,11 +53,11 @@ class Learner:
             device: ``cpu`` or ``cuda``.
             seed: of every rank's generators.
             deterministic: the same batches give the same weights to the last bit.
-            placement_timeout_s: how long to wait for a machine with that many free CPUs (and GPUs).
+            place: makes a placement group for each machine, whenever the ranks are started; left out: any place will do.
         """
         self.spec = LearnerSpec(str(model_path), settings, device, seed, deterministic)
-        self._placement_timeout_s = placement_timeout_s
-        self._placement: PlacementGroup | None = None
+        self._place = place or (lambda: learner_groups(settings, device))
+        self._placement: list[PlacementGroup] = []
         self._group: Any = None
         self._creating: asyncio.Task[None] | None = None
         self._ranks: list[RankState] = []
@@ -192,16 +193,11 @@ class Learner:
 
         from trainer.learner_worker import LearnerWorker
 
-        ranks, gpu = self.spec.settings.ranks, self.spec.device == "cuda"
-        bundle = {"CPU": 1.0, "GPU": 1.0} if gpu else {"CPU": 1.0}
-        self._placement = placement_group([bundle] * ranks, strategy="STRICT_PACK")
-        if not self._placement.wait(self._placement_timeout_s):
-            raise ValueError(
-                f"No machine of the Ray cluster has {ranks} x {bundle} free for learner.ranks={ranks} "
-                f"(in all: {ray.cluster_resources()}): use fewer ranks or a larger machine."
-            )
-        pool = RayResourcePool(process_on_nodes=[ranks], use_gpu=gpu, max_colocate_count=1)
-        pool.pgs = [self._placement]
+        gpu = self.spec.device == "cuda"
+        self._placement = self._place()
+        each = [group.bundle_count for group in self._placement]
+        pool = RayResourcePool(process_on_nodes=each, use_gpu=gpu, max_colocate_count=1)
+        pool.pgs = self._placement
         environment = verl_environment(self.spec.device)
         if not gpu:
             environment["OMP_NUM_THREADS"] = str(self.spec.threads)
@@ -214,11 +210,11 @@ class Learner:
         if self._group is not None:
             for worker in self._group.workers:
                 ray.kill(worker)
-        if self._placement is not None:
-            remove_placement_group(self._placement)
+        for group in self._placement:
+            remove_placement_group(group)
         here = ray.get_runtime_context().get_node_id() if self._ranks else ""
         pids = [rank.pid for rank in self._ranks if rank.node_id == here]
-        self._group, self._placement, self._ranks = None, None, []
+        self._group, self._placement, self._ranks = None, [], []
         end_processes(pids)
 
     async def watch(self) -> None:

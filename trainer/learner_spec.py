@@ -22,7 +22,7 @@ class LearnerSpec:
     @property
     def threads(self) -> int:
         """Cores that one CPU rank computes with."""
-        return self.settings.threads or max(1, (os.cpu_count() or 1) // self.settings.ranks)
+        return self.settings.threads or max(1, (os.cpu_count() or 1) // (self.settings.ranks // self.settings.nodes))
 
     @property
     def precision(self) -> str:

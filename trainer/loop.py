@@ -114,7 +114,7 @@ def judged(groups: Sequence[Group], failures: Failures, step: int) -> None:
 def watchers(run: RunFolder, settings: TrainerSettings) -> tuple[Alarms, Spending]:
     """Alarms and spending, with what they had seen of the steps before a resume."""
     earlier = run.rows("grpo")
-    return Alarms(settings.alarms, earlier), Spending(run.path, settings.max_dollars, earlier, run.state.rolled_back_dollars)
+    return Alarms(settings.alarms, earlier), Spending(run.place, settings.max_dollars, earlier, run.state.rolled_back_dollars)
 
 
 def timings(taken: Taken, busy: Busy, start: float, updating: float, publishing: float, done: float) -> dict[str, float]:

@@ -30,8 +30,7 @@ async def with_learner(system: System, run: RunFolder, failures: Failures, start
         except LearnerLostError as lost:
             run.say(f"THE LEARNER IS LOST ({lost}). A new one is started and goes on from what was saved last.")
             failures.count("The learner", str(lost), reached=max(run.checkpoints.steps(), default=0))
-            await (await system.learner()).close()
-            system.begin_learner(start)
+            await system.replace_learner(start)
 
 
 async def _watched(learner: Learner, work: Callable[[Learner], Awaitable[None]]) -> None:

@@ -29,6 +29,7 @@ from trainer.jsonl import Row, replace_text
 from trainer.run_access import hold, probe
 from trainer.run_files import RunFiles
 from trainer.run_state import RunState, changes, may_change
+from trainer.run_storage import RunStorage
 from trainer.settings import RunSettings
 from trainer.sinks import Metrics, open_sinks
 from workflow.outcome import Outcome
@@ -37,9 +38,12 @@ from workflow.outcome import Outcome
 class RunFolder:
     """The folder of one run, held by one process at a time; a context manager."""
 
-    def __init__(self, path: Path, settings: RunSettings, console: RunConsole, lock: int) -> None:
+    def __init__(self, path: Path, settings: RunSettings, console: RunConsole, lock: int, storage: RunStorage | None = None) -> None:
         """Use ``RunFolder.open``."""
         self.path = path
+        self.place = settings.trainer.run_dir if storage else str(path)
+        """What to give as ``trainer.run_dir`` to go on."""
+        self._storage = storage
         self.settings = settings
         self.console = console
         self._lock = lock
@@ -56,7 +60,7 @@ class RunFolder:
             path / "checkpoints",
             settings.trainer.checkpoint,
             self.say,
-            saved=lambda folder: self.sinks.saved("checkpoint", folder.name, folder),
+            saved=self._checkpoint_saved,
         )
         self._save_state()
         self.sinks = open_sinks(
@@ -78,14 +82,23 @@ class RunFolder:
             ValueError: the folder cannot be written, the disk is full, another process holds it, it holds something
                 else, or its run had other settings.
         """
-        path = Path(settings.trainer.run_dir).expanduser().absolute()
-        probe(path)
-        lock = hold(path)
+        console = console or RunConsole.of(settings)
+        storage = RunStorage.of(settings.trainer.run_dir, settings.cluster, console.say)
+        path = storage.folder if storage else Path(settings.trainer.run_dir).expanduser().absolute()
+        lock = None
         try:
-            return cls(path, settings, console or RunConsole.of(settings), lock)
+            probe(path)
+            lock = hold(path)
+            run = cls(path, settings, console, lock, storage)
         except BaseException:
-            os.close(lock)
+            if lock is not None:
+                os.close(lock)
+            if storage is not None:
+                storage.discard()
             raise
+        if storage is not None:
+            storage.begin()
+        return run
 
     def __enter__(self) -> Self:
         return self
@@ -102,6 +115,19 @@ class RunFolder:
             self.files.close()
         finally:
             os.close(self._lock)
+            if self._storage is not None:
+                self._storage.close()
+
+    def reachable(self, policy: Path) -> str:
+        """What engines on other machines load a policy from: of a folder of a run at a URL its own URL, once it is uploaded; blocks."""
+        if self._storage is None or not policy.is_relative_to(self.path):
+            return str(policy)
+        return self._storage.push(policy)
+
+    def _checkpoint_saved(self, folder: Path) -> None:
+        self.sinks.saved("checkpoint", folder.name, folder)
+        if self._storage is not None:
+            self._storage.soon()
 
     # What the run shows.
 

@@ -7,6 +7,7 @@ from pydantic import Field
 from reward.settings import RewardSettings
 from rollout.settings import DistilSettings, ModelSettings, RolloutSettings
 from sandbox.settings import SandboxSettings
+from trainer.cluster_settings import ClusterSettings
 from workflow.settings import Settings, SimulatedWorkerSettings, TaskSettings, WorkerSettings
 
 
@@ -28,6 +29,9 @@ class LearnerSettings(Settings):
     engine: Literal["fsdp2", "deepspeed"] = "fsdp2"
     ranks: int = Field(default=1, ge=1)
     """Learner processes; on GPU one GPU each."""
+    nodes: int = Field(default=1, ge=1)
+    """Machines that the ranks are spread over, the same number on each; with more than one, the run folder must be a path on storage
+    that all of them mount."""
     zero_stage: int = Field(default=2, ge=1, le=3)
     """Of DeepSpeed: what the ranks share out, 1 the optimizer, 2 gradients too, 3 weights too."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -168,7 +172,8 @@ class TrainerSettings(Settings):
     """The run as a whole."""
 
     run_dir: str = "runs/${now}"
-    """Folder of the run; ``launch`` fills in the time. An existing one is resumed."""
+    """Folder of the run: a path, or the URL of any storage that fsspec knows (``s3://bucket/run``). ``launch`` fills in the time. An
+    existing one is resumed."""
     stages: tuple[Literal["distil", "sft", "grpo", "evaluate"], ...] = ("distil", "sft", "grpo", "evaluate")
     seed: int = 0
     max_staleness: int = Field(default=0, ge=0, le=8)
@@ -190,15 +195,6 @@ class TrainerSettings(Settings):
     weights are published, and completions do not depend on what else is sampled. Slow on CPU: one sequence at a time."""
     max_dollars: float | None = Field(default=None, gt=0)
     """What the worker calls of GRPO may cost; the run pauses, with a checkpoint, before a step that would overspend. None: no limit."""
-
-
-class ClusterSettings(Settings):
-    """Where the actors run."""
-
-    address: str | None = None
-    """Ray address; None: start Ray here (or join the job's cluster)."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    object_store_mib: int = Field(default=512, ge=80)
 
 
 class SweepSettings(Settings):

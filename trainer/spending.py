@@ -1,7 +1,6 @@
 """What the worker calls of GRPO have cost, and the pause before they cost too much."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 RECENT = 3
@@ -16,16 +15,17 @@ class Spending:
     """
 
     def __init__(
-        self, run_dir: Path, max_dollars: float | None, earlier: Iterable[Mapping[str, Any]] = (), rolled_back_dollars: float = 0.0
+        self, place: str, max_dollars: float | None, earlier: Iterable[Mapping[str, Any]] = (), rolled_back_dollars: float = 0.0
     ) -> None:
         """
         Args:
+            place: what to give as ``trainer.run_dir`` to go on.
             earlier: rows of metrics.jsonl of the steps before.
             rolled_back_dollars: cost of steps that are no longer there, since they are done again.
         """
         self._steps = [float(row.get("spend/dollars") or 0.0) for row in earlier]
         self._rolled_back_dollars = rolled_back_dollars
-        self._run_dir = run_dir
+        self._place = place
         self._max_dollars = max_dollars
 
     @property
@@ -46,5 +46,5 @@ class Spending:
         return ValueError(
             f"trainer.max_dollars={self._max_dollars:g} is nearly spent: {self.dollars:.4g} dollars after step {step}, and a step costs "
             f"up to {max(self._steps[-RECENT:], default=0.0):.3g}. The run is paused with a checkpoint; go on with: "
-            f"python -m launch.train trainer.run_dir={self._run_dir} trainer.max_dollars=..."
+            f"python -m launch.train trainer.run_dir={self._place} trainer.max_dollars=..."
         )

@@ -1,5 +1,6 @@
 """The stages of a run: distil, SFT, GRPO, evaluate. Each picks up what the run folder already has."""
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -39,8 +40,14 @@ async def train(settings: RunSettings, run: RunFolder) -> None:
     started = run.sft_policy if run.is_done("sft") else base
     learns = {"sft", "grpo"} & set(todo)
     asks = {"grpo", "evaluate"} & set(todo)
+    policy_at = await asyncio.to_thread(run.reachable, started) if asks else None
     async with System(
-        settings, policy=started if asks else None, learner_start=started if learns else None, log_dir=run.path, say=run.say
+        settings,
+        policy=started if asks else None,
+        policy_at=policy_at,
+        learner_start=started if learns else None,
+        log_dir=run.path,
+        say=run.say,
     ) as system:
         run.say(describe(settings, system))
         if "distil" in todo:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import AuthenticationError
 
-from trainer.cluster import ROOT, actor_cpus
+from trainer.cluster import ROOT, actor_cpus, no_answer
 from trainer.settings import RunSettings
 
 
@@ -99,8 +100,8 @@ def _resources(address: str) -> Mapping[str, float]:
     try:
         with _ray(address=address):
             return ray.cluster_resources()
-    except (ConnectionError, RuntimeError) as failure:
-        raise ValueError(f"No Ray cluster answers at cluster.address={address!r} ({failure}); leave it out to start one here.") from None
+    except (ConnectionError, RuntimeError, AuthenticationError) as failure:
+        raise no_answer(address, failure) from None
 
 
 def fitting(asked: int, cpus: float, gpus: int, resources: Mapping[str, float]) -> tuple[int, str]:

@@ -5,20 +5,24 @@ tens of seconds to start, so all that the remaining stages need start at once an
 """
 
 import asyncio
+import functools
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rollout.collect import Collector
+from rollout.engine_handle import Engine, RayEngine
 from rollout.fleet import Fleet
 from rollout.prompt import MetaPrompt
 from sandbox.pool import SandboxPool
-from trainer.cluster import device_of, start_ray, stop_ray
+from trainer.cluster import device_of, node_address, start_ray, stop_ray
 from trainer.learner import Learner
+from trainer.placement import Place, Placement
 from trainer.settings import RunSettings
+from trainer.submission import joins_cluster
 from workflow.settings import WorkerSettings
 from workflow.simulated.process import KeptAlive, start_simulated_worker
 from workflow.tasks import TaskSet, load_tasks
@@ -37,25 +41,30 @@ class System:
         policy: Path | None,
         learner_start: Path | None,
         log_dir: Path,
+        policy_at: str | None = None,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         """
         Args:
             policy: Hugging Face folder that the engines load; None starts no engine.
             learner_start: Hugging Face folder that the learner loads; None starts no learner.
-            log_dir: where the simulated worker writes its log.
+            log_dir: the run's folder, where the simulated worker writes its log and the learner what it saves.
+            policy_at: where engines on other machines load the policy from; left out: the folder itself.
             say: prints one line, of what failed and what becomes of it.
         """
         self.settings = settings
         self.policy = policy
+        self.policy_at = policy_at or str(policy)
+        self.say = say
         self.learner_start = learner_start
         self.log_dir = log_dir
-        self._say = say
         self.tasks: TaskSet = load_tasks(settings.tasks)
         self.worker_url = ""
         self.teacher_url = ""
         self._stack = AsyncExitStack()
         self._starting: dict[str, asyncio.Task[Any]] = {}
+        self._placement: Placement | None = None
+        self._learner: Learner | None = None
 
     async def __aenter__(self) -> "System":
         try:
@@ -66,6 +75,8 @@ class System:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        if self._placement is not None:
+            self._placement.give_up()  # nothing waits for room when parts are closed
         for task in self._starting.values():
             task.cancel()
         await asyncio.gather(*self._starting.values(), return_exceptions=True)
@@ -74,8 +85,10 @@ class System:
     async def _start(self) -> None:
         settings = self.settings
         if settings.worker.base_url is None or settings.distil.base_url is None:
-            simulated = await asyncio.to_thread(start_simulated_worker, settings.simulated, settings.tasks, self.log_dir)
-            self._stack.push_async_callback(KeptAlive(simulated, self._say).close)
+            host = settings.simulated.host or (node_address() if joins_cluster(settings.cluster.address) else None)
+            wanted = settings.simulated.model_copy(update={"host": host})
+            simulated = await asyncio.to_thread(start_simulated_worker, wanted, settings.tasks, self.log_dir)
+            self._stack.push_async_callback(KeptAlive(simulated, self.say).close)
             self.worker_url = self.teacher_url = simulated.base_url
         self.worker_url = settings.worker.base_url or self.worker_url
         self.teacher_url = settings.distil.base_url or self.teacher_url
@@ -85,26 +98,40 @@ class System:
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler would end the process on the spot, with its children left behind
         self._stack.callback(stop_ray, temp)
         device = device_of(settings)
-        pool = SandboxPool(settings.sandbox, settings.worker, self.worker_url, say=self._say)
-        self._begin("sandbox", pool, pool.start())
+        self._placement = placement = Placement(settings, device, self.log_dir, self.say)
+        self._stack.callback(placement.remove)
+        pool = SandboxPool(settings.sandbox, settings.worker, self.worker_url, place=placement.sandbox_options, say=self.say)
+        self._begin("sandbox", pool, placement.sandbox, pool.start)
         if self.policy is not None:
             deterministic = settings.trainer.deterministic
-            fleet = Fleet(settings.model, settings.rollout, self.policy, device=device, deterministic=deterministic, say=self._say)
-            self._begin("fleet", fleet, fleet.start())
+
+            def engine(index: int) -> Engine:
+                place = placement.engine_options(index)
+                return RayEngine(self.policy_at, settings.model, settings.rollout, device, deterministic=deterministic, place=place)
+
+            fleet = Fleet(settings.model, settings.rollout, self.policy, device=device, engine=engine, say=self.say)
+            self._begin("fleet", fleet, lambda: placement.engines(self.policy_at), fleet.start)
         if self.learner_start is not None:
-            self.begin_learner(self.learner_start)
+            self._begin_learner(self.learner_start, placement.learner)
 
-    def begin_learner(self, start: Path) -> None:
-        """Starts a learner from a Hugging Face folder; ``learner`` gives it once it is up."""
+    async def replace_learner(self, start: Path) -> None:
+        """Ends the learner and starts another from a Hugging Face folder, however long it takes until there is room for it."""
+        assert self._learner is not None and self._placement is not None
+        await self._learner.close()
+        self._begin_learner(start, functools.partial(self._placement.learner, patient=True))
+
+    def _begin_learner(self, start: Path, place: Place) -> None:
         settings = self.settings
-        learner = Learner(
-            start, settings.learner, device=device_of(settings), seed=settings.trainer.seed, deterministic=settings.trainer.deterministic
-        )
-        self._begin("learner", learner, learner.start())
+        seed, deterministic = settings.trainer.seed, settings.trainer.deterministic
+        self._learner = Learner(start, settings.learner, device=device_of(settings), seed=seed, deterministic=deterministic, place=place)
+        self._begin("learner", self._learner, self._learner.start)
 
-    def _begin(self, name: str, part: Any, start: Coroutine[Any, Any, Any]) -> None:
+    def _begin(self, name: str, part: Any, *starts: Callable[[], Awaitable[Any]]) -> None:
+        """Starts a part in so many steps; it is awaited where it is used."""
+
         async def started() -> Any:
-            await start
+            for start in starts:
+                await start()
             return part
 
         self._stack.push_async_callback(part.close)

@@ -4,6 +4,7 @@ A training run sends a million small requests, and a client that builds objects 
 httpx) takes 3.5 times the CPU time of this one.
 """
 
+import ipaddress
 import ssl
 from collections.abc import Mapping
 from typing import Any
@@ -27,6 +28,14 @@ class StatusError(Exception):
         """The API's own name of the failure, such as ``context_length_exceeded``; None where it gives none."""
         self.param = error.get("param")
         """The part of the request that it concerns, where it says so."""
+
+
+def is_near(host: str) -> bool:
+    """True for this machine and for addresses of private networks."""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return host == "localhost"
 
 
 def _error_object(payload: bytes) -> Mapping[str, Any]:
@@ -69,13 +78,13 @@ class Endpoint:
         return payload
 
     def _open(self) -> aiohttp.ClientSession:
-        is_local = urlsplit(self._base_url).hostname in ("localhost", "127.0.0.1", "::1")
+        is_local = is_near(urlsplit(self._base_url).hostname or "")
         context = ssl.create_default_context(cafile=certifi.where()) if self._base_url.startswith("https:") else True
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._max_connections, ssl=context),
             headers={"Authorization": f"Bearer {self.api_key}", "Content-Type": "application/json", "Accept": "application/json"},
             timeout=aiohttp.ClientTimeout(total=None),
-            trust_env=not is_local,  # no proxy to this machine
+            trust_env=not is_local,  # no proxy to this machine and to the nodes beside it
         )
 
     async def aclose(self) -> None:

@@ -83,6 +83,8 @@ class SimulatedWorkerSettings(Settings):
     """Skill of the simulated worker by level 1..6. Higher levels use the last value."""
 
     seed: int = 0
+    host: str | None = None
+    """Address that it listens on; None: 127.0.0.1, and on a cluster the address of the driver's node, which other nodes reach."""
     port: int = Field(default=0, ge=0, le=65535)
     """0: any free port."""
     solve: tuple[float, ...] = (0.97, 0.88, 0.66, 0.42, 0.27, 0.16)

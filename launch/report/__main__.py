@@ -8,6 +8,7 @@ from launch.report.page import write_report
 from launch.report.sweep_data import is_sweep
 from launch.report.sweep_page import write_sweep_report
 from launch.shell import one_sentence_errors
+from trainer.run_at_url import fetched
 
 
 @one_sentence_errors
@@ -17,12 +18,13 @@ def main() -> int:
         prog="python -m launch.report", description="Write the report of a run or of a sweep as one HTML file."
     )
     parser.add_argument(
-        "folder", type=Path, help="run folder or sweep folder, or a folder of run folders; what still goes on or was stopped may be in it"
+        "folder", help="run folder, its URL, sweep folder, or a folder of run folders; what still goes on or was stopped may be in it"
     )
     parser.add_argument("--out", type=Path, help="file to write (default: report.html in the folder)")
     options = parser.parse_args()
-    write = write_sweep_report if is_sweep(options.folder) else write_report
-    print(f"Report: {write(options.folder, options.out)}")
+    folder = fetched(options.folder)
+    write = write_sweep_report if is_sweep(folder) else write_report
+    print(f"Report: {write(folder, options.out)}")
     return 0
 
 

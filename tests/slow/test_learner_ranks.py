@@ -11,6 +11,7 @@ from rollout.nano_policy import make_nano_policy
 from tests.slow.test_learner_training import TEXTS, on_policy, random_rows
 from trainer.cluster import start_ray, stop_ray
 from trainer.learner import Learner
+from trainer.placement import learner_groups
 from trainer.settings import ClusterSettings, GRPOSettings, LearnerSettings, OptimizerSettings, RunSettings
 
 pytestmark = pytest.mark.timeout(300)
@@ -102,6 +103,17 @@ async def test_log_probabilities_come_back_in_the_order_of_the_rows(pair):
     torch.testing.assert_close(await two.logprobs(rows), await one.logprobs(rows), rtol=1e-4, atol=1e-4)
 
 
+async def test_ranks_in_a_group_for_each_machine_compute_the_same(pair, folder):
+    one, _ = pair
+    apart = Learner(folder, LearnerSettings(ranks=2, nodes=2, threads=1), device="cpu", seed=0)
+    try:
+        await apart.start()
+        rows = random_rows(9, siblings=3, seed=5)
+        torch.testing.assert_close(await apart.logprobs(rows), await one.logprobs(rows), rtol=1e-4, atol=1e-4)
+    finally:
+        await apart.close()
+
+
 async def test_a_model_that_does_not_exist_is_one_sentence(running_ray, tmp_path):
     learner = Learner(tmp_path / "nowhere", LearnerSettings(), device="cpu", seed=0)
     try:
@@ -123,8 +135,9 @@ async def test_an_engine_argument_that_verl_does_not_know_is_named(running_ray, 
 
 
 async def test_more_ranks_than_the_cluster_has_cpus_are_refused(running_ray, folder):
-    learner = Learner(folder, LearnerSettings(ranks=64), device="cpu", seed=0, placement_timeout_s=1.0)
-    with pytest.raises(ValueError, match=r"learner.ranks=64.*use fewer ranks"):
+    settings = LearnerSettings(ranks=64)
+    learner = Learner(folder, settings, device="cpu", seed=0, place=lambda: learner_groups(settings, "cpu", timeout_s=1.0))
+    with pytest.raises(ValueError, match=r"no room within 1 s for learner.ranks=64 ranks: 64 x \{CPU: 1\}.*lower learner.ranks"):
         await learner.start()
     await learner.close()
 

@@ -211,17 +211,19 @@ def known_problems(tasks: TaskSettings) -> list[Problem]:
 
 
 def serve(
-    settings: SimulatedWorkerSettings, tasks: TaskSettings, *, host: str = "127.0.0.1", ready: Callable[[str], None] = lambda url: None
+    settings: SimulatedWorkerSettings, tasks: TaskSettings, *, host: str = "", ready: Callable[[str], None] = lambda url: None
 ) -> None:
     """Serves until SIGTERM or SIGINT.
 
     Args:
+        host: where to listen; empty: as ``settings.host`` says.
         ready: called with the base URL once the port is open.
 
     Raises:
         ValueError: the task set cannot be loaded or played, or the port cannot be opened.
     """
     app = create_app(settings, known_problems(tasks))
+    host = host or settings.host or "127.0.0.1"
     try:
         listener = socket.create_server((host, settings.port), backlog=2048)
     except OSError as error:

@@ -1,0 +1,119 @@
+"""A job over the job API, from another folder, on three nodes of which one dies on the way."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from tests.cluster.simulated_nodes import ROOT, Nodes
+from tests.wandb_file import history
+from trainer.jsonl import read_rows
+
+pytestmark = pytest.mark.timeout(2100)
+
+STEPS = 8
+PACKAGES = ("workflow", "sandbox", "reward", "rollout", "trainer", "conf", "launch")
+SETTINGS = (
+    "trainer=smoke",
+    "cluster=multi_node",
+    "cluster.device=cpu",
+    "cluster.resources.engines={engines: 1}",
+    "cluster.resources.learner={learner: 1}",
+    "cluster.engines_strategy=SPREAD",
+    "rollout.engines=2",
+    "rollout.group_size=4",
+    "sandbox.actors=2",
+    "distil.traces=150",
+    "tasks.train_size=400",
+    "tasks.validation_size=6",
+    "tasks.test_size=6",
+    "trainer.sft.steps=60",
+    "trainer.sft.batch_size=24",
+    f"trainer.grpo.steps={STEPS}",
+    "trainer.checkpoint.every_steps=3",
+    "logger.wandb=offline",
+    "learner.threads=1",
+)
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    with Nodes() as cluster:
+        cluster.start("head", cpus=4, resources={"learner": 1})
+        cluster.start("first", cpus=4, resources={"engines": 4, "sandbox": 4})
+        cluster.start("second", cpus=4, resources={"engines": 4, "sandbox": 4})
+        yield cluster
+
+
+def copied(folder: Path) -> Path:
+    """The repository as far as a run needs it."""
+    for name in PACKAGES:
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def wait_for(nodes: Nodes, job: str, what: str, reached, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not reached():
+        status = nodes.status(job)
+        assert status in ("PENDING", "RUNNING"), f"{status} before {what}:\n{nodes.logs(job)[-6000:]}"
+        assert time.monotonic() < deadline, f"not {what} within {timeout_s:.0f} s:\n{nodes.logs(job)[-6000:]}"
+        time.sleep(1)
+
+
+def test_a_submitted_job_outlives_the_end_of_a_node_and_leaves_a_whole_run(nodes: Nodes, tmp_path: Path):
+    submitter, run = copied(tmp_path / "submitter"), tmp_path / "shared" / "run"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    command = [sys.executable, "-m", "launch.train", *SETTINGS, f"trainer.run_dir={run}"]
+    job = nodes.submit(submitter, command, cwd=elsewhere)
+    shutil.rmtree(submitter)  # the job has all that it needs
+
+    def steps() -> list[int]:
+        return [row["step"] for row in read_rows(run / "metrics.jsonl") if row["stage"] == "grpo"]
+
+    wait_for(nodes, job, "at GRPO step 2", lambda: len(steps()) >= 2, 900)
+    nodes.kill("second")
+    met = len(steps())
+    assert met < STEPS, "the node was killed too late to show anything"
+    wait_for(nodes, job, "done", lambda: nodes.status(job) == "SUCCEEDED", 900)
+
+    assert set(json.loads((run / "state.json").read_text())["stages"]) == {"distil", "sft", "grpo", "evaluate"}
+    assert steps() == list(range(STEPS))
+    ids = [row["id"] for row in read_rows(run / "episodes.jsonl")]
+    assert len(ids) == len(set(ids)) == STEPS * 4 * 4
+    assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["run_dir"] == str(run)
+    assert all((run / name / "config.json").exists() for name in ("base", "sft", "policy"))
+    assert {row["name"] for row in json.loads((run / "results.json").read_text())["rows"]} >= {"SFT policy", "GRPO policy", "oracle"}
+    assert (run / "report.html").exists() and list((run / "checkpoints").glob("step_*/manifest.json"))
+    (offline,) = (run / "wandb").glob("offline-run-*/run-*.wandb")
+    assert {row["grpo/step"] for row in history(offline) if "grpo/step" in row} == set(range(STEPS))
+
+
+def test_a_job_whose_run_folder_would_go_with_it_is_refused(nodes: Nodes, tmp_path: Path):
+    job = nodes.submit(copied(tmp_path / "submitter"), [sys.executable, "-m", "launch.train"], cwd=tmp_path)
+    wait_for(nodes, job, "refused", lambda: nodes.status(job) == "FAILED", 120)
+    assert "lies in the working directory of the submitted job" in nodes.logs(job)
+
+
+def test_the_cluster_answers_nobody_without_its_token(nodes: Nodes, tmp_path: Path):
+    with pytest.raises(httpx.HTTPStatusError):
+        nodes.get("/api/jobs/", token="guessed")
+    environment = nodes.environment | {"RAY_AUTH_MODE": "disabled"}
+    done = subprocess.run(
+        [sys.executable, "-m", "launch.train", "trainer=smoke", f"cluster.address={nodes.gcs}", f"trainer.run_dir={tmp_path / 'run'}"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 2 and "RAY_AUTH_MODE=token" in done.stderr, done.stderr
