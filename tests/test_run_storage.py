@@ -15,7 +15,7 @@ from rollout.policy_files import local_copy
 from tests.run_factory import settings
 from trainer.cluster_settings import ClusterSettings
 from trainer.console import RunConsole
-from trainer.jsonl import append_lines, read_rows
+from trainer.jsonl import Appender, read_rows
 from trainer.run_at_url import fetched, settings_at
 from trainer.run_folder import RunFolder
 from trainer.run_storage import RunStorage, rank
@@ -165,9 +165,9 @@ def test_a_failing_upload_is_told_once_and_made_up_for_later(faulty: str, tmp_pa
     copy = storage(faulty, tmp_path, said)
     copy.begin()
     Faulty.refused = "run/"
-    append_lines(copy.folder / "metrics.jsonl", [{"step": 0}])
+    Appender(copy.folder / "metrics.jsonl", print).append([{"step": 0}])
     wait_until(lambda: said)
-    append_lines(copy.folder / "metrics.jsonl", [{"step": 1}])
+    Appender(copy.folder / "metrics.jsonl", print).append([{"step": 1}])
     wait_until(lambda: copy._failing)
     Faulty.refused = ""
     wait_until(lambda: len(said) == 2)

@@ -17,18 +17,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
-
 from rollout.distil import Trace
 from rollout.records import Group
 from rollout.stream import StreamState
 from trainer.checkpoints import Checkpointed, Checkpoints
 from trainer.console import RunConsole
 from trainer.episode_rows import episode_rows
-from trainer.jsonl import Row, replace_text
+from trainer.jsonl import Row
 from trainer.run_access import hold, probe
 from trainer.run_files import RunFiles
-from trainer.run_state import RunState, changes, may_change
+from trainer.run_state import RunState, adopt_settings
 from trainer.run_storage import RunStorage
 from trainer.settings import RunSettings
 from trainer.sinks import Metrics, open_sinks
@@ -54,7 +52,7 @@ class RunFolder:
         self.sft_policy = path / "sft"
         self.policy = path / "policy"
         """The trained policy."""
-        self._adopt_settings()
+        adopt_settings(path, settings.model_dump(mode="json"), self.state)
         self.files = RunFiles(path, lambda text: self.console.alarms([text]))
         self.checkpoints = Checkpoints(
             path / "checkpoints",
@@ -234,27 +232,3 @@ class RunFolder:
     def _save_state(self) -> None:
         self.state.wall_s, self._opened_s = self.wall_s, time.monotonic()
         self.files.state.write(self.state.text())
-
-    def _adopt_settings(self) -> None:
-        """Writes config.yaml; where the run has begun with other settings, refuses those that change what it computes."""
-        file = self.path / "config.yaml"
-        now = self.settings.model_dump(mode="json")
-        begun = bool(self.state.stages) or any((self.path / name).exists() for name in ("traces.jsonl", "metrics.jsonl"))
-        if begun and file.exists():
-            changed = changes(yaml.safe_load(file.read_text()), now)
-            refused = [f"{name}={new!r} (was {old!r})" for name, (old, new) in changed.items() if not may_change(name)]
-            if refused:
-                raise ValueError(
-                    f"The run in {self.path} was started with other settings: {'; '.join(refused)}. "
-                    "Leave them as they were, or give a new trainer.run_dir."
-                )
-            self._reopen_stages(changed)
-        replace_text(file, yaml.safe_dump(now, sort_keys=False, allow_unicode=True))
-
-    def _reopen_stages(self, changed: dict[str, tuple[Any, Any]]) -> None:
-        """More GRPO steps reopen GRPO and the evaluation; other evaluation settings reopen the evaluation."""
-        old_steps, new_steps = changed.get("trainer.grpo.steps", (0, 0))
-        if new_steps > old_steps:
-            self.state.stages.pop("grpo", None)
-        if new_steps > old_steps or any(name.startswith("trainer.evaluation.") for name in changed):
-            self.state.stages.pop("evaluate", None)

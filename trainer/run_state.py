@@ -7,6 +7,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from trainer.jsonl import replace_text
+
 MAY_CHANGE = (
     "trainer.run_dir",
     "trainer.stages",
@@ -18,6 +22,7 @@ MAY_CHANGE = (
     "logger",
     "cluster",
     "sweep",
+    "trainer.max_failures",
     "sandbox.actors",
     "sandbox.slots_per_actor",
     "sandbox.retries",
@@ -30,6 +35,7 @@ MAY_CHANGE = (
     "rollout.weights_kept",
     "rollout.verify_loaded",
     "rollout.engine_args",
+    "learner.timeout_s",
     "learner.micro_batch_tokens",
     "learner.nodes",
     "learner.gradient_checkpointing",
@@ -111,3 +117,32 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tupl
 def may_change(name: str) -> bool:
     """True where a resumed run may have another value of the setting."""
     return any(name == free or name.startswith(f"{free}.") for free in MAY_CHANGE)
+
+
+def adopt_settings(folder: Path, now: Mapping[str, Any], state: RunState) -> None:
+    """Writes config.yaml, and reopens the stages that changed settings concern.
+
+    Raises:
+        ValueError: the run in ``folder`` has begun, with other values of settings that change what it computes.
+    """
+    file = folder / "config.yaml"
+    begun = bool(state.stages) or any((folder / name).exists() for name in ("traces.jsonl", "metrics.jsonl"))
+    if begun and file.exists():
+        changed = changes(yaml.safe_load(file.read_text()), now)
+        refused = [f"{name}={new!r} (was {old!r})" for name, (old, new) in changed.items() if not may_change(name)]
+        if refused:
+            raise ValueError(
+                f"The run in {folder} was started with other settings: {'; '.join(refused)}. "
+                "Leave them as they were, or give a new trainer.run_dir."
+            )
+        _reopen_stages(state, changed)
+    replace_text(file, yaml.safe_dump(dict(now), sort_keys=False, allow_unicode=True))
+
+
+def _reopen_stages(state: RunState, changed: Mapping[str, tuple[Any, Any]]) -> None:
+    """More GRPO steps reopen GRPO and the evaluation; other evaluation settings reopen the evaluation."""
+    old_steps, new_steps = changed.get("trainer.grpo.steps", (0, 0))
+    if new_steps > old_steps:
+        state.stages.pop("grpo", None)
+    if new_steps > old_steps or any(name.startswith("trainer.evaluation.") for name in changed):
+        state.stages.pop("evaluate", None)
