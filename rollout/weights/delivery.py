@@ -57,6 +57,7 @@ class Delivery:
 
 
 def reason(error: BaseException) -> str:
-    """An engine's failure in one line."""
-    lines = [line for line in str(error).strip().splitlines() if line.strip() and not line.strip().startswith("For further information")]
+    """A remote failure in one line; of Ray's guesses why a process ended, none."""
+    told = str(error).split(" Worker exit type")[0]
+    lines = [line for line in told.strip().splitlines() if line.strip() and not line.strip().startswith("For further information")]
     return f"{type(error).__name__}: {lines[-1].strip() if lines else 'no answer in time'}"[:400]
