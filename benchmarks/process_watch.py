@@ -33,10 +33,11 @@ class Usage:
     """Sums over the processes of one role at one moment."""
 
     processes: int = 0
-    uss_mib: float = 0.0
-    """Private memory: what would be free without them."""
+    anon_mib: float = 0.0
+    """Anonymous memory: heaps and stacks, not files. In contrast to USS no page table is walked, and neighbours who map the same files
+    change nothing."""
     rss_mib: float = 0.0
-    """With pages that they share, the object store's among them."""
+    """All resident memory: with files and with pages of the object store."""
     fds: int = 0
     threads: int = 0
 
@@ -108,7 +109,7 @@ class ProcessTree:
         if role == "box":  # it lives for a moment, shares nearly all with its zygote, and others are born meanwhile
             usage.processes += 1
             return
-        memory = process.memory_full_info()
+        anonymous, resident = _memory_mib(process.pid)
         folder = f"/proc/{process.pid}/fd"
         links = os.listdir(folder)
         for link in links:
@@ -119,10 +120,17 @@ class ProcessTree:
             except OSError:
                 continue
         usage.processes += 1
-        usage.uss_mib += memory.uss / 2**20
-        usage.rss_mib += memory.rss / 2**20
+        usage.anon_mib += anonymous
+        usage.rss_mib += resident
         usage.fds += len(links)
         usage.threads += process.num_threads()
+
+
+def _memory_mib(pid: int) -> tuple[float, float]:
+    """Anonymous and all resident memory of a process."""
+    fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    anonymous, resident = (int(fields.get(name, "0 kB").split()[0]) / 1024 for name in ("RssAnon", "VmRSS"))
+    return anonymous, resident
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:

@@ -12,7 +12,7 @@ steps: until then the engine writes parts of its key-value cache for the first t
     per_100_steps  Theil-Sen slope: the median over all pairs of looks
     flat           whether growth is within the bound
 
-Bounds (BOUNDS): private memory 16 MiB or 3 % of start, whichever is more; 8 descriptors, 4 threads, 1 process (4 boxes, which live for
+Bounds (BOUNDS): anonymous memory 16 MiB or 3 % of start, whichever is more; 8 descriptors, 4 threads, 1 process (4 boxes, which live for
 moments); /dev/shm 16 MiB or 3 %, and 4 files. Resident memory is shown and not judged, since it counts pages of the object store that
 a process has touched. The run folder grows by its log (shown, without checkpoints); Ray's own log folder is shown too. ``left`` is what
 is still there after the run has ended: processes, and files in /dev/shm (of any program, so neighbours can disturb it).
@@ -49,8 +49,8 @@ SETTINGS = {
     "trainer.evaluation.quick_size": "8",
     "logger.wandb": "offline",
 }
-MEASURES = ("uss_mib", "rss_mib", "fds", "threads", "processes")
-BOUNDS = {"uss_mib": (16.0, 0.03), "fds": (8.0, 0.0), "threads": (4.0, 0.0), "processes": (1.0, 0.0), "shm_mib": (16.0, 0.03)}
+MEASURES = ("anon_mib", "rss_mib", "fds", "threads", "processes")
+BOUNDS = {"anon_mib": (16.0, 0.03), "fds": (8.0, 0.0), "threads": (4.0, 0.0), "processes": (1.0, 0.0), "shm_mib": (16.0, 0.03)}
 BOUNDS |= {"shm_files": (4.0, 0.0), "boxes": (4.0, 0.0)}
 """Growth that counts as flat: so much, or so large a share of the start."""
 

@@ -9,7 +9,7 @@ from benchmarks.process_watch import Usage
 if TYPE_CHECKING:
     from benchmarks.soak import Sample
 
-PANELS = (("uss_mib", "private memory, MiB"), ("rss_mib", "resident memory, MiB"), ("fds", "open descriptors"), ("threads", "threads"))
+PANELS = (("anon_mib", "anonymous memory, MiB"), ("rss_mib", "resident memory, MiB"), ("fds", "open descriptors"), ("threads", "threads"))
 
 
 def plot(samples: Sequence["Sample"], warmup: int, file: Path) -> None:

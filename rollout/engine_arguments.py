@@ -22,9 +22,9 @@ def engine_environment(device: str, deterministic: bool = False) -> dict[str, st
     return shared | {
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": "1",
+        "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128",  # a kernel for each batch size: the default, 1024, fills for hundreds of steps
         "TORCH_COMPILE_DISABLE": "1",
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the model runs in the engine's process: one process less for each engine
     }
 
 

@@ -13,12 +13,12 @@ from benchmarks.soak import Sample, overrides, summary, theil_sen
 from launch.compose import composed
 
 
-def run(steps: int, uss_mib=lambda step: 500.0, fds=lambda step: 80, shm_mib=lambda step: 60.0, warm: int = 10) -> list[Sample]:
+def run(steps: int, anon_mib=lambda step: 500.0, fds=lambda step: 80, shm_mib=lambda step: 60.0, warm: int = 10) -> list[Sample]:
     """Looks, two a step, of a run whose learner is still growing during the warm-up."""
     looks = []
     for index in range(2 * steps + 4):
         step = min(steps, index // 2)
-        usage = Usage(1, uss_mib(step) + 30 * min(0, step - warm), 900.0, fds(step), 40)
+        usage = Usage(1, anon_mib(step) + 30 * min(0, step - warm), 900.0, fds(step), 40)
         looks.append(Sample(float(index), step, Look({"learner rank": usage, "box": Usage(index % 5)}, shm_mib(step), 2), 0.1 * step, 1.0))
     return looks
 
@@ -26,14 +26,14 @@ def run(steps: int, uss_mib=lambda step: 500.0, fds=lambda step: 80, shm_mib=lam
 def test_what_grows_during_the_warm_up_alone_is_flat() -> None:
     out = summary(run(60), steps=60, warmup=10)
     assert out["flat"] and out["grows"] == []
-    assert out["roles"]["learner rank"]["uss_mib"] == {"start": 500.0, "growth": 0.0, "per_100_steps": 0.0, "flat": True}
+    assert out["roles"]["learner rank"]["anon_mib"] == {"start": 500.0, "growth": 0.0, "per_100_steps": 0.0, "flat": True}
     assert out["whole"]["run_folder_mib"]["per_100_steps"] == pytest.approx(10.0) and "flat" not in out["whole"]["run_folder_mib"]
 
 
 @pytest.mark.parametrize(
     ("leak", "named"),
     [
-        ({"uss_mib": lambda step: 500.0 + 0.5 * step}, ["learner rank uss_mib"]),
+        ({"anon_mib": lambda step: 500.0 + 0.5 * step}, ["learner rank anon_mib"]),
         ({"fds": lambda step: 80 + step // 4}, ["learner rank fds"]),
         ({"shm_mib": lambda step: 60.0 + step}, ["shm_mib"]),
     ],
@@ -44,7 +44,7 @@ def test_a_leak_is_named_with_its_rate(leak, named) -> None:
 
 
 def test_shrinking_is_no_leak() -> None:
-    assert summary(run(60, uss_mib=lambda step: 500.0 - step), steps=60, warmup=10)["flat"]
+    assert summary(run(60, anon_mib=lambda step: 500.0 - step), steps=60, warmup=10)["flat"]
 
 
 def test_too_short_a_run_is_refused() -> None:
@@ -90,7 +90,7 @@ def test_a_look_sees_memory_descriptors_and_unlinked_shared_memory_of_a_grandchi
     try:
         assert process.stdout is not None and process.stdout.readline() == "up\n"
         usage = tree.look().roles["simulated worker"]
-        assert usage.processes == 2 and 60 < usage.uss_mib < 120 and 50 < usage.fds < 70 and usage.threads >= 2  # with its shell
+        assert usage.processes == 2 and 60 < usage.anon_mib < 120 and 50 < usage.fds < 70 and usage.threads >= 2  # with its shell
         assert tree.look().shm_mib >= 3 and tree.look().shm_files >= 1
     finally:
         for one in tree.alive():
