@@ -63,7 +63,7 @@ def wait_for(nodes: Nodes, job: str, what: str, reached, timeout_s: float) -> No
     deadline = time.monotonic() + timeout_s
     while not reached():
         status = nodes.status(job)
-        assert status in ("PENDING", "RUNNING"), f"{status} before {what}:\n{nodes.logs(job)[-6000:]}"
+        assert status in ("PENDING", "RUNNING") or reached(), f"{status} before {what}:\n{nodes.logs(job)[-6000:]}"
         assert time.monotonic() < deadline, f"not {what} within {timeout_s:.0f} s:\n{nodes.logs(job)[-6000:]}"
         time.sleep(1)
 
