@@ -61,7 +61,8 @@ class Nodes:
         """Starts a node, the head first, and waits until it is part of the cluster."""
         host, port = self.gcs.split(":")
         if self.processes:
-            place = [f"--address={self.gcs}"]
+            # A disk of its own: each node unpacks a job's working directory anew, which another one may be running in.
+            place = [f"--address={self.gcs}", f"--temp-dir={self.folder / name}"]
         else:
             place = ["--head", f"--port={port}", f"--ray-client-server-port={free_port()}", "--include-dashboard=true"]
             place += [f"--dashboard-port={self.dashboard.rpartition(':')[2]}"]

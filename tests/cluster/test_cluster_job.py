@@ -63,7 +63,7 @@ def wait_for(nodes: Nodes, job: str, what: str, reached, timeout_s: float) -> No
     deadline = time.monotonic() + timeout_s
     while not reached():
         status = nodes.status(job)
-        assert status in ("PENDING", "RUNNING"), f"{status} before {what}:\n{nodes.logs(job)[-6000:]}"
+        assert status in ("PENDING", "RUNNING") or reached(), f"{status} before {what}:\n{nodes.logs(job)[-6000:]}"
         assert time.monotonic() < deadline, f"not {what} within {timeout_s:.0f} s:\n{nodes.logs(job)[-6000:]}"
         time.sleep(1)
 
@@ -95,6 +95,21 @@ def test_a_submitted_job_outlives_the_end_of_a_node_and_leaves_a_whole_run(nodes
     assert (run / "report.html").exists() and list((run / "checkpoints").glob("step_*/manifest.json"))
     (offline,) = (run / "wandb").glob("offline-run-*/run-*.wandb")
     assert {row["grpo/step"] for row in history(offline) if "grpo/step" in row} == set(range(STEPS))
+
+
+def test_a_run_at_a_url_goes_on_in_another_job_from_what_is_there(nodes: Nodes, tmp_path: Path):
+    url, submitter = f"file://{tmp_path}/bucket/run", copied(tmp_path / "submitter")
+    for steps in (2, 3):
+        given = ["distil.traces=30", "trainer.sft.steps=2", "trainer.stages=[distil,sft,grpo]", f"trainer.grpo.steps={steps}"]
+        given += ["trainer.checkpoint.every_steps=1", f"cluster.cache_dir={tmp_path / 'cache'}", f"trainer.run_dir={url}"]
+        job = nodes.submit(submitter, [sys.executable, "-m", "launch.train", *(SETTINGS if steps == 2 else ()), *given], cwd=tmp_path)
+        wait_for(nodes, job, "done", lambda job=job: nodes.status(job) == "SUCCEEDED", 600)
+        assert not list((tmp_path / "cache").iterdir()), "a working copy stays behind"
+    assert "Going on from the checkpoint after step 2" in nodes.logs(job)
+    run = tmp_path / "bucket" / "run"
+    assert [row["step"] for row in read_rows(run / "metrics.jsonl") if row["stage"] == "grpo"] == [0, 1, 2]
+    assert (run / "report.html").exists() and (run / "policy" / "config.json").exists()
+    assert sorted(folder.name for folder in (run / "checkpoints").iterdir()) == ["step_000002", "step_000003"]
 
 
 def test_a_job_whose_run_folder_would_go_with_it_is_refused(nodes: Nodes, tmp_path: Path):
