@@ -116,8 +116,8 @@ class Training:
 
         return self.until(recovered, timeout_s, f"recovery from the end of the {role}")
 
-    def orphans(self, within_s: float = 20.0) -> list[psutil.Process]:
-        """Processes of the ended run that still are there after a while."""
+    def orphans(self, within_s: float = 60.0) -> list[psutil.Process]:
+        """Processes of the ended run that still are there after a while; Ray's agents look for their parent now and then."""
         deadline = time.monotonic() + within_s
         while (left := [process for process in self.seen.values() if _runs(process)]) and time.monotonic() < deadline:
             time.sleep(0.2)
