@@ -10,6 +10,9 @@ the box, the frames, the host, the HTTP client, the kernel's loopback, the serve
 - ``http``: the client and all that is between it and the server's handler;
 - ``sandbox``: the rest of the workflow's wall time: its process, its channel, the host, the operators.
 
+``bare_ms`` is the floor of ``sandbox`` on this machine: as many forked processes with as many requests over a socket, answered after as
+long by a host that does nothing else. Most of it is the waking of processes that sleep.
+
 The event loop is uvloop, as in Ray's actors.
 """
 
@@ -26,6 +29,7 @@ import httpx
 import psutil
 import uvloop
 
+from benchmarks.bare_channel import bare_overheads
 from sandbox.records import Execution
 from sandbox.sandbox import Sandbox
 from sandbox.settings import BudgetSettings, SandboxSettings
@@ -55,6 +59,7 @@ REFINE = """class Workflow:
         report = await self.review(problem, answer)
         return answer if report.approved else await self.revise(problem, answer, report.feedback)
 """
+LATENCY = LatencySettings(mean_s=0.2, sigma=0.3)
 BUDGET = BudgetSettings(calls=CALLS, tokens=10_000_000, dollars=100.0)
 
 
@@ -118,6 +123,7 @@ async def load(url: str, at_once: int) -> dict[str, Any]:
         "wall_s": round(wall_s, 2),
         "supervisor_cpu_ms_a_call": round(1000 * cpu_s / (CALLS * at_once), 3),
         **{name: _figures(seconds) for name, seconds in parts.items()},
+        "bare_ms": _figures(await bare_overheads(at_once, SPREAD_S, CALLS, LATENCY.mean_s, LATENCY.sigma)),
     }
 
 
@@ -180,8 +186,7 @@ async def main(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.faults:
         ways = {fault: await faulty(fault, 0.2, arguments.runs) for fault in FaultSettings.model_fields}
         return {"share": 0.2, "retries": 3, "faults": ways}
-    latency = LatencySettings(mean_s=0.2, sigma=0.3)
-    with await asyncio.to_thread(start_simulated_worker, SimulatedWorkerSettings(latency=latency), TaskSettings()) as slow:
+    with await asyncio.to_thread(start_simulated_worker, SimulatedWorkerSettings(latency=LATENCY), TaskSettings()) as slow:
         report = {"load": await load(slow.base_url, arguments.at_once)}
     with await asyncio.to_thread(start_simulated_worker, SimulatedWorkerSettings(), TaskSettings()) as fast:
         return report | {"lasting": await lasting(fast.base_url, 2000), "cores": psutil.cpu_count()}

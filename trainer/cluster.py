@@ -14,6 +14,9 @@ from trainer.settings import RunSettings
 from trainer.submission import JOB_VARIABLE
 
 ROOT = Path(__file__).resolve().parent.parent
+LOCAL_STARTS = 3
+"""Times that Ray is started on this machine: it gives its node 30 seconds, which a busy machine may not keep."""
+SLOW_START = "timed out during startup"
 
 
 def device_of(settings: RunSettings) -> str:
@@ -65,6 +68,19 @@ def start_ray(settings: RunSettings) -> Path | None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DISABLE_MEMORY_MONITOR", "1")
     temp = Path(tempfile.mkdtemp(prefix="fr-"))  # short: Ray's socket paths have a limit of 107 bytes
+    for left in reversed(range(LOCAL_STARTS)):
+        try:
+            _start_here(settings, temp)
+            break
+        except Exception as failure:  # Ray raises no class of its own
+            ray.shutdown()
+            if SLOW_START not in str(failure) or not left:
+                shutil.rmtree(temp, ignore_errors=True)
+                raise
+    return temp
+
+
+def _start_here(settings: RunSettings, temp: Path) -> None:
     ray.init(
         num_cpus=max(os.cpu_count() or 1, int(actor_cpus(settings)) + 1),
         object_store_memory=settings.cluster.object_store_mib * 2**20,
@@ -74,7 +90,6 @@ def start_ray(settings: RunSettings) -> Path | None:
         _temp_dir=str(temp),
         runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}},
     )
-    return temp
 
 
 def no_answer(address: str, failure: Exception) -> ValueError:
