@@ -109,7 +109,8 @@ def test_a_run_at_a_url_goes_on_in_another_job_from_what_is_there(nodes: Nodes, 
     run = tmp_path / "bucket" / "run"
     assert [row["step"] for row in read_rows(run / "metrics.jsonl") if row["stage"] == "grpo"] == [0, 1, 2]
     assert (run / "report.html").exists() and (run / "policy" / "config.json").exists()
-    assert sorted(folder.name for folder in (run / "checkpoints").iterdir()) == ["step_000002", "step_000003"]
+    there = {file.parent.name for file in (run / "checkpoints").glob("*/*")}  # folders of removed ones are empty, which object stores lack
+    assert there == {"step_000002", "step_000003"}
 
 
 def test_a_job_whose_run_folder_would_go_with_it_is_refused(nodes: Nodes, tmp_path: Path):
