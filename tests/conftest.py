@@ -1,6 +1,10 @@
 """Shared by all tests: those marked ``gpu`` skip, with the reason, where there is none."""
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")  # a busy machine is no fault of the code
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
