@@ -21,8 +21,10 @@ KILLS = {0: [5], 1: [3, 5, 8]}
 def finished(run_dir: Path, overrides: list[str], kills: list[int]) -> list[float]:
     """Runs to the end, killed on the way; seconds from each kill to the next finished step."""
     took: list[float] = []
-    for kill in kills:
-        with Training(run_dir, overrides) as training:
+    killed: list[Training] = []
+    try:
+        for kill in kills:
+            killed.append(training := Training(run_dir, overrides))
             known = len(training.rows())
             seconds = training.reaches(known + 1)
             took += [seconds] if known else []
@@ -30,10 +32,13 @@ def finished(run_dir: Path, overrides: list[str], kills: list[int]) -> list[floa
             training.tree()
             os.kill(training.process.pid, signal.SIGKILL)
             training.process.wait()
-            assert not training.orphans(), "processes outlive their driver"
-    with Training(run_dir, overrides) as training:
-        assert training.process.wait(timeout=400) == 0, training.console()[-3000:]
-        check_whole(training, STEPS)
+        with Training(run_dir, overrides) as training:
+            assert training.process.wait(timeout=400) == 0, training.console()[-3000:]
+            check_whole(training, STEPS)
+        assert not [process for training in killed for process in training.orphans()], "processes outlive their driver"
+    finally:
+        for training in killed:
+            training.end()
     return took
 
 

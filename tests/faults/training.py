@@ -50,6 +50,10 @@ class Training:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Ends the run and kills what is left of it."""
         self.tree()
         if self.process.poll() is None:
             self.process.terminate()
@@ -116,8 +120,8 @@ class Training:
 
         return self.until(recovered, timeout_s, f"recovery from the end of the {role}")
 
-    def orphans(self, within_s: float = 60.0) -> list[psutil.Process]:
-        """Processes of the ended run that still are there after a while; Ray's agents look for their parent now and then."""
+    def orphans(self, within_s: float = 90.0) -> list[psutil.Process]:
+        """Processes of the ended run that still are there after a while. Ray's agents look for the GCS for a minute."""
         deadline = time.monotonic() + within_s
         while (left := [process for process in self.seen.values() if _runs(process)]) and time.monotonic() < deadline:
             time.sleep(0.2)
