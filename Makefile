@@ -34,12 +34,12 @@ train: $(INSTALLED) ## Distil, SFT, GRPO, evaluate, report (the embedded default
 
 test: $(INSTALLED) ## All tests: the fast ones, then those that start Ray, vLLM or verl
 	@echo '[test] fast tests (no Ray, no vLLM, no verl)'
-	@$(PYTHON) -m pytest -q -n $(TEST_WORKERS) -m 'not slow and not gpu' --ignore=tests/slow --ignore=tests/cluster $(ARGS)
+	@$(PYTHON) -m pytest -q -n $(TEST_WORKERS) -m 'not slow and not gpu' --ignore=tests/slow --ignore=tests/cluster --ignore=tests/faults $(ARGS)
 	@echo '[test] slow tests (they start Ray, vLLM and verl; several minutes on two cores)'
 	@$(PYTHON) -m pytest -v -m 'slow or gpu' $(ARGS)
 
 test-fast: $(INSTALLED) ## The fast tests alone (under two minutes)
-	@$(PYTHON) -m pytest -q -n $(TEST_WORKERS) -m 'not slow and not gpu' --ignore=tests/slow --ignore=tests/cluster $(ARGS)
+	@$(PYTHON) -m pytest -q -n $(TEST_WORKERS) -m 'not slow and not gpu' --ignore=tests/slow --ignore=tests/cluster --ignore=tests/faults $(ARGS)
 
 lint: $(INSTALLED) ## ruff: rules and format
 	@$(PYTHON) -m ruff check .
