@@ -25,6 +25,7 @@ def engine_environment(device: str, deterministic: bool = False) -> dict[str, st
         "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128",  # a kernel for each batch size: the default, 1024, fills for hundreds of steps
         "TORCH_COMPILE_DISABLE": "1",
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # else vLLM's CPU worker gets a process of its own beside the engine core's
     }
 
 
