@@ -27,7 +27,7 @@ from typing import Any
 
 from benchmarks.deepened import deepen
 from benchmarks.neighbours import Neighbours
-from benchmarks.processes import ROOT, last_json, our_versions, rounded, say, train
+from benchmarks.processes import ROOT, last_json, our_versions, rounded, say, sft_policy, train
 from benchmarks.step import DISTURBED_CORES, MAKE_POLICY, TRL_REQUIREMENTS, TRL_VENV, make_job, step_overrides
 from launch.shell import one_sentence_errors
 
@@ -148,12 +148,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="overlap-") as name:
         folder = Path(name)
         run_dir = options.run_dir.resolve() if options.run_dir else None
-        if run_dir is None:
-            say("making a policy first: distil, SFT")
-            train([*MAKE_POLICY, "logger.wandb=off"], folder / "start")
-        policy = (run_dir or folder / "start") / "sft"
-        if not (policy / "config.json").exists():
-            raise ValueError(f"{run_dir} has no SFT policy (sft/config.json): finish its stage sft, or leave --run-dir out.")
+        policy = sft_policy(run_dir, MAKE_POLICY, folder / "start")
         policy = deepen(policy, folder / "policy", options.extra_layers)
         print(json.dumps(rounded(measure(policy, run_dir, options, folder))))
     return 0

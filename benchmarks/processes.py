@@ -29,6 +29,21 @@ def train(overrides: Sequence[str], run_dir: Path) -> None:
         raise RuntimeError(f"{' '.join(command)} ended with exit code {done.returncode}.")
 
 
+def sft_policy(run_dir: Path | None, make: Sequence[str], folder: Path) -> Path:
+    """The SFT policy of a run; where none is given, of one that is made in ``folder`` with the overrides ``make``.
+
+    Raises:
+        ValueError: the run has none.
+    """
+    if run_dir is None:
+        say("making a policy first: distil, SFT")
+        train([*make, "logger.wandb=off"], folder)
+    policy = (run_dir or folder) / "sft"
+    if not (policy / "config.json").exists():
+        raise ValueError(f"{run_dir} has no SFT policy (sft/config.json): finish its stage sft, or leave --run-dir out.")
+    return policy
+
+
 def last_json(command: Sequence[str], environment: dict[str, str] | None = None) -> dict[str, Any]:
     """Runs a side in its own process; returns the JSON object of its last output line.
 

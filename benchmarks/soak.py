@@ -34,7 +34,7 @@ import numpy as np
 
 from benchmarks.neighbours import Neighbours
 from benchmarks.process_watch import Look, ProcessTree, Usage, folder_mib
-from benchmarks.processes import ROOT, our_versions, rounded, say, train
+from benchmarks.processes import ROOT, our_versions, rounded, sft_policy
 from benchmarks.step import MAKE_POLICY, step_overrides
 from launch.shell import one_sentence_errors
 
@@ -180,12 +180,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         folder = Path(name)
         run_dir = options.run_dir.resolve() if options.run_dir else None
-        if run_dir is None:
-            say("making a policy first: distil, SFT")
-            train([*MAKE_POLICY, "logger.wandb=off"], folder / "start")
-        policy = (run_dir or folder / "start") / "sft"
-        if not (policy / "config.json").exists():
-            raise ValueError(f"{run_dir} has no SFT policy (sft/config.json): finish its stage sft, or leave --run-dir out.")
+        policy = sft_policy(run_dir, MAKE_POLICY, folder / "start")
         given = [*overrides(policy, run_dir, options.steps), f"trainer.run_dir={folder / 'run'}"]
         with Neighbours(every_s=10.0) as neighbours:
             samples, left = watch([sys.executable, "-m", "launch.train", *given], folder / "run", options.every_s)

@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from benchmarks.neighbours import Neighbours
-from benchmarks.processes import ROOT, last_json, our_versions, rounded, say, train
+from benchmarks.processes import ROOT, last_json, our_versions, rounded, say, sft_policy, train
 from launch.compose import composed
 from launch.shell import one_sentence_errors, saved_settings
 
@@ -195,13 +195,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="step-") as name:
         folder = Path(name)
         run_dir = options.run_dir.resolve() if options.run_dir else None
-        source = run_dir or folder / "start"
-        if run_dir is None:
-            say("making a policy first: distil, SFT")
-            train([*MAKE_POLICY, "logger.wandb=off"], source)
-        policy = source / "sft"
-        if not (policy / "config.json").exists():
-            raise ValueError(f"{source} has no SFT policy (sft/config.json): finish its stage sft, or leave --run-dir out.")
+        policy = sft_policy(run_dir, MAKE_POLICY, folder / "start")
         print(json.dumps(rounded(measure(policy, run_dir, options.warmup, options.steps, folder))))
     return 0
 

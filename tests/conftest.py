@@ -1,4 +1,6 @@
-"""Shared by all tests: those marked ``gpu`` skip, with the reason, where there is none."""
+"""Shared by all tests: whole folders are slow; those marked ``gpu`` skip, with the reason, where there is none."""
+
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -7,8 +9,15 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")  # a busy machine is no fault of the code
 
 
+SLOW_FOLDERS = {Path(__file__).parent / name for name in ("slow", "cluster", "faults")}
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Looks for a GPU only where a test asks for one."""
+    """Marks what starts Ray, vLLM or verl as slow; looks for a GPU only where a test asks for one."""
+    for item in items:
+        if SLOW_FOLDERS & set(item.path.parents):
+            item.add_marker(pytest.mark.slow)
     wanting = [item for item in items if "gpu" in item.keywords]
     if not wanting:
         return

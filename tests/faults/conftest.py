@@ -1,21 +1,10 @@
-"""Everything in this folder is slow: real runs, whose processes are killed. One SFT policy serves all of them."""
+"""Real runs, whose processes are killed. One SFT policy serves all of them."""
 
 from pathlib import Path
 
 import pytest
 
 from tests.faults.training import POLICY_OVERRIDES, Training
-
-FOLDER = Path(__file__).parent
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the tests of this folder and gives them time."""
-    for item in items:
-        if FOLDER in item.path.parents:
-            item.add_marker(pytest.mark.slow)
-            item.add_marker(pytest.mark.timeout(900))
 
 
 @pytest.fixture(scope="session")

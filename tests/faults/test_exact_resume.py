@@ -9,6 +9,7 @@ import pytest
 from tests.faults.training import RUN_OVERRIDES, Training, check_whole, weights_hash
 from trainer.jsonl import read_rows
 
+pytestmark = pytest.mark.timeout(1800)
 STEPS = 10
 OVERRIDES = (
     *RUN_OVERRIDES, f"trainer.grpo.steps={STEPS}", "trainer.deterministic=true", "trainer.checkpoint.every_steps=2",

@@ -8,6 +8,7 @@ import pytest
 
 from tests.faults.training import RUN_OVERRIDES, Training, check_whole
 
+pytestmark = pytest.mark.timeout(900)
 OVERRIDES = (
     *RUN_OVERRIDES, "trainer.grpo.steps=5000", "trainer.max_staleness=1", "trainer.checkpoint.every_steps=4",
     "rollout.request_timeout_s=15", "learner.timeout_s=60",
