@@ -69,15 +69,15 @@ class Nodes:
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--node-ip-address={host}", *place]
         command += [f"--num-cpus={cpus}", "--num-gpus=0", f"--resources={json.dumps(resources)}", "--disable-usage-stats"]
         command += [f"--object-store-memory={OBJECT_STORE_MIB * 2**20}", f"--dashboard-agent-listen-port={free_port()}"]
-        before = self.alive() if self.processes else 0
-        with (self.folder / f"{name}.log").open("wb") as log:
+        printed = self.folder / f"{name}.log"
+        with printed.open("wb") as log:
             process = subprocess.Popen(
                 command, env=self.environment, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         self.processes[name] = process
         deadline = time.monotonic() + START_TIMEOUT_S
-        while self.alive() <= before:
-            assert process.poll() is None and time.monotonic() < deadline, (self.folder / f"{name}.log").read_text()[-3000:]
+        while "Ray runtime started" not in printed.read_text() or not self.alive():
+            assert process.poll() is None and time.monotonic() < deadline, printed.read_text()[-3000:]
             time.sleep(0.5)
 
     def kill(self, name: str) -> None:

@@ -18,7 +18,7 @@ from trainer.jsonl import read_rows
 
 pytestmark = pytest.mark.timeout(2100)
 
-STEPS = 8
+STEPS = 9
 PACKAGES = ("workflow", "sandbox", "reward", "rollout", "trainer", "conf", "launch")
 SETTINGS = (
     "trainer=smoke",
@@ -43,12 +43,15 @@ SETTINGS = (
 )
 
 
+WORKING = {"engines": 4, "sandbox": 4}
+
+
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
     with Nodes() as cluster:
         cluster.start("head", cpus=4, resources={"learner": 1})
-        cluster.start("first", cpus=4, resources={"engines": 4, "sandbox": 4})
-        cluster.start("second", cpus=4, resources={"engines": 4, "sandbox": 4})
+        cluster.start("first", cpus=4, resources=WORKING)
+        cluster.start("second", cpus=4, resources=WORKING)
         yield cluster
 
 
@@ -68,7 +71,7 @@ def wait_for(nodes: Nodes, job: str, what: str, reached, timeout_s: float) -> No
         time.sleep(1)
 
 
-def test_a_submitted_job_outlives_the_end_of_a_node_and_leaves_a_whole_run(nodes: Nodes, tmp_path: Path):
+def test_a_submitted_job_outlives_the_end_of_three_nodes_and_leaves_a_whole_run(nodes: Nodes, tmp_path: Path):
     submitter, run = copied(tmp_path / "submitter"), tmp_path / "shared" / "run"
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -79,10 +82,20 @@ def test_a_submitted_job_outlives_the_end_of_a_node_and_leaves_a_whole_run(nodes
     def steps() -> list[int]:
         return [row["step"] for row in read_rows(run / "metrics.jsonl") if row["stage"] == "grpo"]
 
-    wait_for(nodes, job, "at GRPO step 2", lambda: len(steps()) >= 2, 900)
-    nodes.kill("second")
-    met = len(steps())
-    assert met < STEPS, "the node was killed too late to show anything"
+    wait_for(nodes, job, "at GRPO step 1", lambda: len(steps()) >= 1, 900)
+    took: list[float] = []
+    for ends, follows in (("second", "third"), ("first", "fourth"), ("third", None)):
+        nodes.kill(ends)
+        killed_s, met = time.monotonic(), len(steps())
+        assert met < STEPS - 2, "the node was killed too late to show anything"
+        if follows is None:  # "fourth" ends with it: for a while there is no node with room at all
+            nodes.kill("fourth")
+            wait_for(nodes, job, "waiting", lambda: "waits for a node with room" in nodes.logs(job), 300)
+            follows = "fifth"
+        nodes.start(follows, cpus=4, resources=WORKING)
+        wait_for(nodes, job, "two steps further", lambda met=met: len(steps()) >= met + 2, 900)
+        took.append(time.monotonic() - killed_s)
+    print(f"\ntwo steps further {', '.join(f'{seconds:.0f}' for seconds in took)} s after the end of a node")
     wait_for(nodes, job, "done", lambda: nodes.status(job) == "SUCCEEDED", 900)
 
     assert set(json.loads((run / "state.json").read_text())["stages"]) == {"distil", "sft", "grpo", "evaluate"}
