@@ -1,4 +1,4 @@
-"""Sandboxes as Ray actors, with bounded work in flight: the only file here that knows Ray.
+"""Sandboxes as Ray actors, with bounded work in flight.
 
 Runs of one problem prefer one actor, so that its caches of worker replies and verdicts are met again; where that
 actor is full, the least loaded one takes over, and where all are full, callers wait. An actor that dies or hangs gets no runs
@@ -15,15 +15,14 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from sandbox.actor import SandboxActor
 from sandbox.backend import LEVELS
 from sandbox.records import Execution, Run, Verdict
-from sandbox.sandbox import Sandbox
 from sandbox.settings import SandboxSettings
 from workflow.outcome import Outcome
 from workflow.problem import Problem
 from workflow.program import Workflow
 from workflow.settings import WorkerSettings
-from workflow.worker_client import WorkerClient
 
 R = TypeVar("R")
 
@@ -31,45 +30,10 @@ GRACE_S = 30.0
 """Seconds beyond a run's own deadlines after which an actor counts as hung."""
 START_TIMEOUT_S = 90.0
 """Seconds for a sandbox to prove its isolation."""
+STARTS = 3
+"""Times that a restarted actor's sandbox is started before the actor is given up."""
 TELL_EVERY_S = 30.0
 """Between two lines about an actor that is down."""
-
-
-@ray.remote
-class SandboxActor:
-    """One sandbox with its own zygote and its own client of the worker endpoint."""
-
-    def __init__(self, settings: SandboxSettings, worker: WorkerSettings, worker_url: str) -> None:
-        self._client = WorkerClient(worker, worker_url)
-        prices = ("prompt_dollars_per_million", "completion_dollars_per_million")
-        asked = {"reserved_completion_tokens": worker.max_tokens} | {name: getattr(worker, name) for name in prices}
-        settings = settings.model_copy(update={"budget": settings.budget.model_copy(update=asked)})
-        self._sandbox = Sandbox(settings, self._client)
-        self._started = asyncio.Lock()
-        self._up = False
-
-    async def start(self) -> str:
-        """Brings the sandbox up, once; returns its isolation level."""
-        async with self._started:
-            if not self._up:
-                await self._sandbox.backend.start()
-                self._up = True
-        return self._sandbox.backend.level
-
-    async def run(self, workflow: Workflow, problem: Problem, seed: int, public: bool) -> Run:
-        """Executes and judges."""
-        await self.start()
-        return await self._sandbox.run(workflow, problem, seed, public=public)
-
-    async def judge(self, problem: Problem, answer: str) -> Verdict:
-        """Judges an answer by the hidden tests."""
-        await self.start()
-        return await self._sandbox.judge(problem, answer)
-
-    async def close(self) -> None:
-        """Ends every process of the sandbox."""
-        await self._sandbox.close()
-        await self._client.aclose()
 
 
 class SandboxPool:
@@ -196,22 +160,25 @@ class SandboxPool:
 
     def _revive(self, index: int, why: str) -> None:
         """Takes an actor out until it answers again, once, whoever notices it first."""
-        if index not in self._reviving and index not in self._lost:
-            self._say(f"Sandbox actor {index + 1} of {len(self._actors)} failed ({why}): it gets no runs until it is up again.")
-            self._reviving[index] = asyncio.ensure_future(self._wait_for(index))
+        if index in self._reviving or index in self._lost:
+            return
+        self._say(f"Sandbox actor {index + 1} of {len(self._actors)} failed ({why}): it gets no runs until it is up again.")
+        self._reviving[index] = asyncio.ensure_future(self._wait_for(index))
 
     async def _wait_for(self, index: int) -> None:
-        """Returns once Ray has restarted the actor and its sandbox is up, or cannot be; an actor that hangs is killed."""
-        actor, began, told = self._actors[index], time.monotonic(), 0
+        """Returns once the actor is restarted and its sandbox up, or given up; an actor that hangs is killed."""
+        actor, began, told, refusals = self._actors[index], time.monotonic(), 0, 0
         while True:
             try:
                 async with asyncio.timeout(START_TIMEOUT_S):
                     await actor.start.remote()
                 break
             except RayTaskError as error:
-                self._lost[index] = f"sandbox actor {index + 1} does not start: {error.cause}"
-                self._say(f"Sandbox actor {index + 1} IS GIVEN UP: {error.cause}")
-                break
+                refusals += 1
+                if refusals == STARTS:
+                    self._lost[index] = f"Sandbox actor {index + 1} does not start: {error.cause}"
+                    self._say(f"GIVEN UP: {self._lost[index]}")
+                    break
             except TimeoutError:
                 with contextlib.suppress(RayError):
                     ray.kill(actor, no_restart=False)  # it hangs, or waits for a node, which this does not change
