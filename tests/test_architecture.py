@@ -106,6 +106,7 @@ def test_only_the_commands_import_hydra():
 
 
 RAY_FILES = [
+    "sandbox/actor.py",
     "sandbox/pool.py",
     "rollout/fleet.py",
     "rollout/slot.py",

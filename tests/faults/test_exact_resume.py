@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -44,11 +45,11 @@ def finished(run_dir: Path, overrides: list[str], kills: list[int]) -> list[floa
 
 
 @pytest.mark.parametrize("staleness", [0, 1])
-def test_a_killed_run_ends_as_one_that_was_not(policy: Path, tmp_path: Path, staleness: int) -> None:
+def test_a_killed_run_ends_as_one_that_was_not(policy: Path, tmp_path: Path, staleness: int, show: Callable[[str], None]) -> None:
     overrides = [f"model.path={policy}", *OVERRIDES, f"trainer.max_staleness={staleness}"]
     finished(tmp_path / "whole", overrides, [])
     took = finished(tmp_path / "killed", overrides, KILLS[staleness])
-    print(f"\nfirst step {', '.join(f'{seconds:.1f}' for seconds in took)} s after the restarts")
+    show(f"first step {', '.join(f'{seconds:.1f}' for seconds in took)} s after the restarts")
     assert weights_hash(tmp_path / "whole") == weights_hash(tmp_path / "killed")
     assert learnt(tmp_path / "whole") == learnt(tmp_path / "killed")
 

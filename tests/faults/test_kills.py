@@ -1,7 +1,7 @@
 """``kill -9`` of every part of a run, three times each, in one and the same run: it goes on, and nothing is lost or counted twice."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,14 +23,14 @@ def run(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trai
 
 
 @pytest.mark.parametrize("role", ["zygote", "sandbox", "worker", "engine actor", "engine core", "learner"])
-def test_the_run_goes_on_after_each_of_three_kills_of(run: Training, role: str) -> None:
+def test_the_run_goes_on_after_each_of_three_kills_of(run: Training, role: str, show: Callable[[str], None]) -> None:
     took = [run.survives(role) for _ in range(3)]
-    print(f"\n{role}: back at work {', '.join(f'{seconds:.1f}' for seconds in took)} s after a kill")
+    show(f"{role}: back at work {', '.join(f'{seconds:.1f}' for seconds in took)} s after a kill")
 
 
 @pytest.mark.parametrize("role", ["engine core", "learner"])
-def test_the_run_goes_on_after_a_hang_of(run: Training, role: str) -> None:
-    print(f"\n{role}: back at work {run.survives(role, signal.SIGSTOP):.1f} s after it was stopped")
+def test_the_run_goes_on_after_a_hang_of(run: Training, role: str, show: Callable[[str], None]) -> None:
+    show(f"{role}: back at work {run.survives(role, signal.SIGSTOP):.1f} s after it was stopped")
 
 
 def test_at_its_end_the_run_is_whole_and_leaves_no_process(run: Training, policy: Path) -> None:

@@ -78,7 +78,8 @@ async def test_an_actor_that_hangs_is_killed_and_comes_back(monkeypatch: pytest.
     limits = {"limits": {"workflow_wall_s": 2.0, "wall_s": 1.0}}
     async with pool(SandboxSettings.model_validate({"actors": 1, "retries": 3} | limits)) as (sandboxes, _):
         assert (await sandboxes.run(GENERATE, PROBLEM, 1)).outcome is Outcome.PASSED
-        (actor,) = [process for process in psutil.process_iter() if "SandboxActor" in " ".join(process.cmdline())]
+        ours = psutil.Process().children(recursive=True)
+        (actor,) = [process for process in ours if "SandboxActor" in " ".join(process.cmdline())]
         actor.suspend()
         assert (await sandboxes.run(GENERATE, PROBLEM, 2)).outcome is Outcome.PASSED
         assert not actor.is_running()
