@@ -82,6 +82,12 @@ class Rig:
         """Engines of the fleet, in the order in which they were started."""
         return [engine for engine in self.engines if not engine.killed]
 
+    async def mended(self) -> None:
+        """Waits until no engine is being replaced."""
+        async with asyncio.timeout(100):
+            while any(slot.repair is not None for slot in self.fleet._slots):
+                await asyncio.sleep(0.05)
+
     def weights(self, seed: int) -> Weights:
         """The policy's weights with noise that is large enough to change what it says; seed 0: as they are."""
         generator = torch.Generator().manual_seed(seed)

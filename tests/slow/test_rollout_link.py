@@ -22,6 +22,7 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
 
 
 async def assert_both_hold(rig: Rig, version: int, weights: Weights) -> None:
+    await rig.mended()
     assert {await engine.digest() for engine in rig.alive()} == {digest(sums(weights))} and len(rig.alive()) == 2
     for engine in range(2):
         completions = await rig.fleet.sample(rig.prompts[0], 2, temperature=1.0, seed=1, sticky=engine)

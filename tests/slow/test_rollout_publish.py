@@ -31,6 +31,7 @@ async def on_each(rig: Rig, n: int = 2, seed: int = 1) -> list[list[Completion]]
 
 async def assert_both_hold(rig: Rig, version: int, weights: Weights) -> None:
     """Both engines have the version and the checksum, and sample from these weights."""
+    await rig.mended()
     assert [health.version for health in rig.fleet.health()] == [version] * 2
     assert {await engine.digest() for engine in rig.alive()} == {digest(sums(weights))}
     for completions in await on_each(rig):

@@ -79,7 +79,8 @@ async def test_an_actor_that_hangs_is_killed_and_comes_back(monkeypatch: pytest.
     async with pool(SandboxSettings.model_validate({"actors": 1, "retries": 3} | limits)) as (sandboxes, _):
         assert (await sandboxes.run(GENERATE, PROBLEM, 1)).outcome is Outcome.PASSED
         ours = psutil.Process().children(recursive=True)
-        (actor,) = [process for process in ours if "SandboxActor" in " ".join(process.cmdline())]
+        alive = [process for process in ours if process.status() != psutil.STATUS_ZOMBIE]
+        (actor,) = [process for process in alive if "SandboxActor" in " ".join(process.cmdline())]
         actor.suspend()
         assert (await sandboxes.run(GENERATE, PROBLEM, 2)).outcome is Outcome.PASSED
         assert not actor.is_running()
