@@ -69,7 +69,7 @@ async def test_while_no_actor_is_up_runs_wait_and_none_is_masked():
             ray.kill(actor, no_restart=False)
         runs = await asyncio.gather(*(sandboxes.run(GENERATE, PROBLEM, seed) for seed in range(6)))
         assert {run.outcome for run in runs} == {Outcome.PASSED}
-        assert len([line for line in said if "failed (" in line]) == 2 and "it gets no runs until it is up again" in said[0]
+        assert said and "it gets no runs until it is up again" in said[0]
 
 
 async def test_an_actor_that_hangs_is_killed_and_comes_back(monkeypatch: pytest.MonkeyPatch):
