@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from launch.shell import one_sentence_errors, saved_settings
-from trainer.export import check_target, chosen_step, export
+from trainer.export import chosen_step, export
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,7 +33,6 @@ def main() -> int:
     options = parser().parse_intermixed_args()
     settings = saved_settings(options.run_dir, options.overrides)
     step = chosen_step(options.run_dir, options.checkpoint)
-    check_target(options.to)
     asyncio.run(export(settings, options.run_dir, step, options.to))
     folder = options.to.absolute()
     size_mib = sum(file.stat().st_size for file in folder.iterdir()) / 2**20

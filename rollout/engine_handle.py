@@ -79,7 +79,7 @@ class RayEngine:
         """
         Args:
             policy: path or URL of a Hugging Face folder, or a hub id.
-            deterministic: see ``Fleet``.
+            deterministic: a completion depends on its request and the weights alone, to the last bit; slow on CPU.
             place: Ray actor options that say where it runs.
         """
         on_gpu = device == "cuda"

@@ -37,7 +37,6 @@ class Fleet:
         *,
         device: str,
         engine: Callable[[int], Engine] | None = None,
-        deterministic: bool = False,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         """
@@ -45,13 +44,12 @@ class Fleet:
             policy: Hugging Face folder or hub id that engines load.
             device: ``cuda`` or ``cpu``.
             engine: makes the engine with a number, also in place of one that died; a ``RayEngine`` anywhere where left out.
-            deterministic: a completion depends on its request and the weights alone, to the last bit; slow on CPU.
             say: prints one line.
         """
         self._rollout = rollout
         self._policy = policy
         self._model = model
-        self._new_engine = engine or (lambda index: RayEngine(policy, model, rollout, device, deterministic=deterministic))
+        self._new_engine = engine or (lambda index: RayEngine(policy, model, rollout, device))
         self._say = say
         self._linked = rollout.weights_via == "link" or (rollout.weights_via == "auto" and device == "cuda")
         self._on_link: tuple[object, list[Engine]] = (None, [])

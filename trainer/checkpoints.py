@@ -10,7 +10,7 @@ import asyncio
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -94,7 +94,7 @@ class Checkpoints:
         Raises:
             ValueError: the checkpoint fits another learner (ranks, engine).
         """
-        for step in reversed(self._found()):
+        for step in reversed(found_steps(self._folder)):
             folder = self._path(step)
             if read_manifest(folder) is None:
                 self._say(f"The checkpoint {folder} is torn and is skipped.")
@@ -112,7 +112,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps of the whole checkpoints, oldest first."""
-        return [step for step in self._found() if read_manifest(self._path(step)) is not None]
+        return list(whole_checkpoints(self._folder))
 
     async def _save(self, step: int, learner: Checkpointed, stream: StreamState, score: float | None) -> None:
         folder = self._path(step)
@@ -141,19 +141,15 @@ class Checkpoints:
 
     def _remove_old(self) -> None:
         """Keeps the newest whole checkpoints and, where asked for, the one with the best validation reward."""
-        whole = self.steps()
-        kept = set(whole[-self._settings.keep :])
-        scores = {step: score for step in whole if (score := (read_manifest(self._path(step)) or {}).get("score")) is not None}
-        if self._settings.keep_best and scores:
-            kept.add(max(scores, key=lambda step: (scores[step], step)))
-        for step in set(self._found()) - kept:
+        scores = whole_checkpoints(self._folder)
+        kept: set[int | None] = set(list(scores)[-self._settings.keep :])
+        if self._settings.keep_best:
+            kept.add(best_step(scores))
+        for step in set(found_steps(self._folder)) - kept:
             shutil.rmtree(self._path(step), ignore_errors=True)
 
     def _path(self, step: int) -> Path:
         return step_folder(self._folder, step)
-
-    def _found(self) -> list[int]:
-        return sorted(int(folder.name.removeprefix("step_")) for folder in self._folder.glob("step_??????"))
 
 
 class SavedOnError:
@@ -179,11 +175,20 @@ def step_folder(folder: Path, step: int) -> Path:
     return folder / f"step_{step:06d}"
 
 
+def found_steps(folder: Path) -> list[int]:
+    """Steps of the checkpoints in a folder, torn ones too, oldest first."""
+    return sorted(int(found.name.removeprefix("step_")) for found in folder.glob("step_??????"))
+
+
 def whole_checkpoints(folder: Path) -> dict[int, float | None]:
     """Steps of the whole checkpoints in a folder, oldest first, with the validation reward of each, where it was measured."""
-    steps = sorted(int(found.name.removeprefix("step_")) for found in folder.glob("step_??????"))
-    manifests = {step: read_manifest(step_folder(folder, step)) for step in steps}
+    manifests = {step: read_manifest(step_folder(folder, step)) for step in found_steps(folder)}
     return {step: manifest.get("score") for step, manifest in manifests.items() if manifest is not None}
+
+
+def best_step(scores: Mapping[int, float | None]) -> int | None:
+    """The step with the best validation reward, the later of equals; None where none was measured."""
+    return max(((score, step) for step, score in scores.items() if score is not None), default=(0.0, None))[1]
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

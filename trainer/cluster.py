@@ -3,7 +3,10 @@
 import logging
 import os
 import shutil
+import signal
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import ray
@@ -78,6 +81,17 @@ def start_ray(settings: RunSettings) -> Path | None:
                 shutil.rmtree(temp, ignore_errors=True)
                 raise
     return temp
+
+
+@contextmanager
+def sigterm_kept() -> Iterator[None]:
+    """Around the start and the end of Ray, in the main thread: both change the handler, and Ray's own ends the process on the spot, with
+    its children left behind."""
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, on_sigterm)
 
 
 def _start_here(settings: RunSettings, temp: Path) -> None:

@@ -3,14 +3,12 @@
 import asyncio
 import json
 import shutil
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from trainer.checkpoints import step_folder, whole_checkpoints
+from trainer.checkpoints import best_step, step_folder, whole_checkpoints
 from trainer.run_state import RunState
 from trainer.settings import RunSettings
+from trainer.whole_folder import written_whole
 
 MARKER = "flowreasoner.json"
 """In each export: which run and step it is of. A folder without it is not overwritten."""
@@ -34,11 +32,10 @@ def chosen_step(run_dir: Path, wanted: str | None) -> int | None:
         return None
     if wanted == "latest" and scores:
         return max(scores)
-    scored = {step: score for step, score in scores.items() if score is not None}
     if wanted == "best" and scores:
-        if not scored:
+        if (best := best_step(scores)) is None:
             raise ValueError(f"{run_dir} has {have}, none with a validation reward (trainer.evaluation.every_steps): use latest.")
-        return max(scored, key=lambda step: (scored[step], step))
+        return best
     if wanted.isdecimal() and int(wanted) in scores:
         return int(wanted)
     raise ValueError(f"--checkpoint {wanted}: {run_dir} has {have}; give best, latest or one of these steps.")
@@ -57,9 +54,10 @@ async def export(settings: RunSettings, run_dir: Path, step: int | None, folder:
     Raises:
         ValueError: the folder holds other files, or the checkpoint does not fit the learner's settings.
     """
-    with _taking_its_place(folder) as partial:
+    check_target(folder)
+    async with written_whole(folder, MARKER) as partial:
         if step is None:
-            shutil.copytree(run_dir / "policy", partial)
+            shutil.copytree(run_dir / "policy", partial, dirs_exist_ok=True)
         else:
             await _export_checkpoint(settings, start_policy(settings, run_dir), step_folder(run_dir / "checkpoints", step), partial)
         score = whole_checkpoints(run_dir / "checkpoints").get(step) if step is not None else None
@@ -69,14 +67,13 @@ async def export(settings: RunSettings, run_dir: Path, step: int | None, folder:
 
 
 async def _export_checkpoint(settings: RunSettings, start: Path, checkpoint: Path, folder: Path) -> None:
-    from trainer.cluster import device_of, start_ray, stop_ray  # seconds to import, which a copy does not need
+    from trainer.cluster import device_of, sigterm_kept, start_ray, stop_ray  # seconds to import, which a copy does not need
     from trainer.learner import Learner
     from trainer.system import quiet_libraries
 
     quiet_libraries()
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    temp = await asyncio.to_thread(start_ray, settings)
-    signal.signal(signal.SIGTERM, on_sigterm)
+    with sigterm_kept():
+        temp = await asyncio.to_thread(start_ray, settings)
     learner = Learner(start, settings.learner, device=device_of(settings), seed=settings.trainer.seed)
     grpo = settings.trainer.grpo
     try:
@@ -95,18 +92,3 @@ def check_target(folder: Path) -> None:
         raise ValueError(f"--to {folder} is a file: name a new or empty folder.")
     if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).exists():
         raise ValueError(f"--to {folder} holds other files and no earlier export: name a new or empty folder.")
-
-
-@contextmanager
-def _taking_its_place(folder: Path) -> Iterator[Path]:
-    """A folder beside ``folder``, not made yet, that takes its place once all is written."""
-    check_target(folder)
-    partial = folder.absolute().with_name(f"{folder.absolute().name}.exporting")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield partial
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

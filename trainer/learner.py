@@ -199,6 +199,8 @@ class Learner:
         pool = RayResourcePool(process_on_nodes=each, use_gpu=gpu, max_colocate_count=1)
         pool.pgs = self._placement
         environment = verl_environment(self.spec.device)
+        if self.spec.deterministic:
+            environment["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # what torch's deterministic algorithms ask of cuBLAS
         if not gpu:
             environment["OMP_NUM_THREADS"] = str(self.spec.threads)
             environment["OMP_WAIT_POLICY"] = "PASSIVE"  # engines and sandboxes share the cores

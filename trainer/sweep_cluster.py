@@ -5,7 +5,6 @@ import logging
 import math
 import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from typing import Any
 import ray
 from ray.exceptions import AuthenticationError
 
-from trainer.cluster import ROOT, actor_cpus, no_answer
+from trainer.cluster import ROOT, actor_cpus, no_answer, sigterm_kept
 from trainer.settings import RunSettings
 
 
@@ -84,15 +83,14 @@ def _gpus(trials: Sequence[RunSettings], resources: Mapping[str, float]) -> int:
 
 @contextmanager
 def _ray(**options: Any) -> Iterator[None]:
-    """Ray between ``init`` and ``shutdown``, with SIGTERM left to us: both change its handler, and Ray's ends the process on the spot."""
-    on_sigterm = signal.getsignal(signal.SIGTERM)
+    """Ray between ``init`` and ``shutdown``, with SIGTERM left to us."""
     try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-        signal.signal(signal.SIGTERM, on_sigterm)
+        with sigterm_kept():
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         yield
     finally:
-        ray.shutdown()
-        signal.signal(signal.SIGTERM, on_sigterm)
+        with sigterm_kept():
+            ray.shutdown()
 
 
 def _resources(address: str) -> Mapping[str, float]:

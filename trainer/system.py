@@ -7,7 +7,6 @@ tens of seconds to start, so all that the remaining stages need start at once an
 import asyncio
 import functools
 import os
-import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -18,7 +17,7 @@ from rollout.engine_handle import Engine, RayEngine
 from rollout.fleet import Fleet
 from rollout.prompt import MetaPrompt
 from sandbox.pool import SandboxPool
-from trainer.cluster import device_of, node_address, start_ray, stop_ray
+from trainer.cluster import device_of, node_address, sigterm_kept, start_ray, stop_ray
 from trainer.learner import Learner
 from trainer.placement import Place, Placement
 from trainer.settings import RunSettings
@@ -93,9 +92,8 @@ class System:
         self.worker_url = settings.worker.base_url or self.worker_url
         self.teacher_url = settings.distil.base_url or self.teacher_url
         await self._check_worker()
-        on_sigterm = signal.getsignal(signal.SIGTERM)
-        temp = await asyncio.to_thread(start_ray, settings)
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler would end the process on the spot, with its children left behind
+        with sigterm_kept():
+            temp = await asyncio.to_thread(start_ray, settings)
         self._stack.callback(stop_ray, temp)
         device = device_of(settings)
         self._placement = placement = Placement(settings, device, self.log_dir, self.say)

@@ -11,7 +11,6 @@ def verl_environment(device: str) -> dict[str, str]:
         "VERL_USE_EXTERNAL_MODULES": "trainer.cpu_platform",
         "VERL_PLATFORM": "cpu" if device == "cpu" else "",
         "VERL_LOGGING_LEVEL": os.environ.get("VERL_LOGGING_LEVEL", "WARN"),
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # what torch's deterministic algorithms ask of cuBLAS
     }
 
 
