@@ -5,8 +5,8 @@ import contextlib
 import os
 import signal
 
-CPU_SIGNALS = (-24, -9)
-"""Exit statuses of a process over its CPU limit: SIGXCPU, or the SIGKILL that follows it."""
+CPU_SIGNALS = (-signal.SIGXCPU, -signal.SIGKILL)
+"""Exit statuses of a process over its CPU limit; a process that was killed, or killed itself, may have the second one, too."""
 EXIT_TIMEOUT_S = 10.0
 """Seconds in which the exit of a process that closed its channel must be known."""
 
@@ -32,6 +32,10 @@ class Process:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             os.close(self._pidfd)
             self._pidfd = -1
+
+    def spent(self, cpu_limit_s: float) -> bool:
+        """True where it ended at its limit of CPU time, and not by another signal's doing."""
+        return self.exited.done() and self.exited.result() in CPU_SIGNALS and self.cpu_s >= 0.9 * cpu_limit_s
 
     async def wait(self, timeout_s: float = EXIT_TIMEOUT_S) -> int | None:
         """Exit status (negative: the signal that ended it), or None where it has not ended in time.

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from sandbox.backend import Backend
 from sandbox.guest.frames import FrameError, encode_frame
-from sandbox.process import CPU_SIGNALS
 from sandbox.settings import LimitSettings
 
 DRAIN_S = 0.2
@@ -61,7 +60,7 @@ async def run_program(backend: Backend, limits: LimitSettings, source: str, stdi
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        cpu_s = process.cpu_s
+        cpu_s, spent = process.cpu_s, process.spent(limits.cpu_s)
     finally:
         if process is not None:
             process.kill()
@@ -70,7 +69,7 @@ async def run_program(backend: Backend, limits: LimitSettings, source: str, stdi
     limit = ""
     if status is None:
         limit = f"no end within {limits.wall_s:g} s"
-    elif status in CPU_SIGNALS:
+    elif spent:
         limit = f"the CPU limit of {limits.cpu_s} s"
     stdout, stderr = (bytes(buffer).decode("utf-8", "backslashreplace") for buffer in kept)
     return ProgramRun(None if limit else status, stdout, stderr, limit, time.monotonic() - started, cpu_s, backend.level)

@@ -15,7 +15,7 @@ from sandbox.guest.frames import FrameError
 from sandbox.host import WorkflowHost
 from sandbox.judges import judge
 from sandbox.judges.bench import Bench
-from sandbox.process import CPU_SIGNALS, BackendError, Process
+from sandbox.process import BackendError, Process
 from sandbox.program import run_program
 from sandbox.records import Execution, Run, Verdict
 from sandbox.settings import SandboxSettings
@@ -160,7 +160,9 @@ class Sandbox:
         except TimeoutError:
             outcome, error = Outcome.TIMED_OUT, f"no answer within {self.settings.limits.workflow_wall_s:g} s"
         except (FrameError, BackendError) as failure:
-            outcome, error = (Outcome.INFRA_ERROR, "") if host.infrastructure else await _ending(process, failure)
+            outcome, error = (
+                (Outcome.INFRA_ERROR, "") if host.infrastructure else await _ending(process, failure, self.settings.limits.cpu_s)
+            )
         finally:
             if process is not None:
                 process.kill()
@@ -205,7 +207,7 @@ def _outcome(finish: dict[str, Any]) -> Outcome:
     return Outcome.BUDGET_EXCEEDED if finish.get("kind") == "budget" else Outcome.CRASHED
 
 
-async def _ending(process: Process | None, failure: Exception) -> tuple[Outcome, str]:
+async def _ending(process: Process | None, failure: Exception, cpu_limit_s: int) -> tuple[Outcome, str]:
     """How a run ended that broke off, and why: by its own doing, or by a fault of the box."""
     if process is None:
         return Outcome.INFRA_ERROR, str(failure)
@@ -216,6 +218,6 @@ async def _ending(process: Process | None, failure: Exception) -> tuple[Outcome,
             return (Outcome.CRASHED, str(failure)) if await process.wait() is not None else (Outcome.INFRA_ERROR, "the zygote hangs")
     except BackendError as error:
         return Outcome.INFRA_ERROR, str(error)
-    if status in CPU_SIGNALS:
+    if process.spent(cpu_limit_s):
         return Outcome.TIMED_OUT, "the CPU limit is spent"
     return Outcome.CRASHED, f"{failure} (exit status {status})"

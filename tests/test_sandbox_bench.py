@@ -1,12 +1,16 @@
 """Judges that go on from answer to answer: what may share one, and what must not."""
 
 import asyncio
+import socket
 from collections.abc import Sequence
 
 import pytest
 
+from sandbox.backend import ZygoteBackend
 from sandbox.guest.lasting import leaves_nothing
-from sandbox.sandbox import Sandbox
+from sandbox.judges.function import SLOW_TO_COMPARE
+from sandbox.process import Process
+from sandbox.sandbox import TRIES, Sandbox
 from sandbox.settings import LimitSettings, SandboxSettings
 from workflow.outcome import Outcome
 from workflow.problem import Problem
@@ -21,6 +25,21 @@ def problem(tests: Sequence[str], number: int = 0, setup: str = "") -> Problem:
 
 def uncached(**limits: float) -> Sandbox:
     return Sandbox(SandboxSettings(verdict_cache_entries=0, limits=LimitSettings(**limits)))
+
+
+class KillsJudges(ZygoteBackend):
+    """Kills the first judges, each shortly after its start."""
+
+    def __init__(self, settings: SandboxSettings, kills: int) -> None:
+        super().__init__(settings)
+        self._kills = kills
+
+    async def spawn(self, role: str, sockets: Sequence[socket.socket]) -> Process:
+        process = await super().spawn(role, sockets)
+        if "judge" in role and self._kills:
+            self._kills -= 1
+            asyncio.get_running_loop().call_later(0.2, process.kill)
+        return process
 
 
 def waiting(sandbox: Sandbox) -> list[int]:
@@ -80,9 +99,12 @@ assert f([]) == 0"""
 
 async def test_a_judge_that_spends_its_time_on_values_is_replaced_and_the_next_answer_has_all_of_its_own():
     alike = "def f(xs):\n    return [i * (2**61 - 1) for i in range(60_000)]"  # equal hashes: a set of them takes long to make
-    async with uncached(wall_s=30.0, cpu_s=1) as sandbox:
-        assert (await sandbox.judge(problem(["assert len(set(f([]))) == 60_000"]), alike)).outcome is Outcome.WRONG_ANSWER
+    async with uncached(wall_s=120.0, cpu_s=1) as sandbox:
+        verdict = await sandbox.judge(problem(["assert len(set(f([]))) == 60_000"]), alike)
+        assert verdict.outcome is Outcome.WRONG_ANSWER and verdict.failures == (SLOW_TO_COMPARE,)
         assert waiting(sandbox) == []
+        report = await sandbox.run_tests(problem(PLAIN), alike, ["assert len(set(f([0]))) == 60_000"])
+        assert report.feedback == SLOW_TO_COMPARE
         busy = "assert sum(i * i for i in range(4_000_000)) > 0 and f([1, 2]) == 3"
         for number in range(4):
             assert (await sandbox.judge(problem([busy], number), ADDS)).outcome is Outcome.PASSED
@@ -97,12 +119,22 @@ async def test_a_value_that_makes_a_judge_grow_ends_it_after_the_verdict():
         assert waiting(sandbox) == []
 
 
-async def test_a_judge_that_died_while_it_waited_is_not_asked_again():
+async def test_a_judge_that_was_killed_while_it_waited_costs_nobody_a_verdict():
     async with uncached() as sandbox:
         await sandbox.judge(problem(PLAIN), ADDS)
-        sandbox.bench._idle[0].process.kill()
+        sandbox.bench._idle[0].process.kill()  # its end is not known yet when it is asked next
         verdicts = await asyncio.gather(*(sandbox.judge(problem(PLAIN, number), ADDS) for number in range(6)))
         assert {verdict.outcome for verdict in verdicts} == {Outcome.PASSED}
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_a_judge_that_is_killed_at_work_is_a_fault_of_the_machine_whatever_the_answer_does(own: bool):
+    late = "def f(xs):\n    import time\n    time.sleep(0.5)\n    return sum(xs)"
+    tests = PLAIN if own else (*PLAIN, "assert f([7]) == 7")
+    for kills, outcome in ((1, Outcome.PASSED), (TRIES, Outcome.INFRA_ERROR)):
+        settings = SandboxSettings(verdict_cache_entries=0)
+        async with Sandbox(settings, backend=KillsJudges(settings, kills)) as sandbox:
+            assert (await sandbox._verdict(problem(PLAIN), late, tests)).outcome is outcome
 
 
 @pytest.mark.parametrize(

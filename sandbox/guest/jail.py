@@ -7,11 +7,14 @@ import ctypes
 import errno
 import os
 import resource
+import signal
 import struct
 from typing import Any
 
 libc = ctypes.CDLL(None, use_errno=True)
 _with_gil = ctypes.PyDLL(None, use_errno=True)
+CPU_LIMIT_STATUS = int(signal.SIGXCPU)
+"""Exit status of a judge that spent its CPU time: its handler of that signal is ``_exit`` itself, called with the signal's number."""
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = (
     0x00020000,
@@ -176,11 +179,12 @@ def drop_privileges(run: int, *, lasting: bool = False) -> int:
     return threads
 
 
-def set_limits(limits: dict[str, Any], threads: int, *, renews_cpu: bool = False) -> None:
+def set_limits(limits: dict[str, Any], threads: int, *, judges: bool = False) -> None:
     """Resource limits from the host's numbers.
 
     Args:
-        renews_cpu: the process may raise its own limit of CPU time, for one answer after another.
+        judges: the process runs our own code. At its limit of CPU time it exits with CPU_LIMIT_STATUS, which no kill from elsewhere
+            looks like, and it may raise that limit for the next answer.
     """
     wanted = {
         resource.RLIMIT_CPU: int(limits["cpu_s"]),
@@ -195,4 +199,7 @@ def set_limits(limits: dict[str, Any], threads: int, *, renews_cpu: bool = False
     for kind, value in wanted.items():
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (value, hard if renews_cpu and kind == resource.RLIMIT_CPU else value))
+        resource.setrlimit(kind, (value, hard if judges and kind == resource.RLIMIT_CPU else value))
+    if judges:
+        # by a handler: the first process of a pid namespace takes no signal that it has not asked for
+        libc.signal(CPU_LIMIT_STATUS, ctypes.cast(libc._exit, ctypes.c_void_p))

@@ -179,9 +179,8 @@ class Zygote:
             if self.pid_namespace >= 0 and "judge" not in request["role"]:  # tests write no files
                 jail.private_tmp(16)
             os.setsid()
-            stands = request["role"] == "standing judge"
-            threads = jail.drop_privileges(self.first_run + request["id"] % 4096, lasting=stands)
-            jail.set_limits(request["limits"], threads, renews_cpu=stands)
+            threads = jail.drop_privileges(self.first_run + request["id"] % 4096, lasting=request["role"] == "standing judge")
+            jail.set_limits(request["limits"], threads, judges="judge" in request["role"])
             self.calls.install()
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             ROLES[request["role"]](*[socket.socket(fileno=fd) for fd in keep])

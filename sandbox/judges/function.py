@@ -12,8 +12,9 @@ from typing import Any
 
 from sandbox.backend import Backend
 from sandbox.guest.frames import FrameError, encode_frame
+from sandbox.guest.jail import CPU_LIMIT_STATUS
 from sandbox.judges.bench import Bench, Judge
-from sandbox.process import CPU_SIGNALS, Process
+from sandbox.process import Process
 from sandbox.settings import LimitSettings
 
 CALL_SHARE = 0.5
@@ -21,6 +22,7 @@ CALL_SHARE = 0.5
 SPARES = 2
 """Fresh processes that a candidate gets after it hung or died in a test, so that the other tests still count."""
 MAX_MESSAGE_CHARACTERS = 400
+SLOW_TO_COMPARE = "its values took the tests too long to compare"
 SEND_TIMEOUT_S = 10.0
 """Seconds in which a candidate's process must read its own source."""
 
@@ -99,7 +101,7 @@ class Judgement:
     async def collect(self, wall_s: float) -> None:
         """Receives one result a test until all are there or the deadline passed.
 
-        Raises FrameError where the judge ended early without a deadline: that is our fault, not the candidate's.
+        Raises FrameError where the judge ended early and not at its limit of CPU time: that is our fault, not the candidate's.
         """
         try:
             async with asyncio.timeout(wall_s):
@@ -123,9 +125,9 @@ class Judgement:
                 raise FrameError("the judge's frames are out of order")
             self.results.append(None if frame["passed"] else str(frame.get("message", ""))[:MAX_MESSAGE_CHARACTERS])
         status = await self._judge.process.wait()
-        if status not in CPU_SIGNALS:
+        if status != CPU_LIMIT_STATUS:  # killed, by whomever: says nothing of the answer
             raise FrameError(f"the judge ended without its count (exit status {status})")
-        self._fail_rest("its values took the tests too long to compare")
+        self._fail_rest(SLOW_TO_COMPARE)
 
     async def _finish(self, frame: dict[str, Any]) -> None:
         """The count must be right, and a judge that does not stay must end in order."""
