@@ -11,6 +11,10 @@ PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed-$(VARIANT)
 # One more than there are cores, since many tests wait for a deadline.
 TEST_WORKERS := $(shell expr $$(nproc) + 1)
+# Files side by side: while one waits for what it killed, another works. About 4 GiB each; a GPU is not shared.
+SLOW_WORKERS ?= $(if $(filter gpu,$(VARIANT)),1,2)
+FAST := -m 'not slow and not gpu' --ignore=tests/slow --ignore=tests/cluster --ignore=tests/faults
+SLOW := -m 'slow or gpu' --dist loadfile --no-loadscope-reorder
 # Without cached bytecode every process would compile torch, vLLM and Ray anew.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -34,12 +38,12 @@ train: $(INSTALLED) ## Distil, SFT, GRPO, evaluate, report (the embedded default
 
 test: $(INSTALLED) ## All tests: the fast ones, then those that start Ray, vLLM or verl
 	@echo '[test] fast tests (no Ray, no vLLM, no verl)'
-	@$(PYTHON) -m pytest -q -n $(TEST_WORKERS) -m 'not slow and not gpu' --ignore=tests/slow --ignore=tests/cluster --ignore=tests/faults $(ARGS)
+	@$(PYTHON) -m pytest -q -n $(TEST_WORKERS) $(FAST) $(ARGS)
 	@echo '[test] slow tests (they start Ray, vLLM and verl; several minutes on two cores)'
-	@$(PYTHON) -m pytest -v -m 'slow or gpu' $(ARGS)
+	@$(PYTHON) -m pytest -v -n $(SLOW_WORKERS) $(SLOW) $(ARGS)
 
 test-fast: $(INSTALLED) ## The fast tests alone (under two minutes)
-	@$(PYTHON) -m pytest -q -n $(TEST_WORKERS) -m 'not slow and not gpu' --ignore=tests/slow --ignore=tests/cluster --ignore=tests/faults $(ARGS)
+	@$(PYTHON) -m pytest -q -n $(TEST_WORKERS) $(FAST) $(ARGS)
 
 lint: $(INSTALLED) ## ruff: rules and format
 	@$(PYTHON) -m ruff check .

@@ -1,5 +1,9 @@
-"""Shared by all tests: whole folders are slow; those marked ``gpu`` skip, with the reason, where there is none."""
+"""Shared by all tests: whole folders are slow; those marked ``gpu`` skip, with the reason, where there is none.
 
+What tests measured (the fixture ``show``) is printed at the end.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,7 +11,6 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")  # a busy machine is no fault of the code
-
 
 SLOW_FOLDERS = {Path(__file__).parent / name for name in ("slow", "cluster", "faults")}
 
@@ -26,3 +29,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in wanting:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and this machine has none"))
+
+
+@pytest.fixture
+def show(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Keeps a line for the end of the tests' output, also where another process runs the test."""
+    return lambda line: request.node.user_properties.append(("shown", line))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints what tests have to show."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
+    shown = [(report.nodeid.partition("::")[2], value) for report in reports for key, value in report.user_properties if key == "shown"]
+    if shown:
+        terminalreporter.section("measured")
+        terminalreporter.write_line("\n".join(f"{test}: {line}" for test, line in shown))

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -72,7 +72,7 @@ def wait_for(nodes: Nodes, job: str, what: str, reached, timeout_s: float) -> No
         time.sleep(1)
 
 
-def test_a_submitted_job_outlives_the_end_of_three_nodes_and_leaves_a_whole_run(nodes: Nodes, tmp_path: Path):
+def test_a_submitted_job_outlives_the_end_of_three_nodes_and_leaves_a_whole_run(nodes: Nodes, tmp_path: Path, show: Callable[[str], None]):
     submitter, run = copied(tmp_path / "submitter"), tmp_path / "shared" / "run"
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -96,7 +96,7 @@ def test_a_submitted_job_outlives_the_end_of_three_nodes_and_leaves_a_whole_run(
         nodes.start(follows, cpus=4, resources=WORKING)
         wait_for(nodes, job, "two steps further", lambda met=met: len(steps()) >= met + 2, 900)
         took.append(time.monotonic() - killed_s)
-    print(f"\ntwo steps further {', '.join(f'{seconds:.0f}' for seconds in took)} s after the end of a node")
+    show(f"two steps further {', '.join(f'{seconds:.0f}' for seconds in took)} s after the end of a node")
     wait_for(nodes, job, "done", lambda: nodes.status(job) == "SUCCEEDED", 900)
 
     assert set(json.loads((run / "state.json").read_text())["stages"]) == {"distil", "sft", "grpo", "evaluate"}

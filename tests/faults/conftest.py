@@ -1,6 +1,5 @@
 """Real runs, whose processes are killed. One SFT policy serves all of them."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,14 +14,3 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Training(folder, POLICY_OVERRIDES) as start:
         assert start.process.wait(timeout=600) == 0, start.console()
     return folder / "sft"
-
-
-@pytest.fixture
-def show(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Prints a line also where pytest captures."""
-
-    def printed(line: str) -> None:
-        with capsys.disabled():
-            print(f"\n    {line}", flush=True)
-
-    return printed

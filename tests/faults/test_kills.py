@@ -25,15 +25,15 @@ def run(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trai
 @pytest.mark.parametrize("role", ["zygote", "sandbox", "worker", "engine actor", "engine core", "learner"])
 def test_the_run_goes_on_after_each_of_three_kills_of(run: Training, role: str, show: Callable[[str], None]) -> None:
     took = [run.survives(role) for _ in range(3)]
-    show(f"{role}: back at work {', '.join(f'{seconds:.1f}' for seconds in took)} s after a kill")
+    show(f"back at work {', '.join(f'{seconds:.1f}' for seconds in took)} s after a kill")
 
 
 @pytest.mark.parametrize("role", ["engine core", "learner"])
 def test_the_run_goes_on_after_a_hang_of(run: Training, role: str, show: Callable[[str], None]) -> None:
-    show(f"{role}: back at work {run.survives(role, signal.SIGSTOP):.1f} s after it was stopped")
+    show(f"back at work {run.survives(role, signal.SIGSTOP):.1f} s after it was stopped")
 
 
-def test_at_its_end_the_run_is_whole_and_leaves_no_process(run: Training, policy: Path) -> None:
+def test_at_its_end_the_run_is_whole_and_leaves_no_process(run: Training, show: Callable[[str], None]) -> None:
     run.process.terminate()
     assert run.process.wait(timeout=60) == 130, run.console()[-3000:]
     assert not run.orphans(), "processes outlive the run"
@@ -41,4 +41,4 @@ def test_at_its_end_the_run_is_whole_and_leaves_no_process(run: Training, policy
     with Training(run.run_dir, [f"trainer.grpo.steps={steps}"]) as again:
         assert again.process.wait(timeout=240) == 0, again.console()[-3000:]
         assert not again.orphans(), "processes outlive the run"
-        check_whole(again, steps)
+        show(check_whole(again, steps))

@@ -140,8 +140,8 @@ def weights_hash(run_dir: Path) -> str:
     return hashlib.sha256((run_dir / "policy" / "model.safetensors").read_bytes()).hexdigest()
 
 
-def check_whole(training: Training, steps: int) -> None:
-    """The finished run has every step and every episode once, and no reward from what a machine did."""
+def check_whole(training: Training, steps: int) -> str:
+    """The finished run has every step and every episode once, and no reward from what a machine did; says how many it masked."""
     rows = training.rows()
     assert [row["step"] for row in rows] == list(range(steps)), "a step is missing or there twice"
     episodes = read_rows(training.run_dir / "episodes.jsonl")
@@ -149,4 +149,4 @@ def check_whole(training: Training, steps: int) -> None:
     assert len(ids) == len(set(ids)) == steps * 4 * 6, "an episode is missing or was learnt twice"
     masked = [row for row in episodes if row["outcome"] == "infra_error"]
     assert all(row["score"] is None for row in masked), "a fault of a machine was scored"
-    print(f"{len(masked)} of {len(ids)} episodes masked")
+    return f"{len(masked)} of {len(ids)} episodes masked"
