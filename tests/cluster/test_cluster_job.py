@@ -18,7 +18,7 @@ from trainer.jsonl import read_rows
 
 pytestmark = pytest.mark.timeout(2100)
 
-STEPS = 30
+STEPS = 24
 PACKAGES = ("workflow", "sandbox", "reward", "rollout", "trainer", "conf", "launch")
 SETTINGS = (
     "trainer=smoke",
