@@ -24,7 +24,8 @@ class Budget:
 
     def __init__(self, settings: BudgetSettings) -> None:
         self._settings = settings
-        self._settled = asyncio.Condition()
+        self._waiting: list[asyncio.Future[None]] = []
+        """One for each reservation that waits for another one to be settled."""
         self.calls = 0
         self.tokens = 0
         self.dollars = 0.0
@@ -51,14 +52,16 @@ class Budget:
         completion = max_tokens or settings.reserved_completion_tokens
         dollars = (prompt * settings.prompt_dollars_per_million + completion * settings.completion_dollars_per_million) / 1e6
         wanted = Reserved(prompt + completion, dollars)
-        async with self._settled:
-            await self._settled.wait_for(lambda: not self._lacks(wanted) or not self.in_flight)
-            if lack := self._lacks(wanted):
-                self.refused += 1
-                raise BudgetExceeded(f"the budget of {lack} is spent")
-            self.tokens += wanted.tokens
-            self.dollars += wanted.dollars
-            self.in_flight += 1
+        while (lack := self._lacks(wanted)) and self.in_flight:
+            waiting = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiting)
+            await waiting
+        if lack:
+            self.refused += 1
+            raise BudgetExceeded(f"the budget of {lack} is spent")
+        self.tokens += wanted.tokens
+        self.dollars += wanted.dollars
+        self.in_flight += 1
         return wanted
 
     def _lacks(self, wanted: Reserved) -> str:
@@ -67,10 +70,12 @@ class Budget:
             return f"{self._settings.tokens} worker tokens"
         return f"{self._settings.dollars:g} dollars" if self.dollars + wanted.dollars > self._settings.dollars else ""
 
-    async def settle(self, reserved: Reserved, tokens: int, dollars: float) -> None:
+    def settle(self, reserved: Reserved, tokens: int, dollars: float) -> None:
         """Replaces a reservation by what was used."""
         self.tokens += tokens - reserved.tokens
         self.dollars += dollars - reserved.dollars
         self.in_flight -= 1
-        async with self._settled:
-            self._settled.notify_all()
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            if not one.done():
+                one.set_result(None)

@@ -6,14 +6,15 @@ It reads and writes the socket itself: asyncio's transports and streams would co
 import asyncio
 import contextlib
 import socket
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from sandbox.guest.frames import HEADER, FrameError, body_length, decode_body, encode_frame
 
+T = TypeVar("T")
 PEER_TIMEOUT_S = 10.0
 """Seconds from a frame's first byte to its last, and seconds that a peer may leave our frames unread."""
-READ_BYTES = 1 << 18
+READ_BYTES = 1 << 16
 MAX_WAITING_BYTES = 1 << 20
 """Bytes beyond a whole frame that are taken from a peer before it has to wait."""
 
@@ -33,7 +34,9 @@ class Channel:
         self._reading = False
         self._broken = False
         """True where half a frame was sent and no more can follow."""
-        self._wanted: asyncio.Future[None] | None = None
+        self._take: Callable[[dict[str, Any]], Any] | None = None
+        self._taken: asyncio.Future[Any] = self._loop.create_future()
+        self._deadline: asyncio.TimerHandle | None = None
         self._sending = asyncio.Lock()
         self._read_on()
 
@@ -64,26 +67,54 @@ class Channel:
 
     async def receive(self) -> dict[str, Any] | None:
         """The next frame; None where the peer closed between frames. Raises FrameError for anything that is not one."""
-        while True:
-            if (end := self._whole_frame()) is not None:
+        return await self.hand_out(lambda frame: frame)
+
+    async def hand_out(self, take: Callable[[dict[str, Any]], T | None]) -> T | None:
+        """Calls ``take`` with each frame, as soon as it is whole, until it returns something, and returns that.
+
+        None where the peer closed between frames. Raises FrameError for what is no frame, and where ``take`` does.
+        """
+        self._take, self._taken = take, self._loop.create_future()
+        self._read_on()
+        self._deal()
+        try:
+            return await self._taken
+        finally:
+            self._take = None
+            self._expect_more(False)
+
+    def _deal(self) -> None:
+        """Hands out the frames that are there."""
+        if self._take is None or self._taken.done():
+            return
+        try:
+            while (end := self._whole_frame()) is not None:
                 body = bytes(self._received[HEADER.size : end])
                 del self._received[:end]
                 self._frame_began_s = self._loop.time()
-                return decode_body(body)
+                self._expect_more(False)
+                if (result := self._take(decode_body(body))) is not None:
+                    self._taken.set_result(result)
+                    return
+            if self._ended and self._received:
+                raise FrameError("closed within a frame")
             if self._ended:
-                if self._received:
-                    raise FrameError("closed within a frame")
-                return None
-            self._read_on()
-            self._wanted = self._loop.create_future()
-            if not self._received:
-                await self._wanted
-                continue
-            try:
-                async with asyncio.timeout_at(self._frame_began_s + self._timeout_s):
-                    await self._wanted
-            except TimeoutError:
-                raise FrameError(f"a frame was not complete within {self._timeout_s:g} s") from None
+                self._taken.set_result(None)
+            self._expect_more(bool(self._received))
+        except FrameError as error:
+            self._taken.set_exception(error)
+
+    def _expect_more(self, more: bool) -> None:
+        """Sets or ends the deadline of a frame of which a part is there."""
+        if more and self._deadline is None:
+            self._deadline = self._loop.call_at(self._frame_began_s + self._timeout_s, self._expire)
+        elif not more and self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _expire(self) -> None:
+        if self._take is not None and not self._taken.done():
+            self._taken.set_exception(FrameError(f"a frame was not complete within {self._timeout_s:g} s"))
 
     def _whole_frame(self) -> int | None:
         """Where the first frame ends, once it is all there. Raises FrameError where it is too large."""
@@ -115,9 +146,9 @@ class Channel:
         if not self._received:
             self._frame_began_s = self._loop.time()
         self._received += piece
+        self._deal()
         if len(self._received) > MAX_WAITING_BYTES and self._is_enough():
             self._read_no_more()
-        self._wake()
 
     def _is_enough(self) -> bool:
         """True where the reader has something to take, a frame or a fault."""
@@ -129,11 +160,7 @@ class Channel:
     def _end(self) -> None:
         self._ended = True
         self._read_no_more()
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._wanted is not None and not self._wanted.done():
-            self._wanted.set_result(None)
+        self._deal()
 
     def abort(self) -> None:
         """Ends the conversation at once; whoever waits for a frame gets None."""

@@ -70,9 +70,9 @@ class CallContext:
         try:
             reply = await host.worker.complete(messages, seed=host.seed, ordinal=ordinal, temperature=temperature, max_tokens=max_tokens)
         except BaseException:
-            await host.budget.settle(reserved, 0, 0.0)
+            host.budget.settle(reserved, 0, 0.0)
             raise
-        await host.budget.settle(reserved, reply.prompt_tokens + reply.completion_tokens, reply.cost_dollars)
+        host.budget.settle(reserved, reply.prompt_tokens + reply.completion_tokens, reply.cost_dollars)
         self.worker_calls += 1
         self.prompt_tokens += reply.prompt_tokens
         self.completion_tokens += reply.completion_tokens
@@ -118,16 +118,24 @@ class WorkflowHost:
     async def serve(self, channel: Channel) -> dict[str, Any]:
         """Answers calls until the finish frame, and returns that. Raises FrameError where the guest breaks the protocol."""
         tasks: set[asyncio.Task[None]] = set()
+        loop = asyncio.get_running_loop()
+
+        def take(frame: dict[str, Any]) -> dict[str, Any] | None:
+            if "finish" in frame:
+                return self._checked(frame["finish"])
+            if len(tasks) >= MAX_UNANSWERED or self._calls >= self._max_calls:
+                raise FrameError(f"a flood of {self._calls} operator calls, {len(tasks)} of them unanswered")
+            task = loop.create_task(self._answer(channel, frame, self._calls))
+            self._calls += 1
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+            return None
+
         try:
-            while (frame := await channel.receive()) is not None:
-                if "finish" in frame:
-                    return self._checked(frame["finish"])
-                if len(tasks) >= MAX_UNANSWERED or self._calls >= self._max_calls:
-                    raise FrameError(f"a flood of {self._calls} operator calls, {len(tasks)} of them unanswered")
-                task = asyncio.ensure_future(self._answer(channel, frame))
-                tasks.add(task)
-                task.add_done_callback(tasks.discard)
-            raise FrameError("the workflow's process ended without an answer")
+            finish = await channel.hand_out(take)
+            if finish is None:
+                raise FrameError("the workflow's process ended without an answer")
+            return finish
         finally:
             for task in list(tasks):
                 task.cancel()
@@ -144,11 +152,8 @@ class WorkflowHost:
             return {"error": f"an answer of {len(answer)} characters is over the limit of {MAX_ANSWER_CHARACTERS}", "kind": "crash"}
         return {"answer": answer}
 
-    async def _answer(self, channel: Channel, frame: dict[str, Any]) -> None:
-        number, name = frame.get("id"), frame.get("op")
-        index = self._calls
-        self._calls += 1
-        started = time.monotonic()
+    async def _answer(self, channel: Channel, frame: dict[str, Any], index: int) -> None:
+        name, started = frame.get("op"), time.monotonic()
         context = CallContext(self)
         error, kind, value = "", "", None
         async with self._slots:
@@ -167,19 +172,22 @@ class WorkflowHost:
                 self.infrastructure = error = f"{type(failure).__name__}: {failure}"
                 kind = "infra"
         self.last_ended = index
-        self.trace.append(self._record(index, str(name), frame, value, error, context, started))
-        if self.infrastructure:
-            channel.abort()  # whatever the workflow makes of it, this run says nothing: no need to go on
-            return
-        reply = (
-            {"id": number, "error": error[:1000], "kind": kind}
-            if error
-            else {"id": number, "value": value, "cost_dollars": context.cost_dollars}
-        )
+        ended = time.monotonic()
+        try:
+            if self.infrastructure:
+                channel.abort()  # whatever the workflow makes of it, this run says nothing: no need to go on
+            elif error:
+                await self._reply(channel, {"id": frame.get("id"), "error": error[:1000], "kind": kind})
+            else:
+                await self._reply(channel, {"id": frame.get("id"), "value": value, "cost_dollars": context.cost_dollars})
+        finally:  # after the reply: the guest works while this is written down
+            self.trace.append(self._record(index, str(name), frame, value, error, context, started, ended))
+
+    async def _reply(self, channel: Channel, reply: dict[str, Any]) -> None:
         try:
             await channel.send(reply)
         except FrameError:
-            if len(json.dumps(value)) > MAX_FRAME_BYTES:
+            if len(json.dumps(reply)) > MAX_FRAME_BYTES:
                 self.infrastructure = "a worker's reply is larger than a frame"
             # else the guest is gone; serve() sees that itself
 
@@ -198,7 +206,7 @@ class WorkflowHost:
         return [self._problem(item) for item in value] if isinstance(value, list) else value
 
     def _record(
-        self, index: int, name: str, frame: dict[str, Any], value: Any, error: str, context: CallContext, started: float
+        self, index: int, name: str, frame: dict[str, Any], value: Any, error: str, context: CallContext, started: float, ended: float
     ) -> OperatorCall:
         arguments = json.dumps({"args": frame.get("args"), "kwargs": frame.get("kwargs")})
         return OperatorCall(
@@ -213,7 +221,7 @@ class WorkflowHost:
             completion_tokens=context.completion_tokens,
             cost_dollars=context.cost_dollars,
             started_s=started - self._start,
-            latency_s=time.monotonic() - started,
+            latency_s=ended - started,
             prompt=context.prompt[:TRACE_CHARACTERS],
             parent=context.parent,
         )

@@ -45,7 +45,7 @@ async def test_a_failed_call_gives_its_reservation_back():
     budget = Budget(BudgetSettings(tokens=200))
     reserved = await budget.reserve(HELLO, 100)
     assert budget.tokens == reserved.tokens == 200
-    await budget.settle(reserved, 0, 0.0)
+    budget.settle(reserved, 0, 0.0)
     assert budget.tokens == 0
 
 
@@ -55,7 +55,7 @@ async def test_a_call_waits_for_what_calls_in_flight_may_give_back():
     second = asyncio.ensure_future(budget.reserve(HELLO, 100))
     await asyncio.sleep(0.01)
     assert not second.done()
-    await budget.settle(first, 50, 0.0)
+    budget.settle(first, 50, 0.0)
     assert (await second).tokens == 200 and budget.tokens == 250 and not budget.refused
 
 
@@ -76,7 +76,7 @@ async def test_dollars_are_set_aside_at_the_workers_prices_and_settled_by_its_bi
     waiting = asyncio.ensure_future(budget.reserve(HELLO, 200))
     await asyncio.sleep(0.01)
     assert not waiting.done()
-    await budget.settle(reserved, 30, 0.001)
+    budget.settle(reserved, 30, 0.001)
     with pytest.raises(BudgetExceeded, match=r"0\.0025 dollars"):
         await waiting
     assert budget.dollars == pytest.approx(0.001)

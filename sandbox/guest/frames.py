@@ -8,6 +8,11 @@ from typing import Any
 
 HEADER = struct.Struct(">I")
 _JSON = json.JSONEncoder(separators=(",", ":"))
+_SCAN = json.JSONDecoder().scan_once
+# A process that has slept meets its memory cold: what json does in Python around its C functions costs a message more than they do.
+_chunks = json.encoder.c_make_encoder and json.encoder.c_make_encoder(
+    None, _JSON.default, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, True
+)
 MAX_FRAME_BYTES = 4 * 2**20
 """Largest frame that either side sends or accepts."""
 
@@ -22,7 +27,8 @@ class FrameError(Exception):
 def encode_frame(message: dict[str, Any]) -> bytes:
     """A message as bytes. Raises FrameError where it is too large or not JSON."""
     try:
-        body = _JSON.encode(message).encode("utf-8", "backslashreplace")
+        text = "".join(_chunks(message, 0)) if _chunks else _JSON.encode(message)
+        body = text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise FrameError(f"not a JSON message: {error}") from None
     if len(body) > MAX_FRAME_BYTES:
@@ -33,14 +39,23 @@ def encode_frame(message: dict[str, Any]) -> bytes:
 def decode_body(body: bytes) -> dict[str, Any]:
     """The message in a frame's body. Raises FrameError where it is no JSON object, or too deep."""
     try:
-        message = json.loads(body.decode())
+        message = _parsed(body.decode())
     except (ValueError, RecursionError) as error:
         raise FrameError(f"not JSON: {error}") from None
     if not isinstance(message, dict):
         raise FrameError("a frame must hold a JSON object")
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _is_deeper(message, MAX_DEPTH):
         raise FrameError(f"a message is nested more than {MAX_DEPTH} deep")
-    return _well_formed(message) if _SURROGATE.search(body) else message
+    return _well_formed(message) if b"\\u" in body and _SURROGATE.search(body) else message
+
+
+def _parsed(text: str) -> Any:
+    """The JSON value of a text. Raises ValueError or RecursionError."""
+    try:
+        value, end = _SCAN(text, 0)
+    except StopIteration:
+        end = -1
+    return value if end == len(text) else json.loads(text)  # blanks around it, or an error in words
 
 
 def _is_deeper(value: Any, limit: int) -> bool:

@@ -73,6 +73,11 @@ class Loop(asyncio.BaseEventLoop):
         self._poll.register(sock, select.POLLIN)
         self._on_readable = on_readable
 
+    @property
+    def alone(self) -> bool:
+        """True where nothing can run but what runs now: no callback is ready and no timer is set."""
+        return not self._ready and not self._scheduled
+
     def select(self, timeout: float | None) -> bool:
         """True where the socket has something to read; waits up to ``timeout`` seconds for it, None: for ever."""
         return bool(self._poll.poll(None if timeout is None else math.ceil(timeout * 1000)))
@@ -86,12 +91,12 @@ class Loop(asyncio.BaseEventLoop):
 
 
 class Channel:
-    """Sends operator calls and hands replies to the calls that wait for them."""
+    """Sends operator calls and hands replies to those who wait for them."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._loop = Loop(sock, self._on_readable)
-        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._next = 0
         self._received = bytearray()
 
@@ -99,37 +104,42 @@ class Channel:
         """The coroutine's result. The loop is left as it is: the process ends, and closing it would only cost time."""
         return self._loop.run_until_complete(coroutine)
 
-    def stub(self, name: str) -> Any:
-        """The coroutine function that stands for one operator; its result is the reply's frame."""
+    async def _ask(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The reply to one operator call. Raises what the host says of it.
 
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            self._next += 1
-            number = self._next
-            frame = {"id": number, "op": name, "args": _plain(args), "kwargs": _plain(kwargs)}
-            try:
-                data = encode_frame(frame)
-            except FrameError as error:
-                raise OperatorError(f"{name}: {error}") from None
+        Most workflows take one step after another: then the process waits in the socket itself, without a turn of the loop.
+        """
+        self._next += 1
+        number = self._next
+        try:
+            data = encode_frame({"id": number, "op": name, "args": _plain(args), "kwargs": _plain(kwargs)})
+        except FrameError as error:
+            raise OperatorError(f"{name}: {error}") from None
+        self.write(data)
+        reply = None
+        if self._loop.alone and not self._waiting:
+            while (reply := self._whole_frame()) is None and self._read():
+                pass
+        if reply is None:
             future = self._waiting[number] = self._loop.create_future()
-            self.write(data)
-            return await future
-
-        call.__name__ = name
-        return call
+            reply = await future
+        if "error" in reply:
+            kind = reply.get("kind")
+            raise (BudgetExceeded if kind == "budget" else TypeError if kind == "type" else OperatorError)(reply["error"])
+        return reply
 
     def ours(self, name: str) -> Any:
-        """An operator of our language: reports are objects."""
-        stub = self.stub(name)
+        """The coroutine function that stands for an operator of our language: reports are objects."""
 
         async def call(*args: Any, **kwargs: Any) -> Any:
-            return _object((await stub(*args, **kwargs))["value"])
+            return _object((await self._ask(name, args, kwargs))["value"])
 
         call.__name__ = name
         return call
 
     async def aflow(self, llm: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """An operator of AFlow's: reports are dicts, and the LLM keeps the bill."""
-        reply = await self.stub(name)(*args, **kwargs)
+        reply = await self._ask(name, args, kwargs)
         llm.cost_manager.total_cost += reply["cost_dollars"]
         return reply["value"]
 
@@ -139,28 +149,30 @@ class Channel:
 
     def _on_readable(self) -> bool:
         """Hands out the replies that have come in; False where the host closed."""
-        piece = self._sock.recv(1 << 18)
-        if not piece:
+        if not self._read():
             return False
-        self._received += piece
-        while len(self._received) >= HEADER.size:
-            end = HEADER.size + body_length(bytes(self._received[: HEADER.size]))
-            if len(self._received) < end:
-                break
-            reply = decode_body(bytes(self._received[HEADER.size : end]))
-            del self._received[:end]
-            self._settle(reply)
+        while (reply := self._whole_frame()) is not None:
+            future = self._waiting.pop(reply["id"], None)
+            if future is not None and not future.done():
+                future.set_result(reply)
         return True
 
-    def _settle(self, reply: dict[str, Any]) -> None:
-        future = self._waiting.pop(reply["id"], None)
-        if future is None or future.done():
-            return
-        if "error" in reply:
-            kind = BudgetExceeded if reply.get("kind") == "budget" else TypeError if reply.get("kind") == "type" else OperatorError
-            future.set_exception(kind(reply["error"]))
-        else:
-            future.set_result(reply)
+    def _read(self) -> bool:
+        """Takes what has come, waits for it where nothing has; False where the host closed."""
+        piece = self._sock.recv(1 << 16)
+        self._received += piece
+        return bool(piece)
+
+    def _whole_frame(self) -> dict[str, Any] | None:
+        """The first reply that is all there."""
+        if len(self._received) < HEADER.size:
+            return None
+        end = HEADER.size + body_length(bytes(self._received[: HEADER.size]))
+        if len(self._received) < end:
+            return None
+        body = bytes(self._received[HEADER.size : end])
+        del self._received[:end]
+        return decode_body(body)
 
 
 def _load(channel: Channel, start: dict[str, Any]) -> Any:
