@@ -43,18 +43,23 @@ class Channel:
     async def send(self, message: dict[str, Any], sockets: Sequence[socket.socket] = ()) -> None:
         """Sends one frame, with copies of ``sockets`` for a peer that we trust. Raises FrameError where it is gone or does not read."""
         data = encode_frame(message)
+        try:
+            sent = 0 if self._sending.locked() or self._broken else self._send_now(data, sockets)
+            if sent < len(data):
+                await self._send_rest(data, sent, sockets)
+        except (OSError, TimeoutError) as error:
+            raise FrameError(f"the peer does not read ({type(error).__name__})") from None
+
+    async def _send_rest(self, data: bytes, sent: int, sockets: Sequence[socket.socket]) -> None:
         async with self._sending:
             if self._broken:
                 raise FrameError("the peer does not read (it left a frame unread)")
-            try:
-                sent = self._send_now(data, sockets)
-                if sent < len(data):
-                    self._broken = True  # unless the rest goes out, too
-                    async with asyncio.timeout(self._timeout_s):
-                        await self._loop.sock_sendall(self._sock, data[sent:])
-                    self._broken = False
-            except (OSError, TimeoutError) as error:
-                raise FrameError(f"the peer does not read ({type(error).__name__})") from None
+            sent = sent or self._send_now(data, sockets)
+            if sent < len(data):
+                self._broken = True  # unless the rest goes out, too
+                async with asyncio.timeout(self._timeout_s):
+                    await self._loop.sock_sendall(self._sock, data[sent:])
+                self._broken = False
 
     def _send_now(self, data: bytes, sockets: Sequence[socket.socket]) -> int:
         """What the kernel takes at once, in bytes."""
@@ -91,7 +96,8 @@ class Channel:
             while (end := self._whole_frame()) is not None:
                 body = bytes(self._received[HEADER.size : end])
                 del self._received[:end]
-                self._frame_began_s = self._loop.time()
+                if self._received:
+                    self._frame_began_s = self._loop.time()
                 self._expect_more(False)
                 if (result := self._take(decode_body(body))) is not None:
                     self._taken.set_result(result)
@@ -120,7 +126,7 @@ class Channel:
         """Where the first frame ends, once it is all there. Raises FrameError where it is too large."""
         if len(self._received) < HEADER.size:
             return None
-        end = HEADER.size + body_length(bytes(self._received[: HEADER.size]))
+        end = HEADER.size + body_length(self._received)
         return end if len(self._received) >= end else None
 
     def _read_on(self) -> None:

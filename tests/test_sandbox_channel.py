@@ -154,3 +154,45 @@ async def test_calls_of_a_finished_run_are_given_up():
     body = "asyncio.ensure_future(self.generate(problem))\nawait asyncio.sleep(0.1)\nreturn 'done'"
     execution = await asyncio.wait_for(run(body, worker=worker), 5)
     assert execution.answer == "done" and len(worker.seeds) == 1
+
+
+TICKS = """ticks = []
+async def tick():
+    while True:
+        ticks.append(1)
+        await asyncio.sleep(0.02)
+task = asyncio.create_task(tick())
+await self.generate(problem)
+return str(len(ticks) > 3)"""
+READY = """done = []
+asyncio.get_running_loop().call_soon(done.append, 1)
+await self.generate(problem)
+return str(done == [1])"""
+IMPATIENT = """try:
+    await asyncio.wait_for(self.generate(problem), 0.05)
+except TimeoutError:
+    report = await self.custom(problem, 'a hint')
+    return str('sum' in report)"""
+IN_PARTS = """others = [asyncio.create_task(self.custom(problem, text)) for text in 'ab']
+await asyncio.sleep(0)
+own = await self.generate(problem)
+return str('sum' in own and all(['sum' in await other for other in others]))"""
+
+
+@pytest.mark.parametrize("body", [TICKS, READY, IMPATIENT, IN_PARTS])
+async def test_what_else_a_workflow_has_to_do_goes_on_while_a_call_waits(body: str):
+    execution = await run(body, worker=ScriptedWorker(latency_s=0.3))
+    assert (execution.outcome, execution.answer) == (Outcome.ANSWERED, "True"), execution.error
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=4),
+)
+
+
+@given(_VALUES, st.sampled_from([None, 1]))
+def test_frames_are_json_as_the_library_writes_and_reads_it(value: object, indent: int | None):
+    message = {"value": value}
+    assert encode_frame(message)[4:] == json.dumps(message, separators=(",", ":")).encode()
+    assert decode_body(f"\n{json.dumps(message, indent=indent)} ".encode()) == message

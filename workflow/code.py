@@ -17,5 +17,6 @@ def extract_code(text: str, entry_point: str = "") -> str:
     blocks = [code for language, code in fences if language in _PYTHON] or [code for _, code in fences]
     if not blocks:
         return text.strip("\n")
-    defining = [code for code in blocks if entry_point and re.search(rf"\b(?:def|class)\s+{re.escape(entry_point)}\b", code)]
-    return (defining or blocks)[-1].strip("\n")
+    if len(blocks) > 1 and entry_point:
+        blocks = [code for code in blocks if re.search(rf"\b(?:def|class)\s+{re.escape(entry_point)}\b", code)] or blocks
+    return blocks[-1].strip("\n")

@@ -8,11 +8,10 @@ from typing import Any
 
 HEADER = struct.Struct(">I")
 _JSON = json.JSONEncoder(separators=(",", ":"))
-_SCAN = json.JSONDecoder().scan_once
 # A process that has slept meets its memory cold: what json does in Python around its C functions costs a message more than they do.
-_chunks = json.encoder.c_make_encoder and json.encoder.c_make_encoder(
-    None, _JSON.default, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, True
-)
+_decoder: Any = json.JSONDecoder()
+_make_encoder: Any = getattr(json.encoder, "c_make_encoder", None)
+_chunks = _make_encoder and _make_encoder(None, _JSON.default, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, True)
 MAX_FRAME_BYTES = 4 * 2**20
 """Largest frame that either side sends or accepts."""
 
@@ -52,10 +51,10 @@ def decode_body(body: bytes) -> dict[str, Any]:
 def _parsed(text: str) -> Any:
     """The JSON value of a text. Raises ValueError or RecursionError."""
     try:
-        value, end = _SCAN(text, 0)
+        value, end = _decoder.scan_once(text, 0)
     except StopIteration:
-        end = -1
-    return value if end == len(text) else json.loads(text)  # blanks around it, or an error in words
+        return json.loads(text)  # blanks before it, or an error in words
+    return value if end == len(text) else json.loads(text)
 
 
 def _is_deeper(value: Any, limit: int) -> bool:
@@ -86,9 +85,9 @@ def _well_formed(value: Any) -> Any:
     return value
 
 
-def body_length(header: bytes) -> int:
-    """Length of the body that a header announces. Raises FrameError where it is over the limit."""
-    (length,) = HEADER.unpack(header)
+def body_length(header: bytes | bytearray) -> int:
+    """Length of the body that a header at the start of ``header`` announces. Raises FrameError where it is over the limit."""
+    (length,) = HEADER.unpack_from(header)
     if length > MAX_FRAME_BYTES:
         raise FrameError(f"a frame of {length} bytes is over the limit of {MAX_FRAME_BYTES}")
     return length

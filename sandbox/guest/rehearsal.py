@@ -12,19 +12,29 @@ from sandbox.guest import candidate, judge, workflow
 from sandbox.guest.codec import encode
 from sandbox.guest.frames import encode_frame, send
 
-WORKFLOW = """class Workflow:
+CALLS = 10
+IN_TURN = f"""class Workflow:
+    async def __call__(self, problem):
+        from sandbox.guest import rehearsal
+        rehearsal.reply()
+        for step in range({CALLS}):
+            answer = await self.generate(problem, "hint")
+        return answer
+"""
+AT_ONCE = f"""class Workflow:
     async def __call__(self, problem):
         from sandbox.guest import rehearsal
         asyncio.get_running_loop().call_soon(rehearsal.reply)
-        return await self.generate(problem)
+        answers = await asyncio.gather(*[self.generate(problem) for _ in range({CALLS})])
+        return answers[0]
 """
+REPLIES = [{"id": 1 + number, "value": "text", "cost_dollars": 0.0} for number in range(CALLS)]
 SOLUTION = "def f(xs):\n    return sum(xs)"
 
 
 def rehearse() -> None:
-    """One workflow run, one candidate, one judge."""
+    """Two workflow runs, one candidate, one judge."""
     start = {
-        "source": WORKFLOW,
         "operators": ["generate"],
         "form": "ours",
         "prompts": "",
@@ -33,7 +43,8 @@ def rehearse() -> None:
         "public_tests": [],
         "seed": 0,
     }
-    _play(workflow.run, [start])
+    _play(workflow.run, [{**start, "source": AT_ONCE}])
+    _play(workflow.run, [{**start, "source": IN_TURN}])
     call = {"args": encode([[1, 2]]), "kwargs": encode({})}
     _play(candidate.serve, [{"source": SOLUTION, "entry_point": "f"}, call])
     tests = {"setup": "", "tests": ["assert f([1, 2]) == 3"], "entry_point": "f", "call_timeout_s": 1.0, "spares": 0}
@@ -48,8 +59,9 @@ _script: list[socket.socket] = []
 
 
 def reply() -> None:
-    """Answers the workflow's call, once it is made."""
-    send(_script[0], {"id": 1, "value": "text", "cost_dollars": 0.0})
+    """Answers a workflow's calls; sent from within, since its loop drops what comes before anyone waits."""
+    for frame in REPLIES:
+        send(_script[0], frame)
 
 
 def _play(role: Callable[[socket.socket], None], frames: list[dict[str, Any]], attached: socket.socket | None = None) -> None:
@@ -62,7 +74,7 @@ def _play(role: Callable[[socket.socket], None], frames: list[dict[str, Any]], a
                 attached.close()
             else:
                 send(script, frame)
-        _script[:] = [script]
         if role is candidate.serve:
             script.shutdown(socket.SHUT_WR)
+        _script[:] = [script]
         role(ours)

@@ -76,7 +76,8 @@ class Loop(asyncio.BaseEventLoop):
     @property
     def alone(self) -> bool:
         """True where nothing can run but what runs now: no callback is ready and no timer is set."""
-        return not self._ready and not self._scheduled
+        loop: Any = self
+        return not loop._ready and not loop._scheduled
 
     def select(self, timeout: float | None) -> bool:
         """True where the socket has something to read; waits up to ``timeout`` seconds for it, None: for ever."""
@@ -167,7 +168,7 @@ class Channel:
         """The first reply that is all there."""
         if len(self._received) < HEADER.size:
             return None
-        end = HEADER.size + body_length(bytes(self._received[: HEADER.size]))
+        end = HEADER.size + body_length(self._received)
         if len(self._received) < end:
             return None
         body = bytes(self._received[HEADER.size : end])

@@ -49,15 +49,17 @@ class Operator(ABC):
         Raises:
             TypeError: an argument is missing, unknown or of the wrong type; the message is a sentence for the workflow's author.
         """
-        signature, types = _typed_signature(cls)
-        try:
-            bound = signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{cls.signature()}: {error}.") from None
-        bound.apply_defaults()
-        for name, value in bound.arguments.items():
-            _check(cls, name, value, types[name])
-        return dict(bound.arguments)
+        names, defaults, types = _parameters(cls)
+        bound = {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
+        if len(args) > len(names) or bound.keys() != types.keys() or not kwargs.keys().isdisjoint(names[: len(args)]):
+            try:
+                _typed_signature(cls)[0].bind(*args, **kwargs)  # says what is wrong
+            except TypeError as error:
+                raise TypeError(f"{cls.signature()}: {error}.") from None
+        for name, value in bound.items():
+            if not (types[name] is str and type(value) is str):
+                _check(cls, name, value, types[name])
+        return bound
 
     @classmethod
     def signature(cls) -> str:
@@ -97,6 +99,16 @@ def _typed_signature(cls: type[Operator]) -> tuple[inspect.Signature, dict[str, 
     signature = inspect.signature(cls.__call__)
     parameters = [parameter for name, parameter in signature.parameters.items() if name != "self"]
     return signature.replace(parameters=parameters), get_type_hints(cls.__call__)
+
+
+@cache
+def _parameters(cls: type[Operator]) -> tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]:
+    """Names of a call's parameters in order, their defaults, their types."""
+    signature, types = _typed_signature(cls)
+    defaults = {
+        name: parameter.default for name, parameter in signature.parameters.items() if parameter.default is not inspect.Parameter.empty
+    }
+    return tuple(signature.parameters), defaults, {name: types[name] for name in signature.parameters}
 
 
 def _check(cls: type[Operator], name: str, value: Any, wanted: Any) -> None:
