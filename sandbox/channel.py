@@ -38,28 +38,36 @@ class Channel:
         self._taken: asyncio.Future[Any] = self._loop.create_future()
         self._deadline: asyncio.TimerHandle | None = None
         self._sending = asyncio.Lock()
+        self._in_line = 0
+        """Frames that wait or of which a part is sent."""
+        self.frame_bytes = 0
+        """Size of the last frame handed out."""
         self._read_on()
 
     async def send(self, message: dict[str, Any], sockets: Sequence[socket.socket] = ()) -> None:
         """Sends one frame, with copies of ``sockets`` for a peer that we trust. Raises FrameError where it is gone or does not read."""
         data = encode_frame(message)
         try:
-            sent = 0 if self._sending.locked() or self._broken else self._send_now(data, sockets)
+            sent = 0 if self._in_line or self._broken else self._send_now(data, sockets)
             if sent < len(data):
                 await self._send_rest(data, sent, sockets)
         except (OSError, TimeoutError) as error:
             raise FrameError(f"the peer does not read ({type(error).__name__})") from None
 
     async def _send_rest(self, data: bytes, sent: int, sockets: Sequence[socket.socket]) -> None:
-        async with self._sending:
-            if self._broken:
-                raise FrameError("the peer does not read (it left a frame unread)")
-            sent = sent or self._send_now(data, sockets)
-            if sent < len(data):
-                self._broken = True  # unless the rest goes out, too
-                async with asyncio.timeout(self._timeout_s):
-                    await self._loop.sock_sendall(self._sock, data[sent:])
-                self._broken = False
+        self._in_line += 1  # a lock that is given on looks free for a moment
+        try:
+            async with self._sending:
+                if self._broken:
+                    raise FrameError("the peer does not read (it left a frame unread)")
+                sent = sent or self._send_now(data, sockets)
+                if sent < len(data):
+                    self._broken = True  # unless the rest goes out, too
+                    async with asyncio.timeout(self._timeout_s):
+                        await self._loop.sock_sendall(self._sock, data[sent:])
+                    self._broken = False
+        finally:
+            self._in_line -= 1
 
     def _send_now(self, data: bytes, sockets: Sequence[socket.socket]) -> int:
         """What the kernel takes at once, in bytes."""
@@ -80,9 +88,9 @@ class Channel:
         None where the peer closed between frames. Raises FrameError for what is no frame, and where ``take`` does.
         """
         self._take, self._taken = take, self._loop.create_future()
-        self._read_on()
-        self._deal()
         try:
+            self._read_on()
+            self._deal()
             return await self._taken
         finally:
             self._take = None
@@ -96,6 +104,7 @@ class Channel:
             while (end := self._whole_frame()) is not None:
                 body = bytes(self._received[HEADER.size : end])
                 del self._received[:end]
+                self.frame_bytes = end
                 if self._received:
                     self._frame_began_s = self._loop.time()
                 self._expect_more(False)
@@ -107,7 +116,7 @@ class Channel:
             if self._ended:
                 self._taken.set_result(None)
             self._expect_more(bool(self._received))
-        except FrameError as error:
+        except Exception as error:  # whoever waits gets it: this may be a callback
             self._taken.set_exception(error)
 
     def _expect_more(self, more: bool) -> None:

@@ -5,6 +5,7 @@ and settled with the reported usage.
 """
 
 import asyncio
+import contextlib
 import json
 import time
 from collections import Counter
@@ -13,7 +14,7 @@ from typing import Any, Protocol
 
 from sandbox.budget import Budget
 from sandbox.channel import Channel
-from sandbox.guest.frames import MAX_FRAME_BYTES, FrameError
+from sandbox.guest.frames import FrameError
 from sandbox.records import OperatorCall
 from sandbox.settings import BudgetSettings
 from workflow.operators import OPERATORS, Operator
@@ -25,6 +26,8 @@ TRACE_CHARACTERS = 4000
 """Length to which arguments and replies are cut in the trace."""
 MAX_UNANSWERED = 256
 """Operator calls that may wait for an answer; a flood beyond breaks the run."""
+MAX_UNANSWERED_BYTES = 16 * 2**20
+"""Size of their frames."""
 MAX_REFUSED = 1000
 """Calls beyond the budget or to no operator that a run may make before it counts as a flood."""
 MAX_ANSWER_CHARACTERS = 256 * 1024
@@ -117,18 +120,21 @@ class WorkflowHost:
 
     async def serve(self, channel: Channel) -> dict[str, Any]:
         """Answers calls until the finish frame, and returns that. Raises FrameError where the guest breaks the protocol."""
-        tasks: set[asyncio.Task[None]] = set()
+        tasks: dict[asyncio.Task[None], int] = {}
         loop = asyncio.get_running_loop()
 
         def take(frame: dict[str, Any]) -> dict[str, Any] | None:
             if "finish" in frame:
                 return self._checked(frame["finish"])
-            if len(tasks) >= MAX_UNANSWERED or self._calls >= self._max_calls:
+            if type(frame.get("id")) is not int:
+                raise FrameError("an operator call has no number")
+            size = channel.frame_bytes
+            if len(tasks) >= MAX_UNANSWERED or self._calls >= self._max_calls or sum(tasks.values(), size) > MAX_UNANSWERED_BYTES:
                 raise FrameError(f"a flood of {self._calls} operator calls, {len(tasks)} of them unanswered")
             task = loop.create_task(self._answer(channel, frame, self._calls))
             self._calls += 1
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+            tasks[task] = size
+            task.add_done_callback(tasks.pop)
             return None
 
         try:
@@ -186,10 +192,9 @@ class WorkflowHost:
     async def _reply(self, channel: Channel, reply: dict[str, Any]) -> None:
         try:
             await channel.send(reply)
-        except FrameError:
-            if len(json.dumps(reply)) > MAX_FRAME_BYTES:
-                self.infrastructure = "a worker's reply is larger than a frame"
-            # else the guest is gone; serve() sees that itself
+        except FrameError:  # too large a result, or the guest is gone; serve() sees that itself
+            with contextlib.suppress(FrameError):
+                await channel.send({"id": reply["id"], "error": "the result is larger than a frame", "kind": "refused"})
 
     async def _operate(self, context: CallContext, name: Any, args: Any, kwargs: Any) -> Any:
         operator = self.operators.get(name) if isinstance(name, str) else None

@@ -196,3 +196,43 @@ def test_frames_are_json_as_the_library_writes_and_reads_it(value: object, inden
     message = {"value": value}
     assert encode_frame(message)[4:] == json.dumps(message, separators=(",", ":")).encode()
     assert decode_body(f"\n{json.dumps(message, indent=indent)} ".encode()) == message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return (await self.custom('a' * 4_000_000, 'b'))[:1]",
+        "try:\n    await self.ensemble(problem, ['\\ud800' * 690_000])\nexcept Exception as error:\n    return str(error)",
+        "body = json.dumps({'id': 'é' * 1_600_000, 'op': 'x', 'args': [], 'kwargs': {}}, ensure_ascii=False).encode()\n"
+        "view = memoryview(struct.pack('>I', len(body)) + body)\nwhile view:\n    view = view[os.write(3, view):]\nawait asyncio.sleep(9)",
+    ],
+)
+async def test_no_size_of_a_call_or_of_its_result_makes_the_run_a_fault_of_ours(body: str):
+    execution = await asyncio.wait_for(run(body), 30)
+    assert execution.outcome is not Outcome.INFRA_ERROR, execution.error
+
+
+async def test_large_unanswered_calls_are_a_flood():
+    flood = "await asyncio.gather(*[self.custom('x' * 3_000_000, 'y') for _ in range(20)])\nreturn 'z'"
+    budget = BudgetSettings(tokens=10**9, dollars=100.0)
+    execution = await run(flood, budget=budget, worker=ScriptedWorker(latency_s=5))
+    assert execution.outcome is Outcome.CRASHED and "flood" in execution.error
+
+
+async def test_frames_of_many_senders_arrive_whole_however_slowly_they_are_read():
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    channel, peer = Channel(ours), Channel(theirs)
+
+    async def sender(number: int) -> None:
+        for _ in range(30):
+            await channel.send({"id": number, "text": "x" * (3000 * number)})
+            await asyncio.sleep(0)
+
+    sending = asyncio.gather(*map(sender, range(1, 9)))
+    for _ in range(8 * 30):
+        frame = await peer.receive()
+        assert frame is not None and len(frame["text"]) == 3000 * frame["id"]
+    await sending
+    channel.close()
+    peer.close()

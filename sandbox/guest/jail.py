@@ -183,8 +183,8 @@ def set_limits(limits: dict[str, Any], threads: int, *, judges: bool = False) ->
     """Resource limits from the host's numbers.
 
     Args:
-        judges: the process runs our own code. At its limit of CPU time it exits with CPU_LIMIT_STATUS, which no kill from elsewhere
-            looks like, and it may raise that limit for the next answer.
+        judges: the process runs our own code. At its limit of CPU time it exits with CPU_LIMIT_STATUS, which no kill looks like, and it
+            may raise that limit for the next answer.
     """
     wanted = {
         resource.RLIMIT_CPU: int(limits["cpu_s"]),

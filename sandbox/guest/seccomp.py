@@ -90,7 +90,17 @@ METADATA: dict[str, tuple[int | None, int | None]] = {
     "lremovexattr": (198, 15),
     "fremovexattr": (199, 16),
 }
-"""Refused where Landlock alone guards the files, since it does not govern these."""
+SIGNALS: dict[str, tuple[int | None, int | None]] = {
+    "kill": (62, 129),
+    "tkill": (200, 130),
+    "tgkill": (234, 131),
+    "rt_sigqueueinfo": (129, 138),
+    "rt_tgsigqueueinfo": (297, 240),
+}
+LANDLOCK_LACKS = METADATA | SIGNALS
+"""Refused where Landlock alone guards a run: it governs neither, and other runs and judges may be processes of the same user."""
+PRLIMIT = (302, 261)
+"""Of one's own process alone (0)."""
 CLONE = (56, 220)
 CLONE_THREAD = 0x00010000
 PRCTL = (157, 167)
@@ -107,7 +117,7 @@ _ALLOW, _REFUSE, _KILL = (_RETURN, 0, 0, 0x7FFF0000), 0x00050000, (_RETURN, 0, 0
 Line = tuple[int, int, int, int]
 
 
-def program(machine: str, guards_metadata: bool) -> list[Line]:
+def program(machine: str, has_namespaces: bool) -> list[Line]:
     """The filter for a machine name as ``platform.machine()`` has it. Raises OSError for an unknown one."""
     if machine not in COLUMN:
         raise OSError(f"no system call table for {machine}")
@@ -117,11 +127,12 @@ def program(machine: str, guards_metadata: bool) -> list[Line]:
     for number in NEW_ALLOWED:
         lines += [(_EQUAL, 0, 1, number), _ALLOW]
     lines += [(_AT_LEAST, 0, 1, FIRST_NEW_CALL), enosys]  # the x32 table too: its numbers are huge
-    for numbers in (DENIED | METADATA if guards_metadata else DENIED).values():
+    for numbers in (DENIED if has_namespaces else DENIED | LANDLOCK_LACKS).values():
         number = numbers[column]
         if number is not None:
             lines += [(_EQUAL, 0, 1, number), eperm]
     lines += [(_EQUAL, 0, 4, CLONE[column]), (_LOAD, 0, 0, _FIRST_ARGUMENT), (_HAS_BITS, 1, 0, CLONE_THREAD), eperm, _ALLOW]
+    lines += [(_EQUAL, 0, 4, PRLIMIT[column]), (_LOAD, 0, 0, _FIRST_ARGUMENT), (_EQUAL, 1, 0, 0), eperm, _ALLOW]
     lines += [(_EQUAL, 0, 4, PRCTL[column]), (_LOAD, 0, 0, _FIRST_ARGUMENT)]
     lines += [(_EQUAL, 2, 0, PRCTL_ALLOWED[0]), (_EQUAL, 1, 0, PRCTL_ALLOWED[1]), eperm]
     return [*lines, _ALLOW]
@@ -134,12 +145,13 @@ class _Filter(ctypes.Structure):
 class SystemCallFilter:
     """A filter made once, in the zygote, and switched on in every child."""
 
-    def __init__(self, guards_metadata: bool) -> None:
+    def __init__(self, has_namespaces: bool) -> None:
         """
         Args:
-            guards_metadata: refuses to change modes, owners, times and attributes of files.
+            has_namespaces: files and processes of others are out of sight; where they are not, changes of modes, owners, times and
+                attributes of files, and signals, are refused.
         """
-        lines = program(platform.machine(), guards_metadata)
+        lines = program(platform.machine(), has_namespaces)
         self._code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in lines))
         self._filter = _Filter(len(lines), ctypes.addressof(self._code))
         self._libc = ctypes.CDLL(None, use_errno=True)

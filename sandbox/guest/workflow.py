@@ -119,8 +119,9 @@ class Channel:
         self.write(data)
         reply = None
         if self._loop.alone and not self._waiting:
-            while (reply := self._whole_frame()) is None and self._read():
-                pass
+            while (reply := self._whole_frame()) is None or reply["id"] != number:
+                if reply is None and not self._read():
+                    break
         if reply is None:
             future = self._waiting[number] = self._loop.create_future()
             reply = await future

@@ -52,7 +52,7 @@ def main(control_fd: int, level: str, libraries: list[str], site: str) -> None:
     pid_namespace = -1
     first_run = (os.getpid() & 0xFFFF) << 12  # another zygote's runs have other user ids, as far as they go
     try:
-        calls = SystemCallFilter(guards_metadata=level == "landlock")
+        calls = SystemCallFilter(has_namespaces=level != "landlock")
         if level == "namespace":
             pid_namespace = jail.enter_namespaces(shown)
         elif level == "landlock":

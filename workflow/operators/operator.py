@@ -105,6 +105,7 @@ def _typed_signature(cls: type[Operator]) -> tuple[inspect.Signature, dict[str, 
 def _parameters(cls: type[Operator]) -> tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]:
     """Names of a call's parameters in order, their defaults, their types."""
     signature, types = _typed_signature(cls)
+    assert all(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in signature.parameters.values()), cls
     defaults = {
         name: parameter.default for name, parameter in signature.parameters.items() if parameter.default is not inspect.Parameter.empty
     }
