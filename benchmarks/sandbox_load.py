@@ -113,6 +113,8 @@ async def load(url: str, at_once: int) -> dict[str, Any]:
         "http_ms": [worker.seconds[seed] - spent[seed]["handled_s"] for seed, _ in runs],
         "sandbox_ms": [run.wall_s - worker.seconds[seed] for seed, run in runs],
     }
+    bare = _figures(await bare_overheads(at_once, SPREAD_S, CALLS, LATENCY.mean_s, LATENCY.sigma))
+    figures = {name: _figures(seconds) for name, seconds in parts.items()}
     counts = [(run.worker_calls, worker.requests[seed], spent[seed]["requests"]) for seed, run in runs]
     return {
         "workflows": at_once,
@@ -122,8 +124,9 @@ async def load(url: str, at_once: int) -> dict[str, Any]:
         "worker_s": round(statistics.fmean(spent[seed]["latency_s"] for seed, _ in runs), 2),
         "wall_s": round(wall_s, 2),
         "supervisor_cpu_ms_a_call": round(1000 * cpu_s / (CALLS * at_once), 3),
-        **{name: _figures(seconds) for name, seconds in parts.items()},
-        "bare_ms": _figures(await bare_overheads(at_once, SPREAD_S, CALLS, LATENCY.mean_s, LATENCY.sigma)),
+        **figures,
+        "bare_ms": bare,
+        "sandbox_over_bare": {name: round(figures["sandbox_ms"][name] / value, 2) for name, value in bare.items()},
     }
 
 
