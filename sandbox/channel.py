@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from sandbox.guest.frames import HEADER, FrameError, body_length, decode_body, encode_frame
+from sandbox.guest.frames import HEADER, FrameError, decode_body, encode_frame, frame_end
 
 T = TypeVar("T")
 PEER_TIMEOUT_S = 10.0
@@ -101,7 +101,7 @@ class Channel:
         if self._take is None or self._taken.done():
             return
         try:
-            while (end := self._whole_frame()) is not None:
+            while (end := frame_end(self._received)) is not None:
                 body = bytes(self._received[HEADER.size : end])
                 del self._received[:end]
                 self.frame_bytes = end
@@ -130,13 +130,6 @@ class Channel:
     def _expire(self) -> None:
         if self._take is not None and not self._taken.done():
             self._taken.set_exception(FrameError(f"a frame was not complete within {self._timeout_s:g} s"))
-
-    def _whole_frame(self) -> int | None:
-        """Where the first frame ends, once it is all there. Raises FrameError where it is too large."""
-        if len(self._received) < HEADER.size:
-            return None
-        end = HEADER.size + body_length(self._received)
-        return end if len(self._received) >= end else None
 
     def _read_on(self) -> None:
         if not self._reading and not self._ended:
@@ -168,7 +161,7 @@ class Channel:
     def _is_enough(self) -> bool:
         """True where the reader has something to take, a frame or a fault."""
         try:
-            return self._whole_frame() is not None
+            return frame_end(self._received) is not None
         except FrameError:
             return True
 

@@ -32,14 +32,14 @@ async def train(settings: RunSettings, run: RunFolder) -> None:
         ValueError: a setting does not fit; the message names it and the remedy.
     """
     quiet_libraries()
-    todo = [stage for stage in settings.trainer.stages if not run.is_done(stage)]
-    if not todo:
+    due = [stage for stage in settings.trainer.stages if not run.is_done(stage)]
+    if not due:
         run.say(f"All stages of {run.path} are done: nothing to train.")
         return
     base = await prepare_policy(settings, run)
     started = run.sft_policy if run.is_done("sft") else base
-    learns = {"sft", "grpo"} & set(todo)
-    asks = {"grpo", "evaluate"} & set(todo)
+    learns = {"sft", "grpo"} & set(due)
+    asks = {"grpo", "evaluate"} & set(due)
     policy_at = await asyncio.to_thread(run.reachable, started) if asks else None
     async with System(
         settings,
@@ -50,15 +50,15 @@ async def train(settings: RunSettings, run: RunFolder) -> None:
         say=run.say,
     ) as system:
         run.say(describe(settings, system))
-        if "distil" in todo:
+        if "distil" in due:
             await distil(system, settings, run)
         failures = Failures(settings.trainer.max_failures)
-        if "sft" in todo:
+        if "sft" in due:
             await with_learner(system, run, failures, base, lambda learner: sft(system, learner, settings, run))
-        if "grpo" in todo:
+        if "grpo" in due:
             start = run.sft_policy if run.is_done("sft") else base
             await with_learner(system, run, failures, start, lambda learner: grpo(system, learner, settings, run, failures))
-        if "evaluate" in todo:
+        if "evaluate" in due:
             await evaluate(system, settings, run)
 
 

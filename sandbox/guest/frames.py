@@ -93,6 +93,14 @@ def body_length(header: bytes | bytearray) -> int:
     return length
 
 
+def frame_end(received: bytearray) -> int | None:
+    """Where the first frame of what was received ends, once it is all there. Raises FrameError where it is too large."""
+    if len(received) < HEADER.size:
+        return None
+    end = HEADER.size + body_length(received)
+    return end if len(received) >= end else None
+
+
 def send(sock: socket.socket, message: dict[str, Any]) -> None:
     """Sends one frame, blocking."""
     sock.sendall(encode_frame(message))

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from sandbox.guest import aflow
-from sandbox.guest.frames import HEADER, FrameError, body_length, decode_body, encode_frame, receive
+from sandbox.guest.frames import HEADER, FrameError, decode_body, encode_frame, frame_end, receive
 
 T = TypeVar("T")
 
@@ -167,10 +167,7 @@ class Channel:
 
     def _whole_frame(self) -> dict[str, Any] | None:
         """The first reply that is all there."""
-        if len(self._received) < HEADER.size:
-            return None
-        end = HEADER.size + body_length(self._received)
-        if len(self._received) < end:
+        if (end := frame_end(self._received)) is None:
             return None
         body = bytes(self._received[HEADER.size : end])
         del self._received[:end]
