@@ -21,8 +21,9 @@ class TaskSettings(Settings):
     libraries: tuple[str, ...] = ()
     """Packages beyond the standard library that problems of BigCodeBench may need; ``sandbox.libraries`` must hold them."""
     splits: Literal["seeded", "aflow"] = "seeded"
-    """How a published set is split: ``seeded``, at random by ``seed``; ``aflow``, with the test problems of AFlow and FlowReasoner
-    (HumanEval, mbpp_sanitized, GSM8K), validation from AFlow's validation problems, training on the rest."""
+    """How a file set is split: ``seeded``, at random by ``seed``; ``aflow``, with the test problems of AFlow and FlowReasoner
+    (HumanEval, MBPP, GSM8K; in a mixed file by the problems' ids), validation from AFlow's validation problems, training on the rest;
+    problems of other sets at random."""
     train_size: int = Field(default=4096, ge=1)
     """Problems to draw training batches from (nano generates them; file sets are split)."""
     validation_size: int = Field(default=240, ge=1)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from workflow.problem import Problem
 from workflow.settings import TaskSettings
-from workflow.tasks.aflow import aflow_split
+from workflow.tasks.aflow import split_as_aflow
 from workflow.tasks.files import read_jsonl, split_file_set
 from workflow.tasks.nano import Split, nano_problem
+from workflow.tasks.overlap import refuse_overlap, shared
 from workflow.tasks.sources import SOURCES, load_source
 
 
@@ -32,7 +33,8 @@ def load_tasks(settings: TaskSettings) -> TaskSet:
     """The task set that the settings name; loaded once per process.
 
     Raises:
-        ValueError: a path that is missing where one is needed, does not exist, or holds something else.
+        ValueError: a path that is missing where one is needed, does not exist, or holds something else; or training and held-out
+            problems overlap, by id or by text.
     """
     return _load_tasks(settings.model_dump_json())
 
@@ -51,16 +53,24 @@ def _load_tasks(settings_json: str) -> TaskSet:
             _nano(settings.seed, "validation", settings.validation_size),
             _nano(settings.seed, "test", settings.test_size),
         )
-    problems = load_problems(settings)
-    split = split_file_set if settings.splits == "seeded" else aflow_split(settings.name)
+    split = split_file_set if settings.splits == "seeded" else split_as_aflow
     train, validation, test = split(
-        problems,
+        load_problems(settings),
         train_size=settings.train_size,
         validation_size=settings.validation_size,
         test_size=settings.test_size,
         seed=settings.seed,
     )
+    if settings.name in SOURCES:  # published rows repeat each other here and there (MBPP): those are no fault of the user's
+        validation = _without(validation, test)
+        train = _without(train, (*validation, *test))
+    refuse_overlap(train, validation, test, place=settings.path or settings.name)
     return TaskSet(settings.name, train, validation, test)
+
+
+def _without(problems: tuple[Problem, ...], held_out: Sequence[Problem]) -> tuple[Problem, ...]:
+    repeated = {problem.id for problem, _ in shared(problems, held_out)}
+    return tuple(problem for problem in problems if problem.id not in repeated)
 
 
 def load_problems(settings: TaskSettings) -> Sequence[Problem]:

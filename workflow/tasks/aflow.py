@@ -5,39 +5,68 @@
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from workflow.problem import Problem
+from workflow.tasks.overlap import id_key
 
-SETS = {"humaneval": "humaneval", "mbpp_sanitized": "mbpp", "mbpp": "mbpp", "gsm8k": "gsm8k"}
 Parts = tuple[tuple[Problem, ...], tuple[Problem, ...], tuple[Problem, ...]]
+OTHERS = ""
+"""In place of a set's name: problems of sets that AFlow has no split of."""
 
 
-def aflow_split(name: str) -> Callable[..., Parts]:
-    """How the set ``name`` is split. Raises ValueError where AFlow has no split of it."""
-    if name not in SETS:
-        raise ValueError(f"tasks.splits = 'aflow' knows {', '.join(SETS)}, not tasks.name = {name!r}: set tasks.splits=seeded.")
-    numbers = json.loads((Path(__file__).parent / "aflow_splits.json").read_text())[SETS[name]]
+@cache
+def _published() -> dict[str, dict[str, frozenset[int]]]:
+    """Set -> part (``validation``, ``test``) -> numbers of its problems."""
+    raw = json.loads((Path(__file__).parent / "aflow_splits.json").read_text())
+    return {name: {part: frozenset(numbers) for part, numbers in parts.items()} for name, parts in raw.items()}
 
-    def split(problems: Sequence[Problem], *, train_size: int, validation_size: int, test_size: int, seed: int) -> Parts:
-        """Test from AFlow's test problems; validation from its validation problems, whose rest trains beside all others.
 
-        Where no other problems are (HumanEval), validation gets at most half of them.
-        """
-        parts: dict[str, list[Problem]] = {"test": [], "validation": [], "rest": []}
-        sets = {part: set(members) for part, members in numbers.items()}
-        for problem in problems:
-            number = int(problem.id.split("/")[-1])
-            known = problem.id.count("/") == 1  # GSM8K's training rows have a number, too
-            parts[next((part for part in sets if known and number in sets[part]), "rest")].append(problem)
-        rng = random.Random(seed)
+def _set_and_part(problem: Problem) -> tuple[str, str]:
+    """The published set that a problem's id names, and ``test``, ``validation`` or ``rest``."""
+    name, *others = id_key(problem.id).split("/")
+    if name not in _published():
+        return OTHERS, "rest"
+    numbers = [int(word) for word in others[-1:] if word.isdecimal()]
+    is_other = name == "gsm8k" and "train" in others  # GSM8K's training rows are counted from 0, too
+    parts = _published()[name] if numbers and not is_other else {}
+    return name, next((part for part in ("test", "validation") if part in parts and numbers[0] in parts[part]), "rest")
+
+
+def split_as_aflow(problems: Sequence[Problem], *, train_size: int, validation_size: int, test_size: int, seed: int) -> Parts:
+    """Test from AFlow's test problems; validation from its validation problems, whose rest trains beside all others.
+
+    Each set of a mixed file is split by itself, as its problems' ids name it. Where a set has no other problems (HumanEval), at most
+    half of its validation problems validate. Of sets that AFlow has no split of, a quarter each is held out, at random.
+
+    Raises:
+        ValueError: nothing is left to train on or to test.
+    """
+    rng = random.Random(seed)
+    sets: dict[str, dict[str, list[Problem]]] = {}
+    for problem in problems:
+        name, part = _set_and_part(problem)
+        sets.setdefault(name, {"test": [], "validation": [], "rest": []})[part].append(problem)
+    train: list[Problem] = []
+    validation: list[Problem] = []
+    test: list[Problem] = []
+    for name, parts in sorted(sets.items()):
         for members in parts.values():
             rng.shuffle(members)
-        size = min(validation_size, len(parts["validation"]) if parts["rest"] else len(parts["validation"]) // 2)
-        train = parts["rest"] + parts["validation"][size:]
-        if not train or not parts["test"]:
-            raise ValueError(f"These {len(problems)} problems do not hold AFlow's split of {name}: give the whole original file.")
-        return tuple(train[:train_size]), tuple(parts["validation"][:size]), tuple(parts["test"][:test_size])
-
-    return split
+        if name == OTHERS:
+            quarter = len(parts["rest"]) // 4
+            parts["test"], parts["validation"] = parts["rest"][:quarter], parts["rest"][quarter : 2 * quarter]
+            del parts["rest"][: 2 * quarter]
+        keeps = len(parts["validation"]) if parts["rest"] else len(parts["validation"]) // 2
+        test += parts["test"]
+        validation += parts["validation"][:keeps]
+        train += parts["rest"] + parts["validation"][keeps:]
+    if len(sets) > 1:
+        for members in (train, validation, test):
+            rng.shuffle(members)
+    train += validation[validation_size:]
+    if not train or not test:
+        raise ValueError(f"These {len(problems)} problems do not hold AFlow's split of their sets: give the whole original files.")
+    return tuple(train[:train_size]), tuple(validation[:validation_size]), tuple(test[:test_size])

@@ -1,0 +1,52 @@
+"""What makes two rows the same problem, and the guard that no problem is both trained on and held out.
+
+Published sets come in several editions (HumanEval and HumanEval+, MBPP and its sanitized rows), and files are put together by hand:
+so ids are compared without regard to case, separators and a plus sign, texts without regard to case and white space.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from workflow.problem import Problem
+
+EDITIONS = frozenset({"sanitized", "plus", "full"})
+"""Words of an id that tell an edition of a set, not another problem."""
+NAMED = 3
+"""Examples that a message names."""
+
+
+def id_key(problem_id: str) -> str:
+    """Equal for one problem's ids in all editions of its set: ``Mbpp/2``, ``mbpp+/2``, ``mbpp_sanitized/2`` and ``MBPP/2``."""
+    return "/".join(word for word in re.findall(r"[^\W_]+", problem_id.casefold()) if word not in EDITIONS)
+
+
+def text_key(query: str) -> str:
+    """Equal for texts that differ in case or white space alone."""
+    return " ".join(re.findall(r"\w+|[^\w\s]", query.casefold()))
+
+
+def shared(some: Iterable[Problem], others: Sequence[Problem]) -> list[tuple[Problem, Problem]]:
+    """Pairs of a problem of ``some`` and the one of ``others`` that is the same by id or by text."""
+    known = {text_key(problem.query): problem for problem in others} | {id_key(problem.id): problem for problem in others}
+    pairs = ((problem, known.get(id_key(problem.id)) or known.get(text_key(problem.query))) for problem in some)
+    return [(problem, twin) for problem, twin in pairs if twin is not None]
+
+
+def refuse_overlap(train: Sequence[Problem], validation: Sequence[Problem], test: Sequence[Problem], *, place: str) -> None:
+    """Raises ValueError where two of the parts share a problem: what a run reports would be what it has learnt by heart.
+
+    Args:
+        place: where the problems come from, for the message.
+    """
+    for one, some, other, others in (
+        ("training", train, "test", test),
+        ("training", train, "validation", validation),
+        ("validation", validation, "test", test),
+    ):
+        if pairs := shared(some, others):
+            named = ", ".join(problem.id if problem.id == twin.id else f"{problem.id} and {twin.id}" for problem, twin in pairs[:NAMED])
+            more = f" and {len(pairs) - NAMED} more" if len(pairs) > NAMED else ""
+            raise ValueError(
+                f"{len(pairs)} of {len(some)} {one} problems of {place} are {other} problems, too, by id or by text ({named}{more}): "
+                "take one of each out of the file, so that no result is reported on what was trained."
+            )
