@@ -24,9 +24,14 @@ class Attempt:
     """Executions of the episode's other rounds. Place k of each belongs to place k of ``runs``: they count in what the
     attempt spent, not in what it reached."""
 
-    def spent(self, index: int) -> tuple[Run, ...]:
-        """Run ``index`` and what the other rounds executed beside it."""
-        return (self.runs[index], *(round_runs[index] for round_runs in self.others if index < len(round_runs)))
+    @property
+    def repeats(self) -> int:
+        """Times that the workflows of its rounds were run."""
+        return max(len(runs) for runs in (self.runs, *self.others))
+
+    def spent(self, repeat: int) -> tuple[Run, ...]:
+        """What all rounds executed in one repeat; the judged round's run comes first, where it has one."""
+        return tuple(runs[repeat] for runs in (self.runs, *self.others) if repeat < len(runs))
 
 
 UNKNOWN = (Outcome.INFRA_ERROR, Outcome.ANSWERED)
@@ -38,25 +43,23 @@ def score_group(attempts: Sequence[Attempt], settings: RewardSettings) -> list[S
 
     Nothing is known of a run that infrastructure failed, nor of an answer that nobody judged (a query without hidden
     tests). An attempt's total is the mean over its other runs. A run that was judged is worth
-    ``sum_k weight_k * term_k``; one that crashed, timed out or exhausted its budget is worth the floor, and
-    so is an attempt without a workflow.
+    ``sum_k weight_k * term_k``. One that crashed, timed out or exhausted its budget, and a round without a workflow, is worth the
+    floor in place of its performance, and less for whatever it cost: giving up makes nothing free, and is never worth more than
+    a wrong answer at the same price.
     """
     shares = terms.diversity([attempt.workflow.fingerprint if attempt.workflow else None for attempt in attempts])
     return [_score(attempt, share, settings) for attempt, share in zip(attempts, shares, strict=True)]
 
 
 def _score(attempt: Attempt, diversity: float, settings: RewardSettings) -> Score | None:
-    if attempt.workflow is None:
-        return Score(settings.floor, performance=0.0, complexity=0.0, diversity=0.0, calls=0.0, cost=0.0, latency=0.0, floored=True)
-    known = [
-        (run, attempt.spent(index))
-        for index, run in enumerate(attempt.runs)
-        if run.outcome not in UNKNOWN and all(other.outcome is not Outcome.INFRA_ERROR for other in attempt.spent(index))
+    complexity = terms.complexity(attempt.workflow.units, settings) if attempt.workflow is not None else 0.0
+    per_run = [
+        _score_run(run, spent, complexity, diversity, settings)
+        for run, spent in _repeats(attempt)
+        if (run is None or run.outcome not in UNKNOWN) and all(one.outcome is not Outcome.INFRA_ERROR for one in spent)
     ]
-    if not known:
+    if not per_run:
         return None
-    complexity = terms.complexity(attempt.workflow.units, settings)
-    per_run = [_score_run(run, spent, complexity, diversity, settings) for run, spent in known]
     return Score(
         total=fmean(score.total for score in per_run),
         performance=fmean(score.performance for score in per_run),
@@ -69,15 +72,26 @@ def _score(attempt: Attempt, diversity: float, settings: RewardSettings) -> Scor
     )
 
 
-def _score_run(run: Run, spent: Sequence[Run], complexity: float, diversity: float, settings: RewardSettings) -> Score:
-    floored = run.verdict is None
+def _repeats(attempt: Attempt) -> list[tuple[Run | None, tuple[Run, ...]]]:
+    """(the judged run, all that was spent beside it) of each repeat; a round without a workflow has no run to judge."""
+    if attempt.workflow is None:
+        return [(None, attempt.spent(repeat)) for repeat in range(max(attempt.repeats, 1))]
+    return [(run, attempt.spent(repeat)) for repeat, run in enumerate(attempt.runs)]
+
+
+def _score_run(run: Run | None, spent: Sequence[Run], complexity: float, diversity: float, settings: RewardSettings) -> Score:
+    floored = run is None or run.verdict is None
     values = {
-        "performance": terms.performance(run),
+        "performance": terms.performance(run) if run is not None else 0.0,
         "complexity": complexity,
         "diversity": diversity,
         "calls": terms.calls(spent, settings),
         "cost": terms.cost(spent),
         "latency": terms.latency(spent),
     }
-    weighted = sum(getattr(settings.weights, name) * value for name, value in values.items())
-    return Score(total=settings.floor if floored else weighted, floored=floored, **values)
+    weighted = {name: getattr(settings.weights, name) * value for name, value in values.items()}
+    if floored:
+        total = settings.floor + sum(min(value, 0.0) for name, value in weighted.items() if name != "performance")
+    else:
+        total = sum(weighted.values())
+    return Score(total=total, floored=floored, **values)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """``total = sum_k weight_k * term_k``, or the floor where nothing ran. Terms are unweighted."""
+    """``total = sum_k weight_k * term_k``; where nothing was judged, the floor and what the other terms cost. Terms are unweighted."""
 
     total: float
     performance: float
@@ -21,4 +21,4 @@ class Score:
     latency: float
     """Seconds of wall time, mean over runs."""
     floored: bool
-    """True where the floor replaced the sum in any run; elsewhere ``total`` is exactly the weighted sum of these terms."""
+    """True where the floor stands for the performance of any run; elsewhere ``total`` is exactly the weighted sum of these terms."""

@@ -1,6 +1,7 @@
 """Scoring a group of sibling attempts."""
 
 import math
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,11 +45,22 @@ def test_a_refusal_is_worth_the_floor():
     assert (result.total, result.performance, result.diversity) == (-0.2, 0.0, 0.0)
 
 
-def test_a_run_without_an_answer_is_worth_the_floor_whatever_its_terms():
+def test_a_run_without_an_answer_is_worth_the_floor_less_what_it_cost():
     for outcome in (Outcome.CRASHED, Outcome.TIMED_OUT, Outcome.BUDGET_EXCEEDED):
-        result = score(Attempt(workflow(units=40), (run(outcome, calls=30),)))
-        assert result is not None and result.floored and result.total == -0.2
-        assert result.calls == 29.0, "the terms are kept"
+        result = score(Attempt(workflow(units=18), (run(outcome, calls=30),)))
+        assert result is not None and result.floored and result.calls == 29.0
+        assert math.isclose(result.total, -0.2 - 0.1 - 0.025 * 29 - 2.0 * 0.03 - 0.01 * 0.5), "and no bonus for being different"
+
+
+def test_calls_of_earlier_rounds_count_where_the_last_round_has_no_workflow():
+    earlier = (run(Outcome.WRONG_ANSWER, passed=1, calls=21), run(Outcome.WRONG_ANSWER, calls=1))
+    result = score(Attempt(None, (), (earlier,)))
+    assert result is not None and result.floored and (result.calls, result.performance) == (10.0, 0.0)
+    assert math.isclose(result.total, -0.2 - 0.025 * 10 - 2.0 * 0.011 - 0.01 * 0.5)
+
+
+def test_a_round_that_a_machine_failed_says_nothing_of_an_attempt_that_ended_without_a_workflow():
+    assert score(Attempt(None, (), ((run(Outcome.INFRA_ERROR),),))) is None
 
 
 def test_a_wrong_answer_is_worth_more_than_a_crash():
@@ -85,7 +97,7 @@ def test_the_total_is_the_mean_over_runs():
     both = score(Attempt(workflow(), (passed, crashed)))
     one = score(Attempt(workflow(), (passed,)))
     assert both is not None and one is not None and both.floored
-    assert math.isclose(both.total, (one.total - 0.2) / 2)
+    assert math.isclose(both.total, (one.total - 0.2 - 2.0 * 0.001 - 0.01 * 0.5) / 2)
     assert both.performance == 0.5
 
 
@@ -106,7 +118,10 @@ RUNS = st.builds(
     st.floats(0, 100),
 )
 WORKFLOWS = st.builds(workflow, st.sampled_from("abc"), st.integers(1, 60))
-ATTEMPTS = st.one_of(st.just(Attempt(None, ())), st.builds(Attempt, WORKFLOWS, st.lists(RUNS, max_size=4).map(tuple)))
+OTHERS = st.lists(st.lists(RUNS, min_size=1, max_size=4).map(tuple), max_size=2).map(tuple)
+ATTEMPTS = st.one_of(
+    st.builds(Attempt, st.none(), st.just(()), OTHERS), st.builds(Attempt, WORKFLOWS, st.lists(RUNS, max_size=4).map(tuple))
+)
 
 
 @given(st.lists(ATTEMPTS, max_size=12))
@@ -116,13 +131,47 @@ def test_every_total_is_explained_by_its_terms_and_the_floor(attempts: list[Atte
     for attempt, result in zip(attempts, scores, strict=True):
         known = [run for run in attempt.runs if run.outcome is not Outcome.INFRA_ERROR]
         if result is None:
-            assert attempt.workflow is not None and not known
+            assert not known
             continue
-        weighted = sum(getattr(WEIGHTS, name) * getattr(result, name) for name in RewardWeights.model_fields)
+        weighted = {name: getattr(WEIGHTS, name) * getattr(result, name) for name in RewardWeights.model_fields}
         if not result.floored:
-            assert math.isclose(result.total, weighted, abs_tol=1e-9)
+            assert math.isclose(result.total, sum(weighted.values()), abs_tol=1e-9)
         elif all(run.verdict is None for run in known):
-            assert math.isclose(result.total, SETTINGS.floor)
+            costs = sum(value for name, value in weighted.items() if name not in ("performance", "diversity"))
+            assert math.isclose(result.total, SETTINGS.floor + costs, abs_tol=1e-9)
+
+
+def spending_more(one: Run, calls: int) -> Run:
+    execution = replace(one.execution, trace=one.execution.trace + run(Outcome.PASSED, calls=calls).execution.trace)
+    return replace(one, execution=execution)
+
+
+@given(WORKFLOWS, st.lists(RUNS, min_size=1, max_size=4), st.integers(1, 40))
+def test_more_calls_never_raise_the_total(one: Workflow, runs: list[Run], calls: int):
+    before = score(Attempt(one, tuple(runs)))
+    after = score(Attempt(one, tuple(spending_more(each, calls) for each in runs)))
+    assert (before is None) == (after is None)
+    assert before is None or after is None or after.total <= before.total
+
+
+@given(WORKFLOWS, st.lists(RUNS, min_size=1, max_size=4), OTHERS)
+def test_giving_up_in_place_of_an_answer_never_raises_the_total(one: Workflow, runs: list[Run], others: tuple[tuple[Run, ...], ...]):
+    gives_up = [
+        Run(replace(each.execution, outcome=Outcome.CRASHED, answer=None), None) if each.verdict is not None else each for each in runs
+    ]
+    before, after = score(Attempt(one, tuple(runs), others)), score(Attempt(one, tuple(gives_up), others))
+    assert (before is None) == (after is None)
+    assert before is None or after is None or after.total <= before.total + 1e-12
+
+
+@given(st.lists(st.lists(RUNS, min_size=1, max_size=4).map(tuple), min_size=1, max_size=2).map(tuple), st.integers(1, 20))
+def test_what_earlier_rounds_spend_is_never_free(others: tuple[tuple[Run, ...], ...], calls: int):
+    dearer = tuple(tuple(spending_more(each, calls) for each in runs) for runs in others)
+    for last in (None, workflow()):
+        runs = () if last is None else (run(Outcome.WRONG_ANSWER),)
+        before, after = score(Attempt(last, runs, others)), score(Attempt(last, runs, dearer))
+        assert (before is None) == (after is None)
+        assert before is None or after is None or after.total < before.total
 
 
 @given(st.lists(ATTEMPTS, max_size=8), st.randoms())

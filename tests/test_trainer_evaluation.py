@@ -2,14 +2,17 @@
 
 import pytest
 
+from reward.score import Score
 from reward.settings import RewardSettings
-from tests.scripted_parts import SINGLE_CALL, TEST_LOOP, ScriptedRunner, problem, run
+from rollout.records import Episode, Group, Round
+from tests.scripted_parts import SINGLE_CALL, TEST_LOOP, ScriptedRunner, completion, problem, run
 from trainer.data_order import problem_at, tag_at
-from trainer.evaluation import Trial, best_fixed, evaluate_workflow, oracle, result_row
+from trainer.evaluation import Trial, best_fixed, evaluate_workflow, oracle, result_row, trials_of_groups
+from trainer.metrics import group_metrics
 from trainer.settings import EvaluationSettings
 from workflow.outcome import Outcome
 from workflow.parse import parse_workflow
-from workflow.program import Workflow
+from workflow.program import Refusal, Workflow
 
 SETTINGS = EvaluationSettings(bootstrap=200)
 
@@ -48,6 +51,26 @@ async def test_a_problem_lost_to_infrastructure_is_left_out_not_counted_as_faile
         workflow(SINGLE_CALL), ScriptedRunner(rule), [problem(0), problem(1)], RewardSettings(), tag="t", runs=1, seed=0
     )
     assert [t.problem.id for t in trials] == ["scripted/0"]
+
+
+async def test_what_earlier_rounds_spent_is_told_where_the_last_one_has_no_workflow():
+    spent = Round(completion(SINGLE_CALL), workflow(SINGLE_CALL), None, (run(Outcome.WRONG_ANSWER, calls=20),))
+    refused = parse_workflow("no workflow here")
+    assert isinstance(refused, Refusal)
+    score = Score(-0.7, 0.0, 0.0, 0.0, 19.0, 0.02, 0.5, floored=True)
+    episode = Episode("e", (spent, Round(completion("no workflow here"), None, refused, ())), 1, score)
+    group = Group(problem(0), (1, 2), (episode,))
+    (only,) = trials_of_groups([group], RewardSettings())
+    assert (only.calls, only.pass_rate) == (20.0, 0.0) and only.cost == pytest.approx(0.02) and only.latency == 0.5
+    assert only.reward == pytest.approx(-0.2 - 0.025 * 19)
+    assert group_metrics([group])["calls/mean"] == 20.0
+
+
+@pytest.mark.parametrize(("calls", "share"), [((0, 0), 1.0), ((0, 1), 0.5), ((2, 3), 0.0)])
+def test_answers_that_no_worker_was_asked_for_are_counted(calls: tuple[int, int], share: float):
+    runs = (*(run(Outcome.PASSED, passed=4, calls=count) for count in calls), run(Outcome.CRASHED, calls=0))
+    episode = Episode("e", (Round(completion(SINGLE_CALL), workflow(SINGLE_CALL), None, runs),), 0, None)
+    assert group_metrics([Group(problem(0), (1, 2), (episode,))])["workflow/no_worker"] == share
 
 
 async def test_a_partly_failed_problem_counts_its_good_runs_only():

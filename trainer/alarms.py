@@ -56,6 +56,14 @@ RULES = (
         "answers pass the public tests and fail the hidden ones: the policy exploits the examples; read such episodes in episodes.jsonl",
     ),
     Rule(
+        "no_worker",
+        "workflow/no_worker",
+        lambda s: s.max_no_worker,
+        True,
+        "answers come without a worker call: the policy writes the solution into the workflow instead of designing one; read such "
+        "episodes in episodes.jsonl, and weigh calls and cost less, since an answer of its own costs neither",
+    ),
+    Rule(
         "drift",
         "actor/kl",
         lambda s: s.max_kl,

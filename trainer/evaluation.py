@@ -49,12 +49,12 @@ def _trial(problem: Problem, attempts: Sequence[Attempt], reward: RewardSettings
     if not scored:
         return None
 
-    def over_runs(value: Callable[[Sequence[Run]], float]) -> float:
-        per_attempt = [
-            [value(attempt.spent(index)) for index, run in enumerate(attempt.runs) if run.outcome is not Outcome.INFRA_ERROR]
-            for attempt, _ in scored
-        ]
+    def mean(value: Callable[[Sequence[Run]], float]) -> float:
+        """Over attempts and what each spent in its repeats."""
+        per_attempt = [[value(spent) for spent in map(attempt.spent, range(attempt.repeats)) if _is_known(spent)] for attempt, _ in scored]
         return float(np.mean([float(np.mean(values)) if values else 0.0 for values in per_attempt]))
+
+    passed = [[run.outcome is Outcome.PASSED for run in attempt.runs if _is_known((run,))] or [False] for attempt, _ in scored]
 
     def calls(runs: Sequence[Run]) -> float:
         return sum(run.execution.worker_calls + reward.test_run_calls * run.execution.test_runs for run in runs)
@@ -62,11 +62,15 @@ def _trial(problem: Problem, attempts: Sequence[Attempt], reward: RewardSettings
     return Trial(
         problem,
         reward=float(np.mean([score.total for _, score in scored])),
-        pass_rate=over_runs(lambda runs: runs[0].outcome is Outcome.PASSED),
-        calls=over_runs(calls),
-        cost=over_runs(terms.cost),
-        latency=over_runs(terms.latency),
+        pass_rate=float(np.mean([float(np.mean(outcomes)) for outcomes in passed])),
+        calls=mean(calls),
+        cost=mean(terms.cost),
+        latency=mean(terms.latency),
     )
+
+
+def _is_known(runs: Sequence[Run]) -> bool:
+    return all(run.outcome is not Outcome.INFRA_ERROR for run in runs)
 
 
 def trials_of_groups(groups: Sequence[Group], reward: RewardSettings) -> list[Trial]:

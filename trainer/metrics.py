@@ -24,7 +24,8 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
     """Reward and its parts, outcomes, shapes of workflows and calls by level, over all episodes of a step.
 
     ``reward/*`` are means over scored episodes, ``outcome/*`` shares of all episodes, ``infra/masked`` the
-    number of episodes that infrastructure failures kept out of the loss.
+    number of episodes that infrastructure failures kept out of the loss, ``workflow/no_worker`` the share of answers that no
+    worker was asked for.
     """
     episodes = [episode for group in groups for episode in group.episodes]
     rounds = [part for episode in episodes for part in episode.rounds]
@@ -47,6 +48,9 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
         metrics["workflow/distinct"] = float(len({workflow.fingerprint for workflow in workflows})) / len(workflows)
         if len(workflows) >= ENOUGH_WORKFLOWS:
             metrics["workflow/topology_entropy"] = _entropy([workflow.fingerprint for workflow in workflows])
+    answered = [run for part in rounds for run in part.runs if run.verdict is not None]
+    if answered:
+        metrics["workflow/no_worker"] = float(np.mean([run.execution.worker_calls == 0 for run in answered]))
     metrics["completion/tokens"] = float(np.mean([sum(episode.response_mask) for episode in episodes]))
     metrics["completion/truncated"] = float(np.mean([part.completion.finish_reason == "length" for part in rounds]))
     return metrics | _rounds(groups) | _calls(groups) | _tests(groups)
@@ -121,13 +125,14 @@ def _passes_public(run: Run) -> bool:
 
 
 def _calls(groups: Sequence[Group]) -> dict[str, float]:
-    """Mean worker calls of the episodes whose workflows ran, all rounds together: over all, and by level."""
+    """Mean worker calls of the episodes in which a workflow ran, all rounds together: over all, and by level."""
     by_level: dict[str, list[int]] = {}
     spent: dict[int, float] = {}
     for group in groups:
         for episode in group.episodes:
-            for index in range(len(episode.runs)):
-                calls = sum(run.execution.worker_calls for run in episode.attempt.spent(index))
+            attempt = episode.attempt
+            for repeat in range(attempt.repeats):
+                calls = sum(run.execution.worker_calls for run in attempt.spent(repeat))
                 by_level.setdefault("mean", []).append(calls)
                 if group.problem.level is not None:
                     by_level.setdefault(f"level_{group.problem.level}", []).append(calls)
