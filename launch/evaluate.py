@@ -12,7 +12,8 @@ from pathlib import Path
 from rich.console import Console
 
 from launch.shell import one_sentence_errors, saved_settings
-from trainer.final_table import Row, final_table, print_table
+from trainer.final_table import final_table, print_table
+from trainer.result_rows import Row, refuse_if_all_lost
 from trainer.run_at_url import fetched
 from trainer.system import System, quiet_libraries
 from workflow.aflow import read_workflow_file
@@ -96,6 +97,7 @@ def main() -> int:
     print_table(rows, console)
     if options.out:
         options.out.write_text(json.dumps({"rows": rows}, indent=1))
+    refuse_if_all_lost(rows)
     return 0
 
 

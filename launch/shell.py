@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from conf.schema import Config
+from trainer.failures import RunFailedError
 from workflow.worker import WorkerError
 
 TRACEBACK_VARIABLE = "FLOWREASONER_TRACEBACK"
@@ -80,11 +81,11 @@ def ended_by(error: Exception, folder: Path | None = None) -> int:
 
 
 def _users_error(error: Exception) -> str | None:
-    """The sentence for what the user can repair; None for the unexpected."""
+    """The sentence for what the user can repair, settings or machines; None for the unexpected."""
     cause = getattr(error, "cause", None)  # Ray wraps an actor's exception
     if isinstance(cause, ValueError | WorkerError):
         return str(cause)
-    if isinstance(error, ValueError | WorkerError) and not isinstance(error, UnicodeError):
+    if isinstance(error, ValueError | WorkerError | RunFailedError) and not isinstance(error, UnicodeError):
         return str(error)
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         return f"The disk is full{_where(error)}: free some space, or give a run folder elsewhere with trainer.run_dir=..."

@@ -106,3 +106,11 @@ class Run:
         if self.public is not None and self.public.outcome is Outcome.INFRA_ERROR:
             return Outcome.INFRA_ERROR
         return self.verdict.outcome if self.verdict is not None else self.execution.outcome
+
+    @property
+    def fault(self) -> str:
+        """Why infrastructure failed; empty where it did not."""
+        if self.execution.outcome is Outcome.INFRA_ERROR:
+            return self.execution.error or "no reason told"
+        lost = [verdict for verdict in (self.verdict, self.public) if verdict is not None and verdict.outcome is Outcome.INFRA_ERROR]
+        return (lost[0].failures or ("no reason told",))[0] if lost else ""

@@ -1,14 +1,22 @@
 """Evaluation: trials, the oracle, intervals, rows."""
 
+from dataclasses import replace
+from io import StringIO
+
 import pytest
+from rich.console import Console
 
 from reward.score import Score
 from reward.settings import RewardSettings
 from rollout.records import Episode, Group, Round
+from sandbox.records import Verdict
 from tests.scripted_parts import SINGLE_CALL, TEST_LOOP, ScriptedRunner, completion, problem, run
 from trainer.data_order import problem_at, tag_at
-from trainer.evaluation import Trial, best_fixed, evaluate_workflow, oracle, result_row, trials_of_groups
+from trainer.evaluation import Trial, Trials, best_fixed, evaluate_workflow, oracle, trials_of_groups
+from trainer.failures import RunFailedError
+from trainer.final_table import print_table
 from trainer.metrics import group_metrics
+from trainer.result_rows import minus, refuse_if_all_lost, result_row
 from trainer.settings import EvaluationSettings
 from workflow.outcome import Outcome
 from workflow.parse import parse_workflow
@@ -29,7 +37,8 @@ def workflow(text: str) -> Workflow:
 
 async def test_a_workflow_is_run_the_asked_number_of_times_on_every_problem():
     runner = ScriptedRunner(lambda *_: run(Outcome.PASSED, passed=4))
-    trials = await evaluate_workflow(workflow(SINGLE_CALL), runner, [problem(0), problem(1)], RewardSettings(), tag="t", runs=3, seed=0)
+    asked = [problem(0), problem(1)]
+    trials = (await evaluate_workflow(workflow(SINGLE_CALL), runner, asked, RewardSettings(), tag="t", runs=3, seed=0)).known
     assert len(runner.runs) == 6 and [t.pass_rate for t in trials] == [1.0, 1.0]
     assert trials[0].reward == pytest.approx(1.0) and trials[0].calls == 1.0
 
@@ -45,12 +54,14 @@ async def test_different_workflows_meet_the_same_worker_seeds():
 
 async def test_a_problem_lost_to_infrastructure_is_left_out_not_counted_as_failed():
     def rule(workflow, asked, seed):
-        return run(Outcome.INFRA_ERROR) if asked.id.endswith("/1") else run(Outcome.PASSED, passed=4)
+        lost = run(Outcome.INFRA_ERROR)
+        lost = replace(lost, execution=replace(lost.execution, error="the endpoint is gone"))
+        return lost if asked.id.endswith("/1") else run(Outcome.PASSED, passed=4)
 
     trials = await evaluate_workflow(
         workflow(SINGLE_CALL), ScriptedRunner(rule), [problem(0), problem(1)], RewardSettings(), tag="t", runs=1, seed=0
     )
-    assert [t.problem.id for t in trials] == ["scripted/0"]
+    assert [t.problem.id for t in trials.known] == ["scripted/0"] and trials.lost == ("the endpoint is gone",)
 
 
 async def test_what_earlier_rounds_spent_is_told_where_the_last_one_has_no_workflow():
@@ -60,7 +71,7 @@ async def test_what_earlier_rounds_spent_is_told_where_the_last_one_has_no_workf
     score = Score(-0.7, 0.0, 0.0, 0.0, 19.0, 0.02, 0.5, floored=True)
     episode = Episode("e", (spent, Round(completion("no workflow here"), None, refused, ())), 1, score)
     group = Group(problem(0), (1, 2), (episode,))
-    (only,) = trials_of_groups([group], RewardSettings())
+    (only,) = trials_of_groups([group], RewardSettings()).known
     assert (only.calls, only.pass_rate) == (20.0, 0.0) and only.cost == pytest.approx(0.02) and only.latency == 0.5
     assert only.reward == pytest.approx(-0.2 - 0.025 * 19)
     assert group_metrics([group])["calls/mean"] == 20.0
@@ -78,7 +89,8 @@ async def test_a_partly_failed_problem_counts_its_good_runs_only():
         seen.append(seed)
         return run(Outcome.INFRA_ERROR) if len(seen) == 1 else run(Outcome.PASSED, passed=4)
 
-    (only,) = await evaluate_workflow(workflow(SINGLE_CALL), ScriptedRunner(rule), [problem(0)], RewardSettings(), tag="t", runs=2, seed=0)
+    trials = await evaluate_workflow(workflow(SINGLE_CALL), ScriptedRunner(rule), [problem(0)], RewardSettings(), tag="t", runs=2, seed=0)
+    (only,) = trials.known
     assert only.pass_rate == 1.0
 
 
@@ -95,12 +107,55 @@ def test_the_best_fixed_workflow_has_the_highest_mean_on_validation():
 
 
 def test_a_row_holds_means_intervals_and_levels():
-    row = result_row("x", "policy", [trial(0, 0.0), trial(1, 1.0), trial(2, 1.0, level=2, examples=False)], SETTINGS)
+    known = (trial(0, 0.0), trial(1, 1.0), trial(2, 1.0, level=2, examples=False))
+    row = result_row("x", "policy", Trials(known, ("no answer", "no room", "no answer")), SETTINGS)
+    assert (row["problems"], row["lost"], row["why"]) == (3, 3, "no answer")
     assert row["reward"] == pytest.approx(0.6667, abs=1e-3) and row["kind"] == "policy"
     low, high = row["reward_ci"]
     assert 0.0 <= low < row["reward"] < high <= 1.0
     assert row["by_level"]["1"]["reward"] == 0.5
     assert row["by_level"]["2"]["without_examples"]["problems"] == 1 and row["by_level"]["2"]["with_examples"]["problems"] == 0
+
+
+def test_differences_are_taken_problem_by_problem_over_those_that_both_have():
+    ours = [trial(number, 0.5 + 0.1 * (number % 2)) for number in range(40)]
+    theirs = [trial(number, 0.3 + 0.1 * (number % 2)) for number in range(1, 41)]
+    difference = minus(ours, theirs, 200)
+    assert difference["problems"] == 39 and difference["reward"] == pytest.approx(0.2)
+    assert difference["reward_ci"] == pytest.approx([0.2, 0.2]), "what makes a problem hard for both is no noise of the difference"
+    assert minus(ours, [trial(99, 1.0)], 200) == {}
+
+
+def test_a_table_whose_every_row_is_lost_fails_with_the_reason_and_one_known_row_saves_it():
+    lost = result_row("a", "workflow", Trials((), ("HTTP 503 (overloaded)",)), SETTINGS)
+    with pytest.raises(RunFailedError, match=r"all 2 rows were lost .* most of them to: HTTP 503 \(overloaded\)\."):
+        refuse_if_all_lost([lost, lost])
+    refuse_if_all_lost([lost, result_row("b", "workflow", Trials((trial(0, 1.0),)), SETTINGS)])
+
+
+def test_the_table_says_what_was_lost_and_how_far_a_policy_is_from_the_best_fixed_workflow():
+    policy = result_row("GRPO policy", "policy", Trials((trial(0, 0.9), trial(1, 0.7)), ("HTTP 503",)), SETTINGS)
+    policy["minus_best_fixed"] = minus([trial(0, 0.9), trial(1, 0.7)], [trial(0, 0.5), trial(1, 0.3)], 200)
+    lost = result_row("SFT policy", "policy", Trials((), ("no connection",)), SETTINGS)
+    out = StringIO()
+    print_table([policy, lost], Console(file=out, width=80))
+    said = " ".join(out.getvalue().split())
+    assert "lost to infrastructure failures: no connection" in said
+    assert "GRPO policy: 1 of 3 problems lost to infrastructure failures, most of them: HTTP 503" in said
+    assert "GRPO policy minus best fixed workflow, problem by problem: reward +0.400 [+0.400, +0.400]" in said
+
+
+@pytest.mark.parametrize("verdict", [None, "public", "hidden"])
+def test_a_run_tells_why_infrastructure_failed(verdict: str | None):
+    broken = Verdict(Outcome.INFRA_ERROR, (), ("the judge died",), 0.1, "scripted")
+    fine = run(Outcome.PASSED, passed=4)
+    lost = run(Outcome.INFRA_ERROR)
+    one = {
+        None: replace(lost, execution=replace(lost.execution, error="the judge died")),
+        "public": replace(fine, public=broken),
+        "hidden": replace(fine, verdict=broken),
+    }[verdict]
+    assert one.fault == "the judge died" and fine.fault == ""
 
 
 def test_every_epoch_shows_each_problem_once_in_another_order():

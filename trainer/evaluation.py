@@ -1,7 +1,7 @@
 """Held-out evaluation: policies, fixed workflows and the oracle on the same problems with the same worker seeds."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,6 @@ from reward.settings import RewardSettings
 from rollout.collect import Collector, Runner, run_seed
 from rollout.records import Group
 from sandbox.records import Run
-from trainer.settings import EvaluationSettings
 from workflow.outcome import Outcome
 from workflow.problem import Problem
 from workflow.program import Workflow
@@ -42,12 +41,29 @@ class Trial:
         return self.problem.level, self.problem.has_examples
 
 
-def _trial(problem: Problem, attempts: Sequence[Attempt], reward: RewardSettings) -> Trial | None:
-    """The mean over attempts; None where infrastructure failed in all of them."""
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """What became of an evaluation's problems."""
+
+    known: tuple[Trial, ...]
+    """In the order of the problems."""
+    lost: tuple[str, ...] = ()
+    """Why infrastructure failed, of each problem that is not among them."""
+
+    @classmethod
+    def of(cls, results: Iterable[Trial | str]) -> "Trials":
+        """Trials, and in place of others why they were lost."""
+        results = list(results)
+        return cls(tuple(one for one in results if isinstance(one, Trial)), tuple(one for one in results if isinstance(one, str)))
+
+
+def _trial(problem: Problem, attempts: Sequence[Attempt], reward: RewardSettings) -> Trial | str:
+    """The mean over attempts; where infrastructure failed in all of them, why."""
     scores = score_group(attempts, reward)
     scored = [(attempt, score) for attempt, score in zip(attempts, scores, strict=True) if score is not None]
     if not scored:
-        return None
+        runs = (run for attempt in attempts for part in (attempt.runs, *attempt.others) for run in part)
+        return next((run.fault for run in runs if run.fault), "its answers could not be judged")
 
     def mean(value: Callable[[Sequence[Run]], float]) -> float:
         """Over attempts and what each spent in its repeats."""
@@ -73,15 +89,14 @@ def _is_known(runs: Sequence[Run]) -> bool:
     return all(run.outcome is not Outcome.INFRA_ERROR for run in runs)
 
 
-def trials_of_groups(groups: Sequence[Group], reward: RewardSettings) -> list[Trial]:
-    """What a policy reached, one trial a group; groups lost to infrastructure are left out."""
-    trials = (_trial(group.problem, [episode.attempt for episode in group.episodes], reward) for group in groups)
-    return [trial for trial in trials if trial is not None]
+def trials_of_groups(groups: Sequence[Group], reward: RewardSettings) -> Trials:
+    """What a policy reached, one trial a group."""
+    return Trials.of(_trial(group.problem, [episode.attempt for episode in group.episodes], reward) for group in groups)
 
 
 async def evaluate_policy(
     collector: Collector, problems: Sequence[Problem], *, tag: str, runs: int, completions: int = 1, temperature: float = 0.0
-) -> list[Trial]:
+) -> Trials:
     """Greedy (or sampled) completions of the policy that the engines hold now, run and judged."""
     groups = await collector.collect(problems, tag=tag, n=completions, temperature=temperature, runs=runs)
     return trials_of_groups(groups, collector.reward)
@@ -89,14 +104,14 @@ async def evaluate_policy(
 
 async def evaluate_workflow(
     workflow: Workflow, runner: Runner, problems: Sequence[Problem], reward: RewardSettings, *, tag: str, runs: int, seed: int
-) -> list[Trial]:
+) -> Trials:
     """One fixed workflow on every problem, with the worker seeds that policies meet under the same ``tag``."""
 
-    async def one(problem: Problem) -> Trial | None:
+    async def one(problem: Problem) -> Trial | str:
         done = await asyncio.gather(*(runner.run(workflow, problem, run_seed(seed, tag, problem, repeat)) for repeat in range(runs)))
         return _trial(problem, [Attempt(workflow, tuple(done))], reward)
 
-    return [trial for trial in await asyncio.gather(*(one(problem) for problem in problems)) if trial is not None]
+    return Trials.of(await asyncio.gather(*(one(problem) for problem in problems)))
 
 
 def _by_cell(trials: Sequence[Trial]) -> dict[Cell, list[Trial]]:
@@ -123,49 +138,3 @@ def oracle(validation: Mapping[str, Sequence[Trial]], test: Mapping[str, Sequenc
         known = {name: np.mean([trial.reward for trial in cells[cell]]) for name, cells in by_name.items() if cell in cells}
         choice[cell] = max(known, key=lambda name: known[name]) if known else fallback
     return choice, [trial for cell, name in choice.items() for trial in test[name] if trial.cell == cell]
-
-
-def _interval(values: Sequence[float], resamples: int, seed: int = 0) -> list[float]:
-    """95 % bootstrap interval of the mean over problems."""
-    array = np.asarray(values, dtype=float)
-    means = array[np.random.default_rng(seed).integers(0, len(array), (resamples, len(array)))].mean(axis=1)
-    return [round(float(bound), 4) for bound in np.percentile(means, [2.5, 97.5])]
-
-
-def _summary(trials: Sequence[Trial], resamples: int) -> dict[str, object]:
-    if not trials:
-        return {"problems": 0}
-    return {
-        "problems": len(trials),
-        "reward": round(float(np.mean([t.reward for t in trials])), 4),
-        "reward_ci": _interval([t.reward for t in trials], resamples),
-        "pass_rate": round(float(np.mean([t.pass_rate for t in trials])), 4),
-        "pass_rate_ci": _interval([t.pass_rate for t in trials], resamples),
-        "calls": round(float(np.mean([t.calls for t in trials])), 3),
-        "cost": float(np.mean([t.cost for t in trials])),
-        "latency": round(float(np.mean([t.latency for t in trials])), 4),
-    }
-
-
-def result_row(name: str, kind: str, trials: Sequence[Trial], settings: EvaluationSettings) -> dict[str, object]:
-    """One row of ``results.json``: means, 95 % intervals, and the same by level and by examples; of a policy also each problem's own
-    figures, which a sweep's report resamples.
-
-    Args:
-        kind: ``policy``, ``workflow`` or ``oracle``.
-    """
-    by_level: dict[str, object] = {}
-    for level in sorted({t.problem.level for t in trials if t.problem.level is not None}):
-        own = [t for t in trials if t.problem.level == level]
-        by_level[str(level)] = {
-            **_summary(own, settings.bootstrap),
-            "with_examples": _summary([t for t in own if t.problem.has_examples], settings.bootstrap),
-            "without_examples": _summary([t for t in own if not t.problem.has_examples], settings.bootstrap),
-        }
-    row: dict[str, object] = {"name": name, "kind": kind, **_summary(trials, settings.bootstrap), "by_level": by_level}
-    return row | {"by_problem": _by_problem(trials)} if kind == "policy" else row
-
-
-def _by_problem(trials: Sequence[Trial]) -> dict[str, dict[str, float]]:
-    names = ("pass_rate", "calls", "cost", "latency")
-    return {name: {trial.problem.id: round(float(getattr(trial, name)), 7) for trial in trials} for name in names}

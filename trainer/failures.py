@@ -3,6 +3,10 @@
 from collections import Counter
 
 
+class RunFailedError(RuntimeError):
+    """Machines ended the run or a command: a whole sentence with the reason and the remedy."""
+
+
 class LearnerLostError(RuntimeError):
     """A rank of the learner died, hangs, or failed for a reason that a new learner may not meet again."""
 
@@ -27,13 +31,13 @@ class Failures:
             reached: how far the run has come; a run that came further since the last failure of this kind starts to count anew.
 
         Raises:
-            RuntimeError: the limit is reached.
+            RunFailedError: the limit is reached.
         """
         if reached > self._reached.get(kind, -1):
             self._counts[kind], self._reached[kind] = 0, reached
         self._counts[kind] += 1
         if self._counts[kind] >= self._limit:
-            raise RuntimeError(
+            raise RunFailedError(
                 f"{kind} failed {self._counts[kind]} times in a row (trainer.max_failures={self._limit}), the last time with: {reason}. "
                 "The state of the run is saved; the same command goes on with it once the cause is gone."
             )

@@ -3,18 +3,19 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
 
-from trainer.evaluation import Trial, best_fixed, evaluate_policy, evaluate_workflow, oracle, result_row
+from trainer.evaluation import Trials, best_fixed, evaluate_policy, evaluate_workflow, oracle
+from trainer.result_rows import Row, minus, result_row
 from trainer.settings import RunSettings
 from trainer.system import System
 from workflow.program import Workflow
 
-Row = dict[str, object]
 TABLE_WIDTH = 150
 """Columns that the table takes at least: narrower than that its figures would be cut."""
 
@@ -33,28 +34,40 @@ async def final_table(
     """
     evaluation = settings.trainer.evaluation
     rows: list[Row] = []
+    of_policies: dict[str, Trials] = {}
     for name, folder in policies.items():
         for label, trials in (await policy_trials(system, settings, folder)).items():
+            of_policies[f"{name}{label}"] = trials
             rows.append(result_row(f"{name}{label}", "policy", trials, evaluation))
-            say(
-                f"  {rows[-1]['name']}: reward {rows[-1].get('reward')}, pass rate {rows[-1].get('pass_rate')}, "
-                f"calls {rows[-1].get('calls')}"
-            )
+            say(progress_line(f"{name}{label}", trials))
     validation, test = await workflow_trials(system, settings, workflows, say)
     rows += [result_row(name, "workflow", trials, evaluation) for name, trials in test.items()]
-    if len(test) < 2:
+    chosen_on = {name: trials.known for name, trials in validation.items() if trials.known}
+    if len(test) < 2 or not chosen_on:
         return rows
-    best = best_fixed(validation)
+    best = best_fixed(chosen_on)
+    for row in rows:
+        if row["name"] in of_policies:
+            row["minus_best_fixed"] = minus(of_policies[row["name"]].known, test[best].known, evaluation.bootstrap)
     rows.append(result_row("best fixed workflow", "workflow", test[best], evaluation) | {"of": best})
-    choice, trials = oracle(validation, test)
+    choice, trials = oracle(chosen_on, {name: trials.known for name, trials in test.items()})
     named = {
         f"level {level}, {'with' if examples else 'without'} examples": name for (level, examples), name in sorted(choice.items(), key=repr)
     }
-    rows.append(result_row("oracle", "oracle", trials, evaluation) | {"of": named})
+    rows.append(result_row("oracle", "oracle", Trials(tuple(trials)), evaluation) | {"of": named})
     return rows
 
 
-async def policy_trials(system: System, settings: RunSettings, folder: Path) -> dict[str, list[Trial]]:
+def progress_line(name: str, trials: Trials) -> str:
+    """What is said of a row as soon as it is known."""
+    if not trials.known:
+        return f"  {name}: lost to infrastructure failures ({', '.join(trials.lost[:1]) or 'no problems'})"
+    reward, passed, calls = (fmean(getattr(trial, key) for trial in trials.known) for key in ("reward", "pass_rate", "calls"))
+    lost = f"; {len(trials.lost)} problems lost ({trials.lost[0]})" if trials.lost else ""
+    return f"  {name}: reward {reward:.3f}, pass rate {passed:.3f}, calls {calls:.2f}{lost}"
+
+
+async def policy_trials(system: System, settings: RunSettings, folder: Path) -> dict[str, Trials]:
     """Greedy and (where asked for) sampled trials of the policy in ``folder`` on the test problems, keyed by label suffix."""
     evaluation = settings.trainer.evaluation
     fleet, collector = await system.fleet(), await system.collector()
@@ -80,19 +93,18 @@ def read_weights(folder: Path) -> list[tuple[str, torch.Tensor]]:
 
 async def workflow_trials(
     system: System, settings: RunSettings, workflows: Mapping[str, Workflow], say: Callable[[str], None]
-) -> tuple[dict[str, list[Trial]], dict[str, list[Trial]]]:
+) -> tuple[dict[str, Trials], dict[str, Trials]]:
     """Every fixed workflow on validation and on test problems."""
     sandbox = await system.sandbox()
     evaluation, reward, seed = settings.trainer.evaluation, settings.reward, settings.trainer.seed
-    validation: dict[str, list[Trial]] = {}
-    test: dict[str, list[Trial]] = {}
+    validation: dict[str, Trials] = {}
+    test: dict[str, Trials] = {}
     for name, workflow in workflows.items():
         validation[name], test[name] = await asyncio.gather(
-            evaluate_workflow(workflow, sandbox, system.tasks.validation, reward, tag="choose", runs=1, seed=seed),
+            evaluate_workflow(workflow, sandbox, system.tasks.validation, reward, tag="choose", runs=evaluation.choice_runs, seed=seed),
             evaluate_workflow(workflow, sandbox, system.tasks.test, reward, tag="test", runs=evaluation.runs, seed=seed),
         )
-        rewards = [trial.reward for trial in test[name]]
-        say(f"  {name}: reward {sum(rewards) / max(1, len(rewards)):.3f}")
+        say(progress_line(name, test[name]))
     return validation, test
 
 
@@ -104,7 +116,7 @@ def print_table(rows: Sequence[Row], console: Console) -> None:
     )
     for row in rows:
         if not row.get("problems"):
-            table.add_row(str(row["name"]), "lost to infrastructure failures")
+            table.add_row(str(row["name"]), f"lost to infrastructure failures: {row.get('why', 'no problems')}")
             continue
         name = f"{row['name']} ({row['of']})" if isinstance(row.get("of"), str) else str(row["name"])
         by_level = [f"{_levels(row)[level]['reward']:.2f}" if level in _levels(row) else "" for level in levels]
@@ -113,25 +125,29 @@ def print_table(rows: Sequence[Row], console: Console) -> None:
             _with_interval(row, "reward"),
             _with_interval(row, "pass_rate"),
             f"{row['calls']:.2f}",
-            f"{_number(row, 'cost') * 1000:.3f}",
+            f"{row['cost'] * 1000:.3f}",
             *by_level,
         )
-    Console(width=max(console.width, TABLE_WIDTH), file=console.file, force_terminal=console.is_terminal).print(table)
+    wide = Console(width=max(console.width, TABLE_WIDTH), file=console.file, force_terminal=console.is_terminal)
+    wide.print(table)
+    for row in rows:
+        if difference := row.get("minus_best_fixed"):
+            told = ", ".join(f"{name.replace('_', ' ')} {_difference(difference, name)}" for name in ("reward", "pass_rate"))
+            wide.print(f"{row['name']} minus best fixed workflow, problem by problem: {told}", markup=False, highlight=False)
+        if row.get("lost"):
+            lost = f"{row['lost']} of {row['lost'] + row['problems']} problems lost to infrastructure failures"
+            wide.print(f"{row['name']}: {lost}, most of them: {row['why']}", markup=False, highlight=False)
+
+
+def _difference(row: Row, name: str) -> str:
+    low, high = row[f"{name}_ci"]
+    return f"{row[name]:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def _levels(row: Row) -> dict[str, dict[str, float]]:
-    by_level = row["by_level"]
-    assert isinstance(by_level, dict)
-    return by_level
-
-
-def _number(row: Row, key: str) -> float:
-    value = row[key]
-    assert isinstance(value, int | float)
-    return float(value)
+    return row["by_level"]
 
 
 def _with_interval(row: Row, key: str) -> str:
-    bounds = row[f"{key}_ci"]
-    assert isinstance(bounds, list)
-    return f"{_number(row, key):.3f} [{bounds[0]:.3f}, {bounds[1]:.3f}]"
+    low, high = row[f"{key}_ci"]
+    return f"{row[key]:.3f} [{low:.3f}, {high:.3f}]"

@@ -79,7 +79,7 @@ async def train_grpo(
             run.log_groups(step, taken.groups)
             run.log("grpo", step, metrics, total=grpo.steps, alarms=said)
             saver.step = step + 1
-            judged(taken.groups, failures, step)
+            judged(taken.groups, failures, run, step)
             if (step + 1) % settings.checkpoint.every_steps == 0 or step + 1 == grpo.steps:
                 run.checkpoints.begin(step + 1, learner, stream.state(), metrics.get("eval/reward"))
 
@@ -101,14 +101,15 @@ async def validated(step: int, collector: Collector, settings: EvaluationSetting
     return evaluation_metrics(await evaluate_policy(collector, problems[: settings.quick_size], tag="validation", runs=1))
 
 
-def judged(groups: Sequence[Group], failures: Failures, step: int) -> None:
-    """Raises RuntimeError where for ``max_failures`` steps in a row no episode could be judged: worker endpoint or sandboxes are down."""
+def judged(groups: Sequence[Group], failures: Failures, run: RunFolder, step: int) -> None:
+    """Raises RunFailedError where for ``max_failures`` steps in a row no episode could be judged: worker endpoint or sandboxes are down."""
     episodes = [episode for group in groups for episode in group.episodes]
     if any(episode.score is not None for episode in episodes):
         failures.clear("Judging episodes")
         return
-    errors = [run.execution.error for episode in episodes for part in episode.rounds for run in part.runs if run.execution.error]
-    failures.count("Judging episodes", f"all {len(episodes)} of step {step + 1} masked, {errors[0] if errors else 'no error told'}")
+    faults = [each.fault for episode in episodes for part in episode.rounds for each in part.runs if each.fault]
+    run.state.last_fault = faults[0] if faults else "no error told"
+    failures.count("Judging episodes", f"all {len(episodes)} of step {step + 1} masked, {run.state.last_fault}")
 
 
 def watchers(run: RunFolder, settings: TrainerSettings) -> tuple[Alarms, Spending]:

@@ -12,7 +12,7 @@ from rollout.records import Group
 from rollout.stream import Taken, is_flat
 from rollout.weights.publishing import Published
 from sandbox.records import Run
-from trainer.evaluation import Trial
+from trainer.evaluation import Trials
 from workflow.outcome import Outcome
 
 ENOUGH_WORKFLOWS = 8
@@ -141,12 +141,12 @@ def _calls(groups: Sequence[Group]) -> dict[str, float]:
     return {f"calls/{name}": float(np.mean(values)) for name, values in by_level.items()} | {"spend/dollars": sum(spent.values())}
 
 
-def evaluation_metrics(trials: Sequence[Trial]) -> dict[str, float]:
+def evaluation_metrics(trials: Trials) -> dict[str, float]:
     """Greedy validation during training."""
-    if not trials:
+    if not trials.known:
         return {}
     return {
-        "eval/reward": float(np.mean([trial.reward for trial in trials])),
-        "eval/pass_rate": float(np.mean([trial.pass_rate for trial in trials])),
-        "eval/calls": float(np.mean([trial.calls for trial in trials])),
+        "eval/reward": float(np.mean([trial.reward for trial in trials.known])),
+        "eval/pass_rate": float(np.mean([trial.pass_rate for trial in trials.known])),
+        "eval/calls": float(np.mean([trial.calls for trial in trials.known])),
     }

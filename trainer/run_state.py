@@ -69,6 +69,8 @@ class RunState:
     """Names the run in W&B."""
     rolled_back_dollars: float = 0.0
     """What GRPO steps cost that were done again after a resume: that money is spent too."""
+    last_fault: str = ""
+    """Why infrastructure failed in the last step of which no episode could be judged."""
     tracked: dict[str, int] = field(default_factory=dict)
     """The last step of each stage that W&B was given before the stage was rolled back."""
 

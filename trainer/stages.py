@@ -11,11 +11,12 @@ from rollout.feedback import feedback_corpus
 from rollout.nano_policy import make_nano_policy
 from rollout.prompt import MetaPrompt
 from trainer.batch import sft_batch, sft_rows
-from trainer.failures import Failures
+from trainer.failures import Failures, RunFailedError
 from trainer.final_table import final_table, print_table
 from trainer.learner import Learner
 from trainer.loop import train_grpo
 from trainer.recovery import with_learner
+from trainer.result_rows import refuse_if_all_lost
 from trainer.run_folder import RunFolder
 from trainer.settings import RunSettings
 from trainer.system import System, quiet_libraries
@@ -160,8 +161,20 @@ async def grpo(system: System, learner: Learner, settings: RunSettings, run: Run
         collected=collected,
         failures=failures,
     )
+    refuse_if_all_masked(run)
     await learner.export(run.policy)
     run.mark_done("grpo", steps=grpo_settings.steps)
+
+
+def refuse_if_all_masked(run: RunFolder) -> None:
+    """Raises RunFailedError, with the reason, where no episode of the whole stage could be judged: the policy is what it was before."""
+    rows = run.rows("grpo")
+    if rows and all(row["infra/masked_share"] == 1 for row in rows):
+        raise RunFailedError(
+            f"None of the {sum(row['infra/masked'] for row in rows):.0f} episodes of {len(rows)} GRPO steps could be judged, so nothing "
+            f"was learnt; the last one was lost to: {run.state.last_fault or 'no reason told'}. Mend the cause, then go on with more "
+            "steps (trainer.grpo.steps) or in another trainer.run_dir."
+        )
 
 
 async def evaluate(system: System, settings: RunSettings, run: RunFolder) -> None:
@@ -171,4 +184,5 @@ async def evaluate(system: System, settings: RunSettings, run: RunFolder) -> Non
     rows = await final_table(system, settings, policies, load_reference_workflows(), say=run.say)
     run.write_results(rows)
     print_table(rows, run.console.console)
+    refuse_if_all_lost(rows)
     run.mark_done("evaluate")
