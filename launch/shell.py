@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from conf.schema import Config
-from trainer.failures import RunFailedError
+from rollout.failures import RunFailedError
 from workflow.worker import WorkerError
 
 TRACEBACK_VARIABLE = "FLOWREASONER_TRACEBACK"

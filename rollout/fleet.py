@@ -10,6 +10,7 @@ from typing import Any
 from ray.exceptions import RayError, RayTaskError
 
 from rollout.engine_handle import Engine, RayEngine
+from rollout.failures import MemoryDeaths, RunFailedError
 from rollout.health import EngineHealth
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings, context_tokens
@@ -20,6 +21,10 @@ from rollout.weights.source import HeldWeights
 
 TRIES = 3
 """Times that one request is sent before the run gives up."""
+LESS_MEMORY = (
+    "Where engines lack memory, lower rollout.engine_args.gpu_memory_utilization or rollout.engine_args.max_num_seqs; their own words are "
+    "in Ray's worker logs."
+)
 CLOSE_TIMEOUT_S = 10.0
 """Seconds for an engine to end its processes before it is killed."""
 STICKY_LEAD = 32
@@ -101,9 +106,9 @@ class Fleet:
 
         Raises:
             ValueError: the engine refuses the request, for example a prompt that is too long.
-            RuntimeError: the request failed ``TRIES`` times, or no engine is left.
+            RuntimeError: the request failed ``TRIES`` times, no engine is left, or two ran out of memory at it.
         """
-        failure = ""
+        failure, deaths = "", MemoryDeaths()
         for _ in range(TRIES):
             slot = await self._choose(sticky)
             engine, entry = slot.engine, slot.ledger.begin(n)
@@ -121,7 +126,9 @@ class Fleet:
             finally:
                 slot.ledger.end(entry)
             slot.mend(engine, failure)
-        raise RuntimeError(f"The rollout engines failed {TRIES} times at the same request, last with: {failure}")
+            if deaths.again(failure, "this request"):
+                raise RunFailedError(f"Two rollout engines ran out of memory at the same request, the last with: {failure}. {LESS_MEMORY}")
+        raise RunFailedError(f"The rollout engines failed {TRIES} times at the same request, last with: {failure}. {LESS_MEMORY}")
 
     async def _choose(self, sticky: int | None) -> EngineSlot:
         """The least loaded engine, or the request's own one; waits where all are under repair.

@@ -9,6 +9,7 @@ import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 
 from rollout import slot as slots
+from rollout.failures import RunFailedError
 from rollout.fleet import STICKY_LEAD, TRIES, Fleet
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings
@@ -359,6 +360,21 @@ async def test_many_failed_requests_replace_an_engine_once() -> None:
     groups = await asyncio.gather(*(fleet.sample((1,), 1, temperature=1.0, seed=seed) for seed in range(16)))
     assert {group[0].text for group in groups} == {"1"}
     assert len(made.engines) == 2
+
+
+async def test_two_engines_that_lack_memory_at_one_request_end_the_run_with_what_to_change():
+    class Starved(ScriptedEngine):
+        async def sample(self, prompt_ids: list[int], n: int, temperature: float, seed: int) -> list[Completion]:
+            self.requests += 1
+            told = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 5.80 GiB"
+            raise RayTaskError("sample", f"Traceback (most recent call last):\n{told}", RuntimeError(told))
+
+    made = Made(Starved(0), Starved(1), Starved(2))
+    fleet = await fleet_of(made)
+    with pytest.raises(RunFailedError, match=r"ran out of memory at the same request.*5\.80 GiB.*lower rollout\.engine_args"):
+        await fleet.sample([1], 1, temperature=1.0, seed=0)
+    assert sum(engine.requests for engine in made.engines) == 2
+    await fleet.close()
 
 
 async def test_a_request_that_fails_again_and_again_ends_in_one_sentence() -> None:

@@ -8,12 +8,12 @@ from rich.console import Console
 
 from reward.score import Score
 from reward.settings import RewardSettings
+from rollout.failures import RunFailedError
 from rollout.records import Episode, Group, Round
 from sandbox.records import Verdict
 from tests.scripted_parts import SINGLE_CALL, TEST_LOOP, ScriptedRunner, completion, problem, run
 from trainer.data_order import problem_at, tag_at
 from trainer.evaluation import Trial, Trials, best_fixed, evaluate_workflow, oracle, trials_of_groups
-from trainer.failures import RunFailedError
 from trainer.final_table import print_table
 from trainer.metrics import group_metrics
 from trainer.result_rows import minus, refuse_if_all_lost, result_row

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 from rich.console import Console
 
+from rollout.failures import MemoryDeaths, RunFailedError, killed_for_memory
 from rollout.stream import StreamState
 from tests.run_factory import settings as run_settings
 from tests.test_run_folder_resume import ScriptedLearner
@@ -17,6 +18,7 @@ from trainer.console import RunConsole
 from trainer.failures import Failures, LearnerLostError
 from trainer.recovery import with_learner
 from trainer.run_folder import RunFolder
+from trainer.stages import refuse_if_all_masked
 
 STREAM = StreamState(0, (), ())
 
@@ -79,7 +81,7 @@ async def test_a_learner_that_fails_in_the_work_itself_is_replaced(tmp_path: Pat
 
     async def work(learner: Watched) -> None:
         if len(learners.made) < 3:
-            raise LearnerLostError("out of memory")
+            raise LearnerLostError("a broken collective")
 
     await recovered(tmp_path, learners, work)
     assert len(learners.made) == 3 and all(learner.closed for learner in learners.made[:2])
@@ -89,10 +91,72 @@ async def test_so_many_learners_lost_in_a_row_end_the_run_with_the_reason(tmp_pa
     learners = Learners()
 
     async def work(learner: Watched) -> None:
-        raise LearnerLostError("out of memory")
+        raise LearnerLostError("a broken collective")
 
-    with pytest.raises(RuntimeError, match=r"The learner failed 2 times in a row \(trainer.max_failures=2\).* out of memory"):
+    with pytest.raises(RuntimeError, match=r"The learner failed 2 times in a row \(trainer.max_failures=2\).* a broken collective"):
         await recovered(tmp_path, learners, work, limit=2)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "OutOfMemoryError: CUDA out of memory. Tried to allocate 5.80 GiB",
+        "RuntimeError: [enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes",
+        "MemoryError: no answer in time",
+        "ActorDiedError: Task was killed due to the node running low on memory.",
+    ],
+)
+async def test_a_learner_that_lacks_memory_twice_in_the_same_step_ends_the_run_with_what_to_change(tmp_path: Path, reason: str) -> None:
+    learners = Learners()
+
+    async def work(learner: Watched) -> None:
+        raise LearnerLostError(reason)
+
+    with pytest.raises(RunFailedError, match=r"memory twice in SFT step 1 \(.*learner\.micro_batch_tokens \(now 16384\)") as ended:
+        await recovered(tmp_path, learners, work, limit=9)
+    assert len(learners.made) == 2 and reason in str(ended.value) and f"trainer.run_dir={tmp_path / 'run'}" in str(ended.value)
+
+
+async def test_learners_that_lack_memory_in_different_steps_or_die_otherwise_are_replaced(tmp_path: Path) -> None:
+    learners = Learners()
+    reasons = ["out of memory", "a broken collective", "out of memory", "out of memory"]
+
+    with RunFolder.open(run_settings(tmp_path / "run"), RunConsole("test", Console(file=StringIO()))) as run:
+
+        async def work(learner: Watched) -> None:
+            if len(learners.made) == 4:  # the run has come further
+                run.log("sft", 0, {"sft/loss": 1.0}, total=9)
+            if len(learners.made) <= len(reasons):
+                raise LearnerLostError(reasons[len(learners.made) - 1])
+
+        await with_learner(cast(Any, learners), run, Failures(9), Path("start"), work)
+    assert len(learners.made) == 5
+
+
+def test_the_kernels_count_tells_a_kill_for_memory_from_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vmstat = tmp_path / "vmstat"
+    vmstat.write_text("nr_free_pages 12\noom_kill 3\n")
+    assert killed_for_memory(vmstat) == 3 and killed_for_memory(tmp_path / "none") == 0
+    monkeypatch.setattr("rollout.failures.killed_for_memory", lambda: killed_for_memory(vmstat))
+    deaths = MemoryDeaths()
+    assert not deaths.again("killed by SIGKILL", 4)
+    vmstat.write_text("oom_kill 4\n")
+    assert not deaths.again("killed by SIGKILL", 4), "the first one for memory"
+    assert not deaths.again("killed by SIGKILL", 4), "that one was another's doing"
+    for killed in (5, 6):
+        vmstat.write_text(f"oom_kill {killed}\n")
+        assert deaths.again("killed by SIGKILL", 4) is (killed == 6)
+
+
+def test_a_training_of_which_no_episode_could_be_judged_fails_with_the_reason(tmp_path: Path) -> None:
+    with RunFolder.open(run_settings(tmp_path / "run"), RunConsole("test", Console(file=StringIO()))) as run:
+        lost = {"infra/masked": 32.0, "infra/masked_share": 1.0}
+        run.log("grpo", 0, lost, total=2)
+        run.state.last_fault = "HTTP 503 (overloaded)"
+        with pytest.raises(RunFailedError, match=r"None of the 32 episodes of 1 GRPO steps .* lost to: HTTP 503 \(overloaded\)"):
+            refuse_if_all_masked(run)
+        run.log("grpo", 1, lost | {"infra/masked": 31.0, "infra/masked_share": 31 / 32}, total=2)
+        refuse_if_all_masked(run)
 
 
 async def test_an_error_of_another_kind_is_not_survived(tmp_path: Path) -> None:

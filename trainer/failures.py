@@ -2,9 +2,7 @@
 
 from collections import Counter
 
-
-class RunFailedError(RuntimeError):
-    """Machines ended the run or a command: a whole sentence with the reason and the remedy."""
+from rollout.failures import RunFailedError
 
 
 class LearnerLostError(RuntimeError):

@@ -22,7 +22,8 @@ async def all_ranks(references: Sequence[Awaitable[Any]], timeout_s: float) -> l
     """Results of all ranks; a rank's ValueError is raised as it was.
 
     Raises:
-        LearnerLostError: a rank died, does not answer in time, or failed with a RuntimeError, as it does where another one died.
+        LearnerLostError: a rank died, does not answer in time, lacks memory, or failed with a RuntimeError, as it does where another one
+            died.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -33,7 +34,7 @@ async def all_ranks(references: Sequence[Awaitable[Any]], timeout_s: float) -> l
         cause = getattr(failure, "cause", None)
         if isinstance(cause, ValueError):
             raise cause from None
-        if isinstance(cause, RuntimeError):
+        if isinstance(cause, RuntimeError | MemoryError):
             raise LearnerLostError(reason(cause)) from failure
         raise
     except RayError as failure:

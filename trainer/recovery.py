@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from rollout.failures import MemoryDeaths, RunFailedError
 from trainer.failures import Failures, LearnerLostError
 from trainer.learner import Learner
 from trainer.run_folder import RunFolder
@@ -20,17 +21,38 @@ async def with_learner(system: System, run: RunFolder, failures: Failures, start
         work: restores from the run folder what a new learner lacks; it may be cancelled.
 
     Raises:
-        RuntimeError: ``trainer.max_failures`` learners were lost without a further checkpoint.
+        RunFailedError: ``trainer.max_failures`` learners were lost without a further checkpoint, or two ran out of memory in the same step.
         Exception: what ``work`` raises otherwise.
     """
+    deaths = MemoryDeaths()
     while True:
         try:
             await _watched(await system.learner(), work)
             return
         except LearnerLostError as lost:
+            step = step_under_way(run)
+            if deaths.again(str(lost), step):
+                raise RunFailedError(out_of_memory(run, step, str(lost))) from lost
             run.say(f"THE LEARNER IS LOST ({lost}). A new one is started and goes on from what was saved last.")
             failures.count("The learner", str(lost), reached=max(run.checkpoints.steps(), default=0))
             await system.replace_learner(start)
+
+
+def step_under_way(run: RunFolder) -> str:
+    """The step of the run that is not logged yet, in words."""
+    stage = "sft" if "sft" in run.settings.trainer.stages and not run.is_done("sft") else "grpo"
+    return f"{stage.upper()} step {len(run.rows(stage)) + 1}"
+
+
+def out_of_memory(run: RunFolder, step: str, why: str) -> str:
+    """What a user can do about a learner that needs more memory than there is."""
+    learner = run.settings.learner
+    checkpointing = "" if learner.gradient_checkpointing else ", set learner.gradient_checkpointing=true"
+    return (
+        f"The learner ran out of memory twice in {step} ({why}), and would again: lower learner.micro_batch_tokens "
+        f"(now {learner.micro_batch_tokens}){checkpointing}, or give it more memory; then go on with trainer.run_dir={run.place}. "
+        "In a new run also learner.lora_rank, more learner.ranks, or shorter model.max_response_tokens."
+    )
 
 
 async def _watched(learner: Learner, work: Callable[[Learner], Awaitable[None]]) -> None:

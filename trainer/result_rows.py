@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from rollout.failures import RunFailedError
 from trainer.evaluation import Trial, Trials
-from trainer.failures import RunFailedError
 from trainer.settings import EvaluationSettings
 
 Row = dict[str, Any]

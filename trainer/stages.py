@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from rollout.distil import Trace, distil_traces
+from rollout.failures import RunFailedError
 from rollout.feedback import feedback_corpus
 from rollout.nano_policy import make_nano_policy
 from rollout.prompt import MetaPrompt
 from trainer.batch import sft_batch, sft_rows
-from trainer.failures import Failures, RunFailedError
+from trainer.failures import Failures
 from trainer.final_table import final_table, print_table
 from trainer.learner import Learner
 from trainer.loop import train_grpo

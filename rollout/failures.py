@@ -1,0 +1,39 @@
+"""What ends a run for good, and how one tells that it was memory."""
+
+import re
+from pathlib import Path
+
+_LAST_WORDS = re.compile(r"out of memory|OutOfMemory|low on memory|allocate memory|bad_alloc|MemoryError", re.IGNORECASE)
+_VMSTAT = Path("/proc/vmstat")
+
+
+class RunFailedError(RuntimeError):
+    """Machines ended the run or a command: a whole sentence with the reason and the remedy."""
+
+
+def killed_for_memory(vmstat: Path = _VMSTAT) -> int:
+    """Processes that this machine's kernel has killed for want of memory since it started; 0 where it does not tell."""
+    try:
+        counts = dict(line.split() for line in vmstat.read_text().splitlines())
+        return int(counts.get("oom_kill", 0))
+    except (OSError, ValueError):
+        return 0
+
+
+class MemoryDeaths:
+    """Tells deaths for want of memory from others: by a process' last words, or by the kernel's count on this machine.
+
+    A process that the kernel killed on another machine says nothing of why, and counts as any death.
+    """
+
+    def __init__(self) -> None:
+        self._killed = killed_for_memory()
+        self._step: object = None
+
+    def again(self, reason: str, step: object) -> bool:
+        """Notes a death in a step of the run; True where the one before was in the same step and both were for want of memory."""
+        killed, before = killed_for_memory(), self._killed
+        of_memory = bool(_LAST_WORDS.search(reason)) or killed > before
+        self._killed = killed
+        self._step, last = step if of_memory else None, self._step
+        return of_memory and last == step
