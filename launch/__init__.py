@@ -1,4 +1,4 @@
-"""Commands. Importing this package checks that our top-level packages are the ones that Python finds."""
+"""Commands. Importing this package checks that Python finds the packages, and of top-level ones ours."""
 
 import sys
 from importlib.util import find_spec
@@ -20,6 +20,12 @@ def intruders(root: Path = ROOT, packages: tuple[str, ...] = PACKAGES) -> list[s
 
 
 def _check() -> None:
+    if find_spec("hydra") is None or find_spec("ray") is None:
+        sys.exit(
+            f"{sys.executable} does not have this project's packages: make them with `make env` and use .venv/bin/python. A submitted job "
+            "takes the cluster's python unless the command names another by its full path: ray job submit ... -- $PWD/.venv/bin/python -m "
+            "launch.train ..."
+        )
     wrong = intruders()
     if wrong:
         sys.exit(

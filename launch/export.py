@@ -37,7 +37,8 @@ def main() -> int:
     folder = options.to.absolute()
     size_mib = sum(file.stat().st_size for file in folder.iterdir()) / 2**20
     what = "the trained policy" if step is None else f"the policy after GRPO step {step}"
-    print(f"{folder} ({size_mib:.1f} MiB) is {what} of {options.run_dir}. To serve it:\n\n    vllm serve {folder}\n")
+    serve = f"{sys.executable} -m vllm.entrypoints.openai.api_server --model {folder}"  # the CPU build's `vllm serve` does not start
+    print(f"{folder} ({size_mib:.1f} MiB) is {what} of {options.run_dir}. To serve it:\n\n    {serve}\n")
     return 0
 
 

@@ -79,12 +79,20 @@ def reserve(
             has = f"it has {shown(ray.cluster_resources())} on {nodes} nodes, of which {shown(ray.available_resources())} are free"
             remove_placement_group(group)
             raise ValueError(
-                f"The Ray cluster has no room within {timeout_s:g} s for {wanted.sentence}; {has}: {wanted.remedy}, or add nodes."
+                f"The Ray cluster has no room within {timeout_s:g} s for {wanted.sentence}; {has}: {wanted.remedy}, or add "
+                f"{more_room(wanted)}."
             )
         if now - told >= TELL_EVERY_S:
             told = now
-            say(f"Waiting for room for {wanted.sentence}; the cluster has {shown(ray.available_resources())} free ({now - start:.0f} s).")
+            free = f"the cluster has {shown(ray.available_resources())} free ({now - start:.0f} s)"
+            say(f"Waiting for room for {wanted.sentence}; {free}. Add {more_room(wanted)}.")
     return group
+
+
+def more_room(wanted: Wanted) -> str:
+    """What to add to a cluster that lacks room. Ray's CPUs are a number that a node was started with, so a small machine may offer more."""
+    fits = sum(bundle.get("CPU", 0.0) for bundle in wanted.bundles) <= ray.available_resources().get("CPU", 0.0)
+    return "nodes" if fits else "nodes, or start Ray with more logical CPUs than the machine has cores (ray start --num-cpus=N)"
 
 
 def learner_wanted(

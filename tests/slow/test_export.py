@@ -1,11 +1,17 @@
 """Policies that leave a run: the export of a checkpoint is the policy of that step, and vLLM loads it."""
 
 import json
+import os
+import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import httpx
 import pytest
 from safetensors.torch import load_file
 
@@ -55,7 +61,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_latest_checkpoint_of_a_finished_run_is_its_policy_bit_for_bit(run: Path, tmp_path: Path):
     said = command("export", run, "--checkpoint", "latest", "--to", tmp_path / "out")
-    assert same_weights(tmp_path / "out", run / "policy") and f"vllm serve {tmp_path / 'out'}" in said
+    assert same_weights(tmp_path / "out", run / "policy") and f"api_server --model {tmp_path / 'out'}" in said
     assert json.loads((tmp_path / "out" / "flowreasoner.json").read_text())["step"] == 3
     assert {file.name for file in (run / "policy").iterdir()} < {file.name for file in (tmp_path / "out").iterdir()}
 
@@ -72,6 +78,34 @@ async def test_vllm_loads_an_export_and_samples_from_its_weights(run: Path, tmp_
     async with rig_up(Rig(tmp_path / "out", RolloutSettings(), made=True)) as rig:
         completions = await rig.fleet.sample(rig.prompts[0], 4, temperature=1.0, seed=1)
         assert rig.gap(rig.weights(0), rig.prompts[0], completions) < TOLERANCE
+
+
+def test_the_line_that_an_export_prints_serves_it(run: Path, tmp_path: Path):
+    (line,) = [line for line in command("export", run, "--to", tmp_path / "out").splitlines() if "api_server" in line]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    small = ["--port", str(port), "--max-model-len", "512", "--enforce-eager", "--kv-cache-memory-bytes", str(256 * 2**20)]
+    log = (tmp_path / "log").open("w")
+    server = subprocess.Popen([*shlex.split(line), *small], stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        url = f"http://127.0.0.1:{port}/v1/models"
+        while server.poll() is None:  # until it answers or ends; the test's own limit bounds it
+            try:
+                (model,) = httpx.get(url, timeout=5).json()["data"]
+                break
+            except httpx.HTTPError:
+                time.sleep(1)
+        else:
+            raise AssertionError((tmp_path / "log").read_text()[-4000:])
+        assert model["id"] == str(tmp_path / "out")
+        asked = {"model": model["id"], "prompt": "Write f(xs).", "max_tokens": 4}
+        reply = httpx.post(url.replace("models", "completions"), json=asked, timeout=300).json()
+        assert reply["usage"]["completion_tokens"] >= 1
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+        log.close()
 
 
 def test_a_folder_that_is_no_export_is_not_touched(run: Path, tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Workflows in AFlow's published form (also of FlowReasoner, ScoreFlow and MaAS), run unmodified.
+"""Workflows in the form that AFlow and FlowReasoner publish, run unmodified (not ScoreFlow's and MaAS', which are built otherwise).
 
     class Workflow:
         def __init__(self, name, llm_config, dataset):
