@@ -146,16 +146,22 @@ async def test_a_failure_during_a_refill_loses_no_group():
         assert [ready.position for ready in stream.state().ready] == [0, 1, 2, 3]
 
 
-async def test_a_resumed_stream_learns_every_group_once():
-    source = Source(delay_s=lambda position: 0.001 * (1 + position % 4))
-    limits = StreamLimits(3, 2, 0.4, 0)
+@pytest.mark.parametrize("refill", [0, 2])
+async def test_a_resumed_stream_takes_every_group_once(refill):
+    def flat(position: int) -> bool:
+        return refill > 0 and position % 3 == 0
+
+    source = Source(delay_s=lambda position: 0.001 * (1 + position % 4), flat=flat)
+    limits = StreamLimits(3, 2, 0.4, refill)
     async with GroupStream(source.collect, limits, last_step=6) as stream:
         before = await train(stream, source, 3)
         state = stream.state()
-    again = Source()
+    again = Source(flat=flat)
     async with GroupStream(again.collect, limits, last_step=6, state=state) as stream:
         after = await train(stream, again, 3, first=3)
-    assert Counter(position for taken in before + after for position in positions(taken)) == Counter(range(18))
+    replaced = sum(len(taken.replaced) for taken in before + after)
+    assert Counter(position for taken in before + after for position in numbers(taken.collected)) == Counter(range(18 + replaced))
+    assert bool(replaced) == bool(refill)
 
 
 async def test_a_restored_group_waits_its_turn_behind_one_that_starts_anew():
