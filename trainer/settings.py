@@ -89,6 +89,7 @@ class GRPOSettings(Settings):
     """Weight of the KL to the SFT policy in the loss; 0: no reference policy is kept."""
     entropy_coef: float = Field(default=0.0, ge=0)
     loss_aggregation: str = "token-mean"
+    """How the loss of tokens becomes one figure. ``seq-mean-token-sum-norm`` divides by the longest response of the step."""
     refill: int = Field(default=0, ge=0)
     """Groups without differences among their rewards that one step may replace by further ones (DAPO's dynamic sampling). Those beyond
     it stay in the step and count in the mean over tokens."""
