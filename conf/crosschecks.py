@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rollout.policy_files import is_url
 from rollout.settings import context_tokens
+from trainer.algorithms import problems_of_names
 from trainer.settings import RunSettings
 from trainer.submission import in_submitted_job, joins_cluster
 
@@ -91,6 +92,7 @@ def _batch(config: RunSettings) -> Iterator[str]:
 
 def _learner(config: RunSettings) -> Iterator[str]:
     grpo = config.trainer.grpo
+    yield from problems_of_names(grpo)
     for name, value in (("rollout_is", grpo.rollout_is), ("rollout_rs", grpo.rollout_rs)):
         if value != "none" and grpo.old_logprobs == "rollout":
             yield (

@@ -3,7 +3,8 @@
 Each position of the stream is one query's group. A group is *started* under the weights version of that moment and *taken* by
 one update; its staleness is the update's version minus the version it was started under, and never exceeds ``max_staleness``.
 Every group that was started is taken by exactly one update, however long its episodes are: slow groups are waited for or
-carried over, none is dropped, so that nothing favours short episodes.
+carried over, none is dropped for its length, so that nothing favours short episodes. What is taken is learnt, except flat groups
+(whose rewards do not differ) that further groups replaced.
 
 At most ``window`` groups are under way or waiting to be taken, so nothing grows where the learner is slow.
 """
@@ -16,6 +17,10 @@ from dataclasses import dataclass
 from rollout.collect import ended
 from rollout.records import Group
 
+FLAT_SPREAD = 1e-4
+"""Rewards of a group that lie no further apart do not differ, where a solved problem is worth about 1: what the clock or the last cent
+of a bill makes of equal workflows teaches nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class StreamLimits:
@@ -27,7 +32,7 @@ class StreamLimits:
     late_share: float
     """Share of a step's groups that may be late: as many more are under way, and the slowest are taken one step later."""
     refill: int
-    """Groups without differences among their rewards that one step may replace (DAPO's dynamic sampling)."""
+    """Flat groups that one step may replace by further ones (DAPO's dynamic sampling)."""
 
     @property
     def late_groups(self) -> int:
@@ -67,8 +72,11 @@ class Taken:
     """The groups of one update, in the order of their positions."""
 
     groups: tuple[Group, ...]
+    """A step's worth of them, to be learnt."""
+    replaced: tuple[Group, ...]
+    """Flat ones in whose place others stand: collected and paid for, and not learnt."""
     staleness: tuple[int, ...]
-    """For each group the updates between its oldest token and the weights that it changes."""
+    """For each group to be learnt the updates between its oldest token and the weights that it changes."""
     late: int
     """Groups that were started before the youngest of these and are still under way."""
     left: int
@@ -76,7 +84,12 @@ class Taken:
     wait_s: float
     """Seconds that the learner waited for them."""
     flat: int
-    """Groups among them without differences among their rewards."""
+    """Flat groups among those to be learnt: ``refill`` did not reach for them."""
+
+    @property
+    def collected(self) -> tuple[Group, ...]:
+        """All that the step paid for: what is learnt, then what was replaced."""
+        return self.groups + self.replaced
 
 
 class GroupStream:
@@ -115,32 +128,36 @@ class GroupStream:
     async def take(self) -> Taken:
         """The groups of the next update; waits until enough are collected and none is left that would become too old.
 
+        For each flat group one further is collected, ``refill`` at most, and takes the place of a flat one.
+
         Raises:
             Exception: what ``collect`` raised.
         """
         began_s = asyncio.get_running_loop().time()
         taken: list[Ready] = []
-        flat, wanted, refill = 0, self._limits.groups_per_step, self._limits.refill
+        wanted, refill = self._limits.groups_per_step, self._limits.refill
         try:
             while wanted:
                 self._fill(wanted)
                 chosen = await self._choose(wanted)
                 taken += chosen
-                flat_ones = sum(is_flat(ready.group) for ready in chosen)
-                flat += flat_ones
-                wanted = min(flat_ones, refill)
+                wanted = min(sum(is_flat(ready.group) for ready in chosen), refill)
                 refill -= wanted
         except BaseException:
             self._ready |= {ready.position: ready for ready in taken}  # none is lost
             raise
-        taken.sort(key=lambda ready: ready.position)
+        taken.sort(key=lambda ready: (is_flat(ready.group), ready.position))
+        size = self._limits.groups_per_step
+        learnt, replaced = sorted(taken[:size], key=lambda ready: ready.position), taken[size:]
+        youngest = max(ready.position for ready in taken)
         return Taken(
-            groups=tuple(ready.group for ready in taken),
-            staleness=tuple(self._version - oldest_version(ready) for ready in taken),
-            late=sum(position < taken[-1].position for position, _ in self._under_way.values()),
+            groups=tuple(ready.group for ready in learnt),
+            replaced=tuple(ready.group for ready in replaced),
+            staleness=tuple(self._version - oldest_version(ready) for ready in learnt),
+            late=sum(position < youngest for position, _ in self._under_way.values()),
             left=len(self._ready),
             wait_s=asyncio.get_running_loop().time() - began_s,
-            flat=flat,
+            flat=sum(is_flat(ready.group) for ready in learnt),
         )
 
     def state(self) -> StreamState:
@@ -197,8 +214,9 @@ class GroupStream:
 
 
 def is_flat(group: Group) -> bool:
-    """True where no two scored episodes of the group differ in reward: the group teaches nothing."""
-    return len({round(episode.score.total, 9) for episode in group.episodes if episode.score is not None}) < 2
+    """True where no two scored episodes of the group differ in reward by more than ``FLAT_SPREAD``: the group teaches nothing."""
+    rewards = [episode.score.total for episode in group.episodes if episode.score is not None]
+    return not rewards or max(rewards) - min(rewards) <= FLAT_SPREAD
 
 
 def oldest_version(ready: Ready) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -10,16 +11,16 @@ from hypothesis import strategies as st
 
 from reward.score import Score
 from rollout.records import Completion, Episode, Group, Round
-from rollout.stream import GroupStream, Ready, StreamLimits, StreamState, Taken
+from rollout.stream import GroupStream, Ready, StreamLimits, StreamState, Taken, is_flat
 from tests.scripted_parts import problem
 
 
-def group(position: int, version: int, *, flat: bool = False) -> Group:
+def group(position: int, version: int, *, flat: bool = False, better: float = 1.0) -> Group:
     def episode(total: float) -> Episode:
         completion = Completion("", (1,), (-0.1,), version, "stop")
         return Episode(str(position), (Round(completion, None, None, ()),), 0, Score(total, total, 0.0, 0.0, 0.0, 0.0, 0.0, False))
 
-    return Group(problem(position), (1,), (episode(0.0), episode(0.0 if flat else 1.0)))
+    return Group(problem(position), (1,), (episode(0.0), episode(0.0 if flat else better)))
 
 
 class Source:
@@ -45,8 +46,12 @@ class Source:
         return group(position, version, flat=self.flat(position))
 
 
+def numbers(groups: Sequence[Group]) -> list[int]:
+    return [int(one.episodes[0].id) for one in groups]
+
+
 def positions(taken: Taken) -> list[int]:
-    return [int(one.episodes[0].id) for one in taken.groups]
+    return numbers(taken.groups)
 
 
 async def train(stream: GroupStream, source: Source, steps: int, *, first: int = 0, update_s: float = 0.0) -> list[Taken]:
@@ -97,24 +102,66 @@ async def test_a_slow_group_is_carried_to_the_next_step_and_is_not_lost():
     assert max(age for one in steps for age in one.staleness) <= 2
 
 
-async def test_groups_that_teach_nothing_are_replaced_up_to_the_bound():
+async def test_groups_that_teach_nothing_leave_the_update_for_others_that_do():
+    source = Source(flat=lambda position: position % 2 == 0)
+    async with GroupStream(source.collect, StreamLimits(4, 0, 0.0, 4), last_step=1) as stream:
+        (taken,) = await train(stream, source, 1)
+    assert positions(taken) == [1, 3, 5, 7] and taken.flat == 0 and taken.staleness == (0, 0, 0, 0)
+    assert numbers(taken.replaced) == [0, 2, 4, 6]
+    assert sorted(numbers(taken.collected)) == list(range(8))  # all of them were paid for
+
+
+async def test_where_the_bound_on_replacements_is_spent_the_step_keeps_its_size():
     source = Source(flat=lambda position: position in (0, 1, 2, 4))
     async with GroupStream(source.collect, StreamLimits(4, 0, 0.0, 3), last_step=2) as stream:
         first, second = await train(stream, source, 2)
-    assert positions(first) == [0, 1, 2, 3, 4, 5, 6] and first.flat == 4  # three replacements, one of them flat again: the bound is spent
+    assert positions(first) == [0, 3, 5, 6] and first.flat == 1  # three replacements, one of them flat again
+    assert numbers(first.replaced) == [1, 2, 4]
     assert positions(second) == [7, 8, 9, 10] and second.staleness == (0, 0, 0, 0)
 
 
-async def test_a_resumed_stream_learns_every_group_once():
-    source = Source(delay_s=lambda position: 0.001 * (1 + position % 4))
-    limits = StreamLimits(3, 2, 0.4, 0)
+async def test_without_refill_groups_that_teach_nothing_stay_in_the_step():
+    source = Source(flat=lambda position: position < 3)
+    async with GroupStream(source.collect, StreamLimits(4, 0, 0.0, 0), last_step=1) as stream:
+        (taken,) = await train(stream, source, 1)
+    assert positions(taken) == [0, 1, 2, 3] and taken.flat == 3 and not taken.replaced
+
+
+@pytest.mark.parametrize(("apart", "flat"), [(0.0, True), (1e-7, True), (9e-5, True), (2e-4, False), (0.0067, False), (1.0, False)])
+def test_a_group_is_flat_where_its_rewards_differ_by_no_more_than_noise(apart, flat):
+    assert is_flat(group(0, 0, better=apart)) is flat
+    assert is_flat(group(0, 0, better=-apart)) is flat
+
+
+async def test_a_failure_during_a_refill_loses_no_group():
+    async def collect(position: int) -> Group:
+        if position == 4:
+            raise RuntimeError("engine gone")
+        return group(position, 0, flat=position in (1, 3))
+
+    async with GroupStream(collect, StreamLimits(3, 0, 0.0, 2), last_step=9) as stream:
+        stream.start(0)
+        with pytest.raises(RuntimeError, match="engine gone"):
+            await stream.take()
+        assert [ready.position for ready in stream.state().ready] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("refill", [0, 2])
+async def test_a_resumed_stream_takes_every_group_once(refill):
+    def flat(position: int) -> bool:
+        return refill > 0 and position % 3 == 0
+
+    source = Source(delay_s=lambda position: 0.001 * (1 + position % 4), flat=flat)
+    limits = StreamLimits(3, 2, 0.4, refill)
     async with GroupStream(source.collect, limits, last_step=6) as stream:
         before = await train(stream, source, 3)
         state = stream.state()
-    again = Source()
+    again = Source(flat=flat)
     async with GroupStream(again.collect, limits, last_step=6, state=state) as stream:
         after = await train(stream, again, 3, first=3)
-    assert Counter(position for taken in before + after for position in positions(taken)) == Counter(range(18))
+    replaced = sum(len(taken.replaced) for taken in before + after)
+    assert Counter(position for taken in before + after for position in numbers(taken.collected)) == Counter(range(18 + replaced))
+    assert bool(replaced) == bool(refill)
 
 
 async def test_a_restored_group_waits_its_turn_behind_one_that_starts_anew():
@@ -161,8 +208,12 @@ def test_whatever_the_delays_no_group_is_too_old_none_is_lost_and_none_is_learnt
             return steps
 
     steps = asyncio.run(whole_run())
-    learnt = [position for taken in steps for position in positions(taken)]
-    assert sorted(learnt) == sorted(position for position, _ in source.started) == list(range(len(learnt)))
-    assert all(size <= len(taken.groups) <= size + refill for taken in steps)
+    collected = [position for taken in steps for position in numbers(taken.collected)]
+    assert sorted(collected) == sorted(position for position, _ in source.started) == list(range(len(collected)))
+    for taken in steps:
+        assert len(taken.groups) == size and positions(taken) == sorted(positions(taken))
+        assert len(taken.replaced) <= refill and all(flat[position] for position in numbers(taken.replaced))
+        assert taken.flat == sum(flat[position] for position in positions(taken))
+        assert taken.flat == 0 or len(taken.replaced) == refill  # only what cannot be replaced any more is learnt flat
     assert max(age for taken in steps for age in taken.staleness) <= staleness
     assert source.most <= limits.window

@@ -1,9 +1,8 @@
 """Advantages by name: verl's registered estimators on one reward per episode.
 
-Pure tensors: no model, no Ray. Names are checked by ``check_names``, which a launch command calls before anything starts.
+Pure tensors: no model, no Ray. ``trainer.algorithms`` says which names there are.
 """
 
-import difflib
 import inspect
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from rollout.stream import FLAT_SPREAD
+from trainer.algorithms import DEFAULT_ESTIMATOR, LOSS_AGGREGATIONS, check_names, estimator_names, policy_loss_names
 from trainer.settings import GRPOSettings
 from trainer.verl_platform import select_platform
 
@@ -18,43 +19,16 @@ select_platform()
 
 from verl.trainer.config import AlgoConfig  # noqa: E402
 from verl.trainer.ppo import core_algos  # noqa: E402
+from verl.utils.torch_functional import masked_var  # noqa: E402
 
-LOSS_AGGREGATIONS = ("token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm")
-"""What verl's ``agg_loss`` knows."""
-GIVEN = {"token_level_rewards", "response_mask", "index"}
-"""What an estimator may require: groups of episodes with one reward each offer no more."""
-
-
-def estimator_names() -> list[str]:
-    """Registered estimators that need only a reward per episode and the groups."""
-    return sorted(name for name, function in core_algos.ADV_ESTIMATOR_REGISTRY.items() if _required(function) <= GIVEN)
-
-
-def policy_loss_names() -> list[str]:
-    """Registered policy losses that need no settings of their own without a default."""
-    return sorted(set(core_algos.POLICY_LOSS_REGISTRY) - {"bypass_mode", "dro"})
-
-
-def check_names(settings: GRPOSettings) -> None:
-    """Refuses names that verl does not know, before anything has started.
-
-    Raises:
-        ValueError: an unknown estimator, policy loss or aggregation; the message has the nearest known names.
-    """
-    registered = core_algos.ADV_ESTIMATOR_REGISTRY
-    if settings.advantage in registered and settings.advantage not in estimator_names():
-        missing = ", ".join(sorted(_required(registered[settings.advantage]) - GIVEN))
-        raise ValueError(
-            f"trainer.grpo.advantage={settings.advantage} needs {missing}, which groups with one reward per episode "
-            f"do not have: use one of {', '.join(estimator_names())}."
-        )
-    _check("advantage", settings.advantage, estimator_names())
-    _check("policy_loss", settings.policy_loss, policy_loss_names())
-    _check("loss_aggregation", settings.loss_aggregation, LOSS_AGGREGATIONS)
+__all__ = ["LOSS_AGGREGATIONS", "advantages", "check_names", "estimator_names", "policy_loss_names"]
 
 
 def advantages(rewards_B: torch.Tensor, group_of_row: Sequence[int], loss_mask_BT: torch.Tensor, settings: GRPOSettings) -> torch.Tensor:
     """Advantages of every sampled token.
+
+    Whatever the estimator, a group whose rewards do not differ (``rollout.stream.FLAT_SPREAD``) teaches nothing: its advantages are 0,
+    and it has no part in what the estimator computes of the batch as a whole. Its tokens still count where the loss is a mean.
 
     Args:
         rewards_B: one reward per episode, shape (B,).
@@ -66,33 +40,59 @@ def advantages(rewards_B: torch.Tensor, group_of_row: Sequence[int], loss_mask_B
         advantages_BT: shape (B, T), 0 where the mask is 0.
 
     Raises:
-        ValueError: the estimator is unknown.
+        ValueError: the estimator is unknown, or cannot be computed from rewards and groups.
     """
     check_names(settings)
-    function = core_algos.get_adv_estimator_fn(settings.advantage)
-    mask_BT = loss_mask_BT.to(torch.float32)
-    last_B = loss_mask_BT.shape[1] - 1 - loss_mask_BT.flip(1).argmax(dim=1)
-    token_rewards_BT = torch.zeros_like(mask_BT)
-    token_rewards_BT[torch.arange(len(rewards_B)), last_B] = rewards_B.to(torch.float32)
-    arguments: dict[str, Any] = {
-        "token_level_rewards": token_rewards_BT,
-        "response_mask": mask_BT,
-        "index": np.asarray(group_of_row),
-        "config": AlgoConfig(adv_estimator=settings.advantage, norm_adv_by_std_in_grpo=settings.norm_by_std),
-        "norm_adv_by_std_in_grpo": settings.norm_by_std,
-    }
-    known = inspect.signature(function).parameters
-    advantages_BT, _ = function(**{name: value for name, value in arguments.items() if name in known})
+    rewards_B, mask_BT = rewards_B.to(torch.float32), loss_mask_BT.to(torch.float32)
+    group_B = torch.as_tensor(np.unique(np.asarray(group_of_row), return_inverse=True)[1])
+    centred_B, differs_B = _compared(rewards_B, group_B)
+    advantages_BT = torch.zeros_like(mask_BT)
+    if not differs_B.any():
+        return advantages_BT
+    if settings.advantage == DEFAULT_ESTIMATOR:
+        advantages_BT[differs_B] = _over_deviation(centred_B[differs_B], mask_BT[differs_B], settings.min_deviation)
+    else:
+        share = float(differs_B.float().mean())
+        advantages_BT[differs_B] = _by_verl(rewards_B[differs_B], group_B[differs_B], mask_BT[differs_B], share, settings)
     return advantages_BT * mask_BT
 
 
-def _required(function: Any) -> set[str]:
-    parameters = inspect.signature(function).parameters.values()
-    return {p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+def _compared(rewards_B: torch.Tensor, group_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each reward less the mean of its group, and True for the rows of groups whose rewards differ."""
+
+    def of_group(reduction: str) -> torch.Tensor:
+        return torch.zeros(len(rewards_B)).scatter_reduce(0, group_B, rewards_B, reduction, include_self=False)[group_B]
+
+    return rewards_B - of_group("mean"), of_group("amax") - of_group("amin") > FLAT_SPREAD
 
 
-def _check(setting: str, name: str, known: Sequence[str]) -> None:
-    if name in known:
-        return
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or list(known)
-    raise ValueError(f"trainer.grpo.{setting}={name} is unknown: did you mean {' or '.join(near)}?")
+def _by_verl(rewards_B: torch.Tensor, group_B: torch.Tensor, mask_BT: torch.Tensor, share: float, settings: GRPOSettings) -> torch.Tensor:
+    """What verl's function makes of the rows whose groups are not flat, shape (B, T).
+
+    Estimators compare rewards with each other, so that adding the same to all of them changes nothing, but verl's GPG counts
+    rewards of exactly 0: none is. What GPG (arXiv 2504.02546) divides by is ``share``, that of the rows that are left.
+    """
+    function = core_algos.get_adv_estimator_fn(settings.advantage)
+    last_B = mask_BT.shape[1] - 1 - mask_BT.flip(1).argmax(dim=1)
+    token_rewards_BT = torch.zeros_like(mask_BT)
+    token_rewards_BT[torch.arange(len(last_B)), last_B] = rewards_B - rewards_B.min() + 1
+    arguments: dict[str, Any] = {
+        "token_level_rewards": token_rewards_BT,
+        "response_mask": mask_BT,
+        "index": group_B.numpy(),
+        "config": AlgoConfig(adv_estimator=settings.advantage, norm_adv_by_std_in_grpo=settings.norm_by_std),
+        "norm_adv_by_std_in_grpo": settings.norm_by_std,
+        "f_norm": share,
+    }
+    known = inspect.signature(function).parameters
+    return function(**{name: value for name, value in arguments.items() if name in known})[0]
+
+
+def _over_deviation(centred_B: torch.Tensor, mask_BT: torch.Tensor, min_deviation: float) -> torch.Tensor:
+    """REINFORCE++ with the group's mean as baseline (arXiv 2501.03262): the difference to it, over the deviation in the batch.
+
+    verl's function also subtracts the mean over tokens. That mean is 0 over episodes and not over tokens, so where long episodes
+    are the bad ones it moves all others up, some across 0: it is left out, and every advantage has the sign of its difference.
+    """
+    centred_BT = centred_B[:, None] * mask_BT
+    return centred_BT / masked_var(centred_BT, mask_BT).sqrt().clamp_min(max(min_deviation, 1e-6))

@@ -70,16 +70,16 @@ async def train_grpo(
             publishing, engines = time.monotonic(), fleet.health()
             published = await fleet.publish(step + 1, await learner.weights())
 
-            metrics = group_metrics(taken.groups) | stream_metrics(taken) | engine_metrics(engines, published) | learned
+            metrics = group_metrics(taken.collected) | stream_metrics(taken) | engine_metrics(engines, published) | learned
             metrics |= timings(taken, collector.clock.take(), start, updating, publishing, time.monotonic())
             metrics |= await validated(step, collector, settings.evaluation, validation)
             raised, said = alarms.check(metrics)
             metrics |= raised
             spending.add(metrics["spend/dollars"])
-            run.log_groups(step, taken.groups)
+            run.log_groups(step, taken.collected)
             run.log("grpo", step, metrics, total=grpo.steps, alarms=said)
             saver.step = step + 1
-            judged(taken.groups, failures, run, step)
+            judged(taken.collected, failures, run, step)
             if (step + 1) % settings.checkpoint.every_steps == 0 or step + 1 == grpo.steps:
                 run.checkpoints.begin(step + 1, learner, stream.state(), metrics.get("eval/reward"))
 
@@ -123,7 +123,7 @@ def timings(taken: Taken, busy: Busy, start: float, updating: float, publishing:
 
     Without overlap the stages add up to the step; with it, ``sample``, ``run`` and ``judge`` go on beside ``update``.
     """
-    runs = [run for group in taken.groups for episode in group.episodes for part in episode.rounds for run in part.runs]
+    runs = [run for group in taken.collected for episode in group.episodes for part in episode.rounds for run in part.runs]
     judge_s = sum(run.verdict.wall_s for run in runs if run.verdict is not None)
     judge_share = judge_s / max(judge_s + sum(run.execution.wall_s for run in runs), 1e-9)
     return {

@@ -29,6 +29,7 @@ def actor_config(settings: GRPOSettings, response_width: int) -> ActorConfig:
         clip_ratio=settings.clip_low,
         clip_ratio_low=settings.clip_low,
         clip_ratio_high=settings.clip_high,
+        clip_ratio_c=20.0 if settings.policy_loss.startswith("dppo_") else 3.0,  # DPPO's own value; verl has it, and never gets to it
         policy_loss=PolicyLossConfig(loss_mode=settings.policy_loss),
         loss_agg_mode=settings.loss_aggregation,
         loss_scale_factor=response_width if settings.loss_aggregation == "seq-mean-token-sum-norm" else None,

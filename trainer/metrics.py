@@ -21,7 +21,7 @@ TERMS = [field.name for field in fields(Score) if field.name not in ("total", "f
 
 
 def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
-    """Reward and its parts, outcomes, shapes of workflows and calls by level, over all episodes of a step.
+    """Reward and its parts, outcomes, shapes of workflows and calls by level, over all episodes that a step collected, learnt or not.
 
     ``reward/*`` are means over scored episodes, ``outcome/*`` shares of all episodes, ``infra/masked`` the
     number of episodes that infrastructure failures kept out of the loss, ``workflow/no_worker`` the share of answers that no
@@ -78,6 +78,7 @@ def stream_metrics(taken: Taken) -> dict[str, float]:
         "stream/late": float(taken.late),
         "stream/ready": float(taken.left),
         "stream/flat": float(taken.flat),
+        "stream/replaced": float(len(taken.replaced)),
     }
 
 

@@ -72,17 +72,27 @@ class GRPOSettings(Settings):
     updates_per_step: int = Field(default=1, ge=1)
     """Mini-batches that one step's episodes are cut into."""
     advantage: str = "reinforce_plus_plus_baseline"
-    """A name in verl's advantage registry. The default subtracts the group mean and whitens over the batch."""
+    """An estimator of verl's (``trainer.algorithms`` has the names). The default subtracts the group's mean and divides by the deviation
+    in the batch. Groups whose rewards do not differ have advantage 0 under each of them."""
+    min_deviation: float = Field(default=0.05, ge=0)
+    """Least deviation in units of reward that the default estimator divides by, so that a batch which differs by an AST unit is not
+    blown up to the size of one that differs by solved problems."""
     policy_loss: str = "vanilla"
-    """A name in verl's policy-loss registry."""
+    """A policy loss of verl's (``trainer.algorithms`` has the names). They mean different things by ``clip_low`` and ``clip_high``.
+    ``vanilla`` and ``cispo`` keep a token's ratio within 1 - clip_low and 1 + clip_high; ``gspo`` a whole response's, which is a
+    geometric mean and so near 1 that the values of ``vanilla`` never clip it (its paper has 3e-4 and 4e-4, and
+    ``seq-mean-token-mean``). ``dppo_tv`` bounds how far a token's probability moves, ``dppo_kl`` the KL that this makes. ``gpg`` and
+    ``sapo`` clip nothing, and ``gpg`` has no ratio: it takes every sample for one of the policy as it is."""
     clip_low: float = Field(default=0.2, gt=0)
     clip_high: float = Field(default=0.28, gt=0)
     kl_coef: float = Field(default=0.02, ge=0)
     """Weight of the KL to the SFT policy in the loss; 0: no reference policy is kept."""
     entropy_coef: float = Field(default=0.0, ge=0)
     loss_aggregation: str = "token-mean"
+    """How the loss of tokens becomes one figure. ``seq-mean-token-sum-norm`` divides by the longest response of the step."""
     refill: int = Field(default=0, ge=0)
-    """Groups without differences among their rewards that one step may replace by further ones (DAPO's dynamic sampling)."""
+    """Groups without differences among their rewards that one step may replace by further ones (DAPO's dynamic sampling). Those beyond
+    it stay in the step and count in the mean over tokens."""
     norm_by_std: bool = False
     """For estimators that can divide by each group's deviation (plain GRPO: True)."""
     old_logprobs: Literal["rollout", "recompute"] = "rollout"

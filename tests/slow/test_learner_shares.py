@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.advantage import policy_loss_names
+from trainer.algorithms import LOSS_AGGREGATIONS, ONE_AGGREGATION, policy_loss_names
 from trainer.learner_metrics import mean_over_steps, step_metrics
-from trainer.losses import actor_config, learning_rate_factor
+from trainer.losses import actor_config, learning_rate_factor, policy_loss
 from trainer.settings import GRPOSettings, OptimizerSettings
 from trainer.token_rows import TokenRows
 from trainer.verl_data import mini_batches, share_of_rank, to_tensordict
@@ -99,6 +99,98 @@ def test_metrics_of_ranks_and_micro_batches_become_one_figure_each():
 def test_the_gap_to_the_rollouts_is_that_of_the_first_mini_batch():
     steps = [{"actor/rollout_gap_mean": 0.0, "actor/loss": 1.0}, {"actor/rollout_gap_mean": 5.0, "actor/loss": 3.0}]
     assert mean_over_steps(steps) == {"actor/rollout_gap_mean": 0.0, "actor/loss": 2.0}
+
+
+ROWS = 12
+
+
+def policy_gradient(name: str, aggregation: str, shares: list[list[list[int]]]) -> torch.Tensor:
+    """Gradient on the log-probabilities (rows, T) of one mini-batch, KL included, whose rows lie on ranks in micro-batches.
+
+    The learner's own figures go with each micro-batch: tokens and responses of the mini-batch, and the number of ranks, over whose
+    gradients the engine takes the mean. Row 0 was rejected: it has no loss.
+    """
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(2, 31, (ROWS,), generator=generator).tolist()
+    masks = [[int(row > 0)] * length for row, length in enumerate(lengths)]
+    rows = TokenRows.of([((1, 2), (3,) * length) for length in lengths], masks=masks)
+    width = rows.response_ids_BT.shape[1]
+    old_BT = -2 * torch.rand(ROWS, width, generator=generator)
+    dense = {
+        "old_log_probs": old_BT,
+        "rollout_log_probs": old_BT,
+        "ref_log_prob": old_BT + 0.1,
+        "advantages": torch.randn(ROWS, 1, generator=generator) * rows.loss_mask_BT,
+        "rollout_is_weights": 0.5 + torch.rand(ROWS, width, generator=generator),
+    }
+    new_BT = (old_BT + 0.5 * torch.randn(ROWS, width, generator=generator)).requires_grad_()
+    figures = {"global_batch_size": ROWS - 1, "batch_num_tokens": int(rows.loss_mask_BT.sum()), "dp_size": len(shares)}
+    config = actor_config(GRPOSettings(policy_loss=name, loss_aggregation=aggregation, kl_coef=0.1), width)
+    for micro_batch in (micro_batch for share in shares for micro_batch in share):
+        index = torch.tensor(micro_batch)
+        data = to_tensordict(rows.select(index), {field: tensor[index] for field, tensor in dense.items()}, figures)
+        # Each token is predicted by the one before it: two prompt tokens, then the response without its last place.
+        values = [torch.cat([torch.zeros(1), new_BT[row, : lengths[row]], torch.zeros(1)]) for row in micro_batch]
+        output = {"log_probs": torch.nested.nested_tensor_from_jagged(torch.cat(values), data["input_ids"].offsets())}
+        loss, _ = policy_loss(config, output, data)
+        (loss / len(shares)).backward()
+    assert new_BT.grad is not None
+    return new_BT.grad
+
+
+WHOLE = [[list(range(ROWS))]]
+CUTS = {
+    "micro-batches of equal size": [[[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]]],
+    "micro-batches of unequal size": [[[0], [1, 2, 3, 4, 5, 6, 7, 8], [9, 10], [11]]],
+    "ranks": [[[0, 1, 2, 3]], [[4, 5, 6, 7]], [[8, 9, 10, 11]]],
+    "ranks and micro-batches": [[[0, 1, 2, 3], [4]], [[5], [6, 7, 8, 9]], [[10], [11]]],
+}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("aggregation", LOSS_AGGREGATIONS)
+@pytest.mark.parametrize("name", policy_loss_names())
+def test_a_gradient_does_not_depend_on_how_its_mini_batch_is_cut(name, aggregation, cut):
+    whole = policy_gradient(name, aggregation, WHOLE)
+    assert whole[0].eq(0).all() and whole[1:].abs().max() > 0
+    torch.testing.assert_close(policy_gradient(name, aggregation, CUTS[cut]), whole, rtol=1e-4, atol=1e-6 * float(whole.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["geo_mean", "kl_cov"])
+def test_a_loss_that_is_refused_for_its_cuts_still_depends_on_them(name):
+    whole, cut = (policy_gradient(name, "seq-mean-token-mean", shares) for shares in (WHOLE, CUTS["micro-batches of unequal size"]))
+    assert (whole - cut).abs().max() > 0.01 * whole.abs().max(), "it may be offered again"
+
+
+@pytest.mark.parametrize("name", policy_loss_names())
+def test_a_loss_is_aggregated_as_the_settings_say_unless_they_are_refused(name):
+    from verl.trainer.ppo.core_algos import get_policy_loss_fn
+
+    def value(aggregation: str) -> float:
+        config = actor_config(GRPOSettings(policy_loss=name, loss_aggregation=aggregation), response_width=4)
+        config.global_batch_info.update(dp_size=1, batch_num_tokens=5, global_batch_size=2, loss_scale_factor=config.loss_scale_factor)
+        loss, _ = get_policy_loss_fn(name)(
+            old_log_prob=torch.full((2, 4), -1.0),
+            log_prob=torch.full((2, 4), -1.0),
+            advantages=torch.tensor([[1.0] * 4, [3.0] * 4]),
+            response_mask=torch.tensor([[1.0, 0, 0, 0], [1.0] * 4]),
+            loss_agg_mode=aggregation,
+            config=config,
+            rollout_is_weights=None,
+        )
+        return round(float(loss), 5)
+
+    values = {aggregation: value(aggregation) for aggregation in LOSS_AGGREGATIONS}
+    if name in ONE_AGGREGATION:
+        assert set(values.values()) == {values[ONE_AGGREGATION[name]]}
+    else:
+        assert len(set(values.values())) == len(LOSS_AGGREGATIONS)
+
+
+@pytest.mark.parametrize("name", ["dppo_tv", "dppo_kl"])
+def test_dppo_cuts_ratios_off_where_its_authors_do_and_not_where_ppo_does(name):
+    assert actor_config(GRPOSettings(policy_loss=name), 1).clip_ratio_c == 20
+    assert actor_config(GRPOSettings(), 1).clip_ratio_c == 3
 
 
 @pytest.mark.parametrize("name", policy_loss_names())

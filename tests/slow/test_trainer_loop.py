@@ -84,11 +84,13 @@ def outcome(workflow, one, seed) -> Run:
     return run(Outcome.PASSED, passed=4, calls=1) if workflow.loops else run(Outcome.WRONG_ANSWER, passed=1, calls=1)
 
 
-async def train(tmp_path: Path, policy: Policy, *, steps: int = 4, first: int = 0, collected=None, **trainer) -> list[dict[str, Any]]:
+async def train(
+    tmp_path: Path, policy: Policy, *, steps: int = 4, first: int = 0, collected=None, refill: int = 0, **trainer
+) -> list[dict[str, Any]]:
     """Runs the loop in a folder; returns its metrics rows."""
     settings = run_settings(
         tmp_path / "run",
-        grpo=GRPOSettings(steps=steps, problems_per_step=3),
+        grpo=GRPOSettings(steps=steps, problems_per_step=3, refill=refill),
         evaluation=EvaluationSettings(every_steps=0),
         **{"checkpoint": CheckpointSettings(every_steps=100)} | trainer,
     )
@@ -145,6 +147,26 @@ async def test_every_episode_is_logged_once_whatever_the_overlap(tmp_path: Path)
     await train(tmp_path, Policy(sample_s=0.005), steps=5, max_staleness=2, late_share=0.4)
     ids = [row["id"] for row in read_rows(tmp_path / "run" / "episodes.jsonl")]
     assert len(ids) == len(set(ids)) == 5 * 3 * 2
+
+
+async def test_a_group_that_was_replaced_is_logged_and_paid_for_but_not_learnt(tmp_path: Path):
+    class Repeating(Policy):
+        asked = 0
+
+        async def sample(self, *args: Any, **kwargs: Any) -> list[Completion]:
+            self.asked += 1
+            flat = self.asked <= 2  # both episodes of the first two groups are the same
+            first, second = await super().sample(*args, **kwargs)
+            return [first, first if flat else second]
+
+    policy = Repeating()
+    first, second = await train(tmp_path, policy, steps=2, refill=5)
+    assert policy.trained == [6, 6]
+    assert (first["stream/replaced"], first["stream/flat"], second["stream/replaced"]) == (2, 0, 0)
+    assert first["reward/zero_variance_groups"] == pytest.approx(2 / 5)
+    assert first["spend/dollars"] == pytest.approx((2 * 1 + 3 * 2) * 0.001)  # equal siblings share a run
+    rows = [row["id"] for row in read_rows(tmp_path / "run" / "episodes.jsonl") if row["step"] == 0]
+    assert len(rows) == len(set(rows)) == 5 * 2
 
 
 async def test_a_run_that_would_overspend_pauses_with_what_it_collected_ahead(tmp_path: Path):
