@@ -116,7 +116,7 @@ class EvaluationSettings(Settings):
     """Validation problems used during training."""
     runs: int = Field(default=2, ge=1)
     """Runs of each workflow per problem in the final table."""
-    choice_runs: int = Field(default=2, ge=1)
+    choice_runs: int = Field(default=1, ge=1)
     """Runs of each reference workflow per validation problem, by which the best fixed one and the oracle's are chosen."""
     sampled_completions: int = Field(default=4, ge=0)
     """Completions per problem for the sampled row of the final table; 0 leaves it out."""
