@@ -18,7 +18,7 @@ SLOW := -m 'slow or gpu' --dist loadfile --no-loadscope-reorder
 # Without cached bytecode every process would compile torch, vLLM and Ray anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help env train test test-fast lint format types lock clean
+.PHONY: help env train test test-fast test-starved lint format types lock clean
 
 help: ## Show the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -44,6 +44,11 @@ test: $(INSTALLED) ## All tests: the fast ones, then those that start Ray, vLLM 
 
 test-fast: $(INSTALLED) ## The fast tests alone (under two minutes)
 	@$(PYTHON) -m pytest -q -n $(TEST_WORKERS) $(FAST) $(ARGS)
+
+test-starved: $(INSTALLED) ## The fast tests on one core, beside four processes that spin: none may fail for want of time
+	@for spinner in 1 2 3 4; do taskset -c 0 $(PYTHON) -c 'while True: pass' & spinners="$${spinners-} $$!"; done; \
+	trap 'kill $$spinners' EXIT; \
+	taskset -c 0 $(PYTHON) -m pytest -q -n $(TEST_WORKERS) $(FAST) $(ARGS)
 
 lint: $(INSTALLED) ## ruff: rules and format
 	@$(PYTHON) -m ruff check .

@@ -1,6 +1,5 @@
 """A link between threads, over gloo."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -42,8 +41,6 @@ def test_a_sender_whose_member_is_gone_fails_instead_of_waiting() -> None:
     links = joined(new_address("127.0.0.1", 2))
     links.pop()
     bucket = [("a", torch.randn(2_000_000))]
-    start = time.monotonic()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError):  # else the test's own limit ends it
         links[0].send(bucket, sums(bucket))
-    assert time.monotonic() - start < 20
     assert as_bytes(bucket[0][1]).numel() == 8_000_000

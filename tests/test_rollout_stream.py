@@ -13,6 +13,12 @@ from reward.score import Score
 from rollout.records import Completion, Episode, Group, Round
 from rollout.stream import GroupStream, Ready, StreamLimits, StreamState, Taken, is_flat
 from tests.scripted_parts import problem
+from tests.virtual_time import VirtualTimePolicy
+
+
+@pytest.fixture(scope="module")
+def event_loop_policy() -> VirtualTimePolicy:
+    return VirtualTimePolicy()
 
 
 def group(position: int, version: int, *, flat: bool = False, better: float = 1.0) -> Group:

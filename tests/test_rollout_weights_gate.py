@@ -5,6 +5,12 @@ import asyncio
 import pytest
 
 from rollout.weights.gate import WeightsGate
+from tests.virtual_time import VirtualTimePolicy
+
+
+@pytest.fixture(scope="module")
+def event_loop_policy() -> VirtualTimePolicy:
+    return VirtualTimePolicy()
 
 
 class Sampled:

@@ -1,6 +1,7 @@
 """The simulated worker as a child process: it starts, says why when it cannot, and never outlives its parent."""
 
 import asyncio
+import functools
 import os
 import signal
 import socket
@@ -17,6 +18,11 @@ import pytest
 from launch.worker import main
 from workflow.settings import SimulatedWorkerSettings, TaskSettings
 from workflow.simulated.process import KeptAlive, start_simulated_worker
+
+PATIENCE_S = 100.0
+"""For answers that take milliseconds on an idle machine."""
+get = functools.partial(httpx.get, timeout=PATIENCE_S)
+post = functools.partial(httpx.post, timeout=PATIENCE_S)
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,7 +44,7 @@ def wait_for(condition: Callable[[], bool], timeout_s: float = 10.0) -> bool:
 
 def test_it_serves_until_closed_and_closing_twice_is_harmless(tmp_path: Path) -> None:
     with start_simulated_worker(SimulatedWorkerSettings(), TaskSettings(), tmp_path) as worker:
-        assert httpx.get(f"{worker.base_url}/models").status_code == 200
+        assert get(f"{worker.base_url}/models").status_code == 200
         assert worker.log == tmp_path / "simulated_worker.log"
     assert gone(worker.process.pid)
     worker.close()
@@ -55,7 +61,7 @@ async def test_killed_it_is_back_at_the_same_address_as_often_as_it_takes(tmp_pa
             async with asyncio.timeout(60):
                 while worker.process.pid == pid:
                     await asyncio.sleep(0.05)
-            assert httpx.get(f"{worker.base_url}/models").status_code == 200 and len(said) == kill + 1
+            assert get(f"{worker.base_url}/models").status_code == 200 and len(said) == kill + 1
     finally:
         await kept.close()
     assert gone(worker.process.pid) and "The simulated worker ended (exit status -9)" in said[0]
@@ -68,7 +74,7 @@ def test_it_outlives_the_thread_that_started_it() -> None:
     thread.join()
     try:
         time.sleep(0.3)
-        assert httpx.get(f"{started[0].base_url}/models").status_code == 200
+        assert get(f"{started[0].base_url}/models").status_code == 200
     finally:
         started[0].close()
 
@@ -123,7 +129,7 @@ def test_it_plays_humaneval_from_a_file() -> None:
 
         query = load_problems(tasks)[0].query
         body = {"model": "simulated-worker", "messages": [{"role": "user", "content": query}]}
-        reply = httpx.post(f"{worker.base_url}/chat/completions", json=body).json()
+        reply = post(f"{worker.base_url}/chat/completions", json=body).json()
         assert "def has_close_elements" in reply["choices"][0]["message"]["content"]
 
 
@@ -133,7 +139,7 @@ def test_the_command_prints_its_address_and_stops_at_ctrl_c() -> None:
     assert server.stdout is not None
     line = server.stdout.readline()
     assert line.startswith("Simulated worker (nano) at http://127.0.0.1:")
-    assert httpx.get(line.split()[-1] + "/models").status_code == 200
+    assert get(line.split()[-1] + "/models").status_code == 200
     server.send_signal(signal.SIGINT)
     _, errors = server.communicate(timeout=10)
     assert "Traceback" not in errors

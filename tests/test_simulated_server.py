@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import socket
 import statistics
 import threading
@@ -18,6 +19,11 @@ from workflow.operators import OPERATORS
 from workflow.settings import FaultSettings, LatencySettings, SimulatedWorkerSettings
 from workflow.simulated.server import create_app
 from workflow.tasks.nano import nano_problem
+
+PATIENCE_S = 100.0
+"""For answers that take milliseconds on an idle machine."""
+get = functools.partial(httpx.get, timeout=PATIENCE_S)
+post = functools.partial(httpx.post, timeout=PATIENCE_S)
 
 
 @contextlib.contextmanager
@@ -65,16 +71,16 @@ async def test_the_openai_client_gets_answers_with_usage(url: str) -> None:
 
 
 def test_health_answers(url: str) -> None:
-    assert httpx.get(url.removesuffix("/v1") + "/health").json() == {"status": "ok"}
+    assert get(url.removesuffix("/v1") + "/health").json() == {"status": "ok"}
 
 
 def test_the_teacher_answers_with_a_workflow(url: str) -> None:
-    assert "class Workflow:" in text_of(httpx.post(f"{url}/chat/completions", json=request(model="simulated-teacher")))
+    assert "class Workflow:" in text_of(post(f"{url}/chat/completions", json=request(model="simulated-teacher")))
 
 
 async def test_answers_do_not_depend_on_concurrency(url: str) -> None:
     bodies = [request(index % 20, seed=index) for index in range(100)]
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
         at_once = await asyncio.gather(*[client.post(f"{url}/chat/completions", json=body) for body in bodies])
         in_turn = [await client.post(f"{url}/chat/completions", json=body) for body in reversed(bodies)]
     assert [text_of(reply) for reply in at_once] == [text_of(reply) for reply in reversed(in_turn)]
@@ -82,21 +88,21 @@ async def test_answers_do_not_depend_on_concurrency(url: str) -> None:
 
 def test_n_choices_are_samples_of_their_own_and_the_first_is_the_single_one(url: str) -> None:
     index = next(index for index in range(100) if nano_problem(0, "train", index).level == 5)
-    many = httpx.post(f"{url}/chat/completions", json=request(index, n=8)).json()["choices"]
+    many = post(f"{url}/chat/completions", json=request(index, n=8)).json()["choices"]
     assert [choice["index"] for choice in many] == list(range(8))
     texts = [choice["message"]["content"] for choice in many]
-    assert len(set(texts)) > 1 and texts[0] == text_of(httpx.post(f"{url}/chat/completions", json=request(index)))
+    assert len(set(texts)) > 1 and texts[0] == text_of(post(f"{url}/chat/completions", json=request(index)))
 
 
 def test_requests_without_a_seed_are_new_samples_and_greedy_ones_are_not(url: str) -> None:
     index = next(index for index in range(100) if nano_problem(0, "train", index).level == 6)
-    unseeded = {text_of(httpx.post(f"{url}/chat/completions", json=request(index, seed=None))) for _ in range(12)}
-    greedy = {text_of(httpx.post(f"{url}/chat/completions", json=request(index, seed=seed, temperature=0))) for seed in range(12)}
+    unseeded = {text_of(post(f"{url}/chat/completions", json=request(index, seed=None))) for _ in range(12)}
+    greedy = {text_of(post(f"{url}/chat/completions", json=request(index, seed=seed, temperature=0))) for seed in range(12)}
     assert len(unseeded) > 1 and len(greedy) == 1
 
 
 def test_max_tokens_cuts_the_reply(url: str) -> None:
-    reply = httpx.post(f"{url}/chat/completions", json=request(max_tokens=5)).json()
+    reply = post(f"{url}/chat/completions", json=request(max_tokens=5)).json()
     assert reply["choices"][0]["finish_reason"] == "length" and reply["usage"]["completion_tokens"] == 5
     assert len(reply["choices"][0]["message"]["content"]) == 20
 
@@ -114,13 +120,13 @@ def test_max_tokens_cuts_the_reply(url: str) -> None:
     ],
 )
 def test_a_bad_request_is_refused_with_a_sentence(url: str, change: dict[str, Any], status: int, message: str) -> None:
-    reply = httpx.post(f"{url}/chat/completions", json=request() | change)
+    reply = post(f"{url}/chat/completions", json=request() | change)
     assert reply.status_code == status and message in reply.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff"])
 def test_a_body_that_is_no_request_is_refused(url: str, body: bytes) -> None:
-    assert httpx.post(f"{url}/chat/completions", content=body).status_code == 400
+    assert post(f"{url}/chat/completions", content=body).status_code == 400
 
 
 def faulty(**shares: float) -> SimulatedWorkerSettings:
@@ -129,13 +135,13 @@ def faulty(**shares: float) -> SimulatedWorkerSettings:
 
 def test_a_429_says_when_to_come_back() -> None:
     with served(faulty(http_429=1.0)) as url:
-        reply = httpx.post(f"{url}/chat/completions", json=request())
+        reply = post(f"{url}/chat/completions", json=request())
         assert reply.status_code == 429 and int(reply.headers["Retry-After"]) >= 1
 
 
 def test_a_500_is_an_api_error() -> None:
     with served(faulty(http_500=1.0)) as url:
-        reply = httpx.post(f"{url}/chat/completions", json=request())
+        reply = post(f"{url}/chat/completions", json=request())
         assert reply.status_code == 500 and reply.json()["error"]["type"] == "server_error"
 
 
@@ -143,12 +149,12 @@ def test_a_hang_lasts_until_the_client_gives_up() -> None:
     with served(faulty(hang=1.0)) as url:
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(f"{url}/chat/completions", json=request(), timeout=0.5)
-        assert httpx.get(f"{url}/models").status_code == 200
+        assert get(f"{url}/models").status_code == 200
 
 
 def test_truncated_json_is_a_complete_response_that_does_not_parse() -> None:
     with served(faulty(truncated_json=1.0)) as url:
-        reply = httpx.post(f"{url}/chat/completions", json=request())
+        reply = post(f"{url}/chat/completions", json=request())
         assert reply.status_code == 200
         with pytest.raises(ValueError):
             reply.json()
@@ -156,11 +162,11 @@ def test_truncated_json_is_a_complete_response_that_does_not_parse() -> None:
 
 def test_a_dropped_connection_is_a_protocol_error() -> None:
     with served(faulty(dropped_connection=1.0)) as url, pytest.raises(httpx.RemoteProtocolError):
-        httpx.post(f"{url}/chat/completions", json=request())
+        post(f"{url}/chat/completions", json=request())
 
 
 def test_faults_fall_on_their_share_of_requests_and_spare_retries() -> None:
-    with served(faulty(http_500=0.2, http_429=0.2)) as url, httpx.Client() as client:
+    with served(faulty(http_500=0.2, http_429=0.2)) as url, httpx.Client(timeout=PATIENCE_S) as client:
         codes = [[client.post(f"{url}/chat/completions", json=request(seed=seed)).status_code for _ in range(6)] for seed in range(60)]
     shares = statistics.fmean(code != 200 for tries in codes for code in tries)
     assert abs(shares - 0.4) < 0.11
@@ -169,7 +175,7 @@ def test_faults_fall_on_their_share_of_requests_and_spare_retries() -> None:
 
 def test_latency_has_the_mean_that_was_set_and_is_slept_concurrently() -> None:
     async def measure(url: str) -> tuple[list[float], float]:
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
 
             async def one(seed: int) -> float:
                 start = time.perf_counter()
@@ -180,7 +186,9 @@ def test_latency_has_the_mean_that_was_set_and_is_slept_concurrently() -> None:
             each = await asyncio.gather(*[one(seed) for seed in range(60)])
             return list(each), time.perf_counter() - start
 
-    with served(SimulatedWorkerSettings(latency=LatencySettings(mean_s=0.3, sigma=0.5))) as url:
+    with served(SimulatedWorkerSettings(latency=LatencySettings(mean_s=1.0, sigma=0.5))) as url:
         each, together = asyncio.run(measure(url))
-    assert 0.2 < statistics.fmean(each) < 1.5 and min(each) > 0.05
-    assert together < 0.25 * sum(each)
+        drawn = [spent["latency_s"] for spent in get(url.removesuffix("/v1") + "/spent").json().values()]
+    assert len(drawn) == 60 and 0.75 < statistics.fmean(drawn) < 1.25
+    assert min(each) >= min(drawn) and sum(each) >= sum(drawn), "it is slept for real"
+    assert together < 0.75 * sum(drawn), "in turn they would take all of that"

@@ -30,6 +30,7 @@ LOOK_EVERY_S = 1.0
 TELL_EVERY_S = 15.0
 LOOK_TIMEOUT_S = 60.0
 """For a task that looks for a file on another node."""
+MORE_ROOM = "nodes, or (for CPUs) start Ray with more of them than there are cores, ray start --num-cpus=N"
 ON_NODE = "ray.io/node-id"
 """Label that every Ray node has."""
 
@@ -79,20 +80,13 @@ def reserve(
             has = f"it has {shown(ray.cluster_resources())} on {nodes} nodes, of which {shown(ray.available_resources())} are free"
             remove_placement_group(group)
             raise ValueError(
-                f"The Ray cluster has no room within {timeout_s:g} s for {wanted.sentence}; {has}: {wanted.remedy}, or add "
-                f"{more_room(wanted)}."
+                f"The Ray cluster has no room within {timeout_s:g} s for {wanted.sentence}; {has}: {wanted.remedy}, or add {MORE_ROOM}."
             )
         if now - told >= TELL_EVERY_S:
             told = now
             free = f"the cluster has {shown(ray.available_resources())} free ({now - start:.0f} s)"
-            say(f"Waiting for room for {wanted.sentence}; {free}. Add {more_room(wanted)}.")
+            say(f"Waiting for room for {wanted.sentence}; {free}. Add {MORE_ROOM}.")
     return group
-
-
-def more_room(wanted: Wanted) -> str:
-    """What to add to a cluster that lacks room. Ray's CPUs are a number that a node was started with, so a small machine may offer more."""
-    fits = sum(bundle.get("CPU", 0.0) for bundle in wanted.bundles) <= ray.available_resources().get("CPU", 0.0)
-    return "nodes" if fits else "nodes, or start Ray with more logical CPUs than the machine has cores (ray start --num-cpus=N)"
 
 
 def learner_wanted(

@@ -111,9 +111,10 @@ def cards(run: RunData) -> list[Card]:
         out.append(Card(f"{grpo['reward']:.3f}", "reward of the GRPO policy", f"95 % interval {interval(grpo, 'reward_ci')}"))
         if best:
             difference = grpo["reward"] - best["reward"]
-            out.append(
-                Card(f"{difference:+.3f}", "against the best fixed workflow", f"{best.get('of', 'best fixed')}: {best['reward']:.3f}")
-            )
+            paired = grpo.get("minus_best_fixed")
+            sure = f", 95 % interval of the difference {interval(paired, 'reward_ci')}" if paired else ""
+            told = f"{best.get('of', 'best fixed')}: {best['reward']:.3f}{sure}"
+            out.append(Card(f"{difference:+.3f}", "against the best fixed workflow", told))
         if oracle and oracle["reward"] > 0:
             out.append(Card(f"{grpo['reward'] / oracle['reward']:.0%}", "of the oracle's reward", f"oracle: {oracle['reward']:.3f}"))
         if sft:
