@@ -19,8 +19,10 @@ THOUGHTS = "It is easy, one call is enough."
         f"{THOUGHTS}\n</think>\n\n{SINGLE_CALL}",
         f"\n<think>{THOUGHTS}</think>{SINGLE_CALL}",
         joined(THOUGHTS, SINGLE_CALL),
+        f"<thinking>\n{THOUGHTS}\n</thinking>\n{SINGLE_CALL}",
+        f"[THINK]{THOUGHTS}[/THINK]{SINGLE_CALL}",
     ],
-    ids=["tags", "opened_by_the_template", "one_line", "joined"],
+    ids=["tags", "opened_by_the_template", "one_line", "joined", "thinking", "mistral"],
 )
 def test_inline_thoughts_are_told_from_the_answer(text: str):
     assert split_reasoning(text) == (THOUGHTS, SINGLE_CALL)

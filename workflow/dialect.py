@@ -30,8 +30,9 @@ _PARTS = {
     name: re.compile(rf"{_REFUSED}{_NEAR}(?<![\w-]){name}(?![\w-])|(?<![\w-]){name}(?![\w-]){_NEAR}{_REFUSED}")
     for name in ("max_tokens", "temperature", "seed")
 }
+_OF_SYSTEM = r"(?:[\"'`]system[\"'`]|\bsystem[- ](?:role|message|prompt|instruction)s?\b)"
 _SYSTEM = re.compile(
-    rf"{_REFUSED}{_NEAR}\bsystem\b|\bsystem\b{_NEAR}{_REFUSED}|developer instruction is not enabled|roles must alternate"
+    rf"{_REFUSED}{_NEAR}{_OF_SYSTEM}|{_OF_SYSTEM}{_NEAR}{_REFUSED}|developer instruction is not enabled|roles must alternate"
     r"|only user(?:,| and)[^.\n]{0,60}\broles?\b|input should be '?user'? or '?assistant"
 )
 _MIN_ECHO = 8

@@ -5,17 +5,19 @@ import re
 from workflow.parse import find_source
 
 _TAG = re.compile(r"</?think>")
+_OTHER_TAGS = re.compile(r"\A\s*(?:<(thinking|thought|reasoning)>(.*?)</\1>|\[THINK\](.*?)\[/THINK\])", re.DOTALL)
 _BLANK_START = re.compile(r"\A(?:[^\S\n]*\n)+")
 _CLASS = re.compile(r"^[^\S\n]*class[^\S\n]+Workflow\b", re.MULTILINE)
 _FENCE = re.compile(r"^[^\S\n]*```", re.MULTILINE)
 
 
 def split_reasoning(text: str) -> tuple[str, str]:
-    """Reasoning and answer of a reply that may hold ``<think> ... </think>``.
+    """Reasoning and answer of a reply that may hold ``<think> ... </think>``, or begin with thoughts in other vendors' tags.
 
     The opening tag may be missing, since some chat templates open it in the prompt. The last ``</think>`` before the workflow
     ends the reasoning, so one that the reasoning itself mentions does not. Reasoning that is never closed has no answer.
     """
+    text = _OTHER_TAGS.sub(lambda found: f"<think>{found[2] or found[3] or ''}</think>", text, 1)
     last_class = max((match.start() for match in _CLASS.finditer(text)), default=len(text))
     end = text.rfind("</think>", 0, last_class)
     if end < 0:

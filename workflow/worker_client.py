@@ -34,7 +34,7 @@ class WorkerClient:
         self.settings = settings
         self.base_url = base_url
         self._section = section
-        self._endpoint = Endpoint(base_url, os.environ.get(settings.api_key_env) or "none", settings.max_concurrency)
+        self._endpoint = Endpoint(base_url, os.environ.get(settings.api_key_env, "").strip() or "none", settings.max_concurrency)
         self._slots = asyncio.Semaphore(settings.max_concurrency)
         self._cache = ReplyCache(settings.cache_entries)
         self._dialect: frozenset[str] = frozenset()
@@ -66,7 +66,8 @@ class WorkerClient:
         rights or do not exist. The list is read only for a better sentence where the completion fails.
 
         Returns:
-            what the endpoint does not take of a request, as a sentence; empty where it takes everything.
+            what a run should know (what the endpoint does not take of a request, that ``max_tokens`` is far too small), as a sentence;
+            empty where there is nothing.
 
         Raises:
             ValueError: there is no completion; a sentence with the remedy.
@@ -82,8 +83,10 @@ class WorkerClient:
         reply, _ = await self._ask(request, patient)
         if isinstance(reply, Failure):
             raise ValueError(await self._why(reply))
-        takes = note(self._dialect)
-        return f"The endpoint {self._endpoint.shown} takes {takes}." if takes else ""
+        notes = [f"The endpoint {self._endpoint.shown} takes {takes}."] if (takes := note(self._dialect)) else []
+        if reply.truncated:
+            notes.append(f"It was cut off even while saying ok: raise {self._section}.max_tokens={settings.max_tokens}.")
+        return " ".join(notes)
 
     async def aclose(self) -> None:
         """Ends requests in flight and closes the connections."""
