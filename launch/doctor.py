@@ -13,13 +13,17 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-import httpx
+import aiohttp
 import psutil
 from rich.console import Console
 from rich.table import Table
 
 from launch.shell import one_sentence_errors
 from sandbox.probe import Finding, kernel, levels
+from workflow.endpoint import Endpoint, StatusError
+from workflow.model_listing import listed_models
+from workflow.settings import WorkerSettings
+from workflow.worker_client import WorkerClient
 
 PACKAGES = ("ray", "vllm", "verl", "torch", "transformers", "deepspeed", "hydra-core", "wandb")
 OPTIONAL = ("deepspeed",)
@@ -33,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument(
         "--endpoint", action="append", default=[], metavar="URL", help="worker endpoint to reach, for example https://api.openai.com/v1"
     )
+    out.add_argument("--model", help="model to ask each endpoint for one completion; left out: only what /models lists is shown")
     out.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable that holds its key (default: OPENAI_API_KEY)")
     out.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     return out
@@ -90,21 +95,32 @@ def devices() -> list[Finding]:
     ]
 
 
-def endpoint(url: str, key_variable: str) -> Finding:
-    """Whether a worker endpoint answers ``GET /models``."""
-    key = os.environ.get(key_variable)
+async def endpoint(url: str, key_variable: str, model: str | None) -> Finding:
+    """Whether a worker endpoint answers: with a model's name by one completion, else by the models that it lists, which proves less."""
+    if model is not None:
+        client = WorkerClient(WorkerSettings(base_url=url, model=model, api_key_env=key_variable, max_retries=2), url)
+        try:
+            return Finding(url, True, f"answers as {model}. {await client.check()}".rstrip())
+        except ValueError as error:
+            return Finding(url, False, str(error))
+        finally:
+            await client.aclose()
+    requests = Endpoint(url, os.environ.get(key_variable) or "none", 1)
+    ask = "ask it with --model NAME, as a run does"
     try:
-        reply = httpx.get(url.rstrip("/") + "/models", headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=10)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        async with asyncio.timeout(10):
+            names = listed_models(await requests.get("/models"))
+    except StatusError as error:
+        refused = error.status in (401, 403)
+        remedy = f"export {key_variable}=..., or {ask}" if refused else f"the URL must end where /chat/completions follows; {ask}"
+        return Finding(url, False, f"{'refuses the key' if refused else 'answers'} for /models (status {error.status})", remedy)
+    except (aiohttp.ClientError, TimeoutError) as error:
         return Finding(url, False, f"no connection ({type(error).__name__}: {error})"[:200], "start the endpoint or correct the URL")
-    if reply.status_code in (401, 403):
-        return Finding(url, False, f"refuses the key (status {reply.status_code})", f"export {key_variable}=...")
-    if reply.status_code >= 400:
-        return Finding(
-            url, False, f"answers with status {reply.status_code}", "the URL must end where /models and /chat/completions follow"
-        )
-    models = [str(model.get("id")) for model in reply.json().get("data", [])]
-    return Finding(url, True, f"serves {', '.join(models[:5])}" + (f" and {len(models) - 5} more" if len(models) > 5 else ""))
+    finally:
+        await requests.aclose()
+    if not names:
+        return Finding(url, False, "lists no models", ask)
+    return Finding(url, True, f"lists {', '.join(names[:5])}" + (f" and {len(names) - 5} more" if len(names) > 5 else ""))
 
 
 def show(findings: list[Finding], console: Console) -> None:
@@ -123,7 +139,7 @@ def main() -> int:
     options = parser().parse_args()
     isolation = asyncio.run(levels())
     findings = [*machine(), *packages(), *devices(), *kernel(), *isolation]
-    findings += [endpoint(url, options.api_key_env) for url in options.endpoint]
+    findings += [asyncio.run(endpoint(url, options.api_key_env, options.model)) for url in options.endpoint]
     reached = next((finding.name.removeprefix("level ") for finding in isolation if finding.good), "none")
     fit = any(finding.good for finding in isolation if finding.name in TRAINING_LEVELS)
     if options.json:

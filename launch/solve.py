@@ -16,6 +16,7 @@ from launch.shell import one_sentence_errors, saved_settings
 from trainer.run_at_url import fetched
 from trainer.solve import Solution, query_problem, solve
 from trainer.system import System, quiet_libraries
+from workflow.reasoning import shown_reasoning
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,7 +38,7 @@ def show(solution: Solution, console: Console) -> None:
     """Prints reasoning, workflow, run and answer."""
     episode = solution.episode
     source = episode.workflow.source if episode.workflow else ""
-    reasoning = episode.completion.text.split("```")[0].split("class Workflow")[0].strip()
+    reasoning = shown_reasoning(episode.completion.text)
     console.print(Panel(reasoning or "(none)", title="Reasoning", title_align="left"))
     if episode.refusal is not None:
         console.print(

@@ -5,8 +5,9 @@ meta-prompt is, answers with reasoning and a workflow, and the workflow runs in 
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rollout.collect import Runner, stable_seed
 from rollout.settings import DistilSettings
@@ -15,7 +16,8 @@ from workflow.outcome import Outcome
 from workflow.parse import parse_workflow
 from workflow.problem import Problem
 from workflow.program import Refusal
-from workflow.worker import Message, Worker, WorkerError
+from workflow.reasoning import joined, split_reasoning
+from workflow.worker import Message, PromptRefused, Worker, WorkerError
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +29,43 @@ class Trace:
     problem_id: str
     query: str
     text: str
-    """The teacher's reply: reasoning, then the workflow."""
+    """The teacher's reply without the reasoning that it gave apart: prose, if any, and the workflow."""
     outcome: Outcome
     """PASSED traces are the SFT rows; the others are kept for the report."""
+    reasoning: str = ""
+    """The teacher's chain of thought, from a field of its own or from between ``<think>`` tags; empty where it gave none."""
+    finish_reason: str = ""
+    """How the reply ended, in the endpoint's word; ``refused`` where the endpoint took no such prompt or filtered the reply."""
+
+    @property
+    def completion(self) -> str:
+        """Reasoning and text as one text, in the form that ``workflow.reasoning`` splits again."""
+        return joined(self.reasoning, self.text)
+
+    @property
+    def traits(self) -> tuple[str, ...]:
+        """What ``summary`` counts of this trace."""
+        failed = self.outcome is Outcome.INFRA_ERROR and not self.text
+        marks = {
+            "answered": not failed,
+            "reasoning": bool(self.reasoning),
+            "cut off": self.finish_reason == "length",
+            "refused": self.finish_reason == REFUSED,
+        }
+        return tuple(name for name, holds in marks.items() if holds)
+
+
+REFUSED = "refused"
+
+
+def summary(counts: Counter[str]) -> str:
+    """One line on what a teacher's replies are like, from the traits of all traces."""
+    replies = max(1, counts["answered"])
+    shares = {name: counts[name] / replies for name in ("reasoning", "cut off", "refused")}
+    return (
+        f"Teacher: of {counts['answered']} replies {shares['reasoning']:.0%} with reasoning, {shares['cut off']:.0%} cut off at "
+        f"distil.max_tokens, {shares['refused']:.0%} refused by its endpoint."
+    )
 
 
 def teacher_messages(problem: Problem) -> list[Message]:
@@ -64,13 +100,22 @@ async def _trace(index: int, problem: Problem, teacher: Worker, runner: Runner, 
             temperature=distil.temperature,
             max_tokens=distil.max_tokens,
         )
+    except PromptRefused:
+        return Trace(index, problem.id, problem.query, "", Outcome.NO_WORKFLOW, finish_reason=REFUSED)
     except WorkerError:
         return Trace(index, problem.id, problem.query, "", Outcome.INFRA_ERROR)
-    parsed = parse_workflow(reply.text)
+    reasoning, text = reply.reasoning, reply.text
+    if not reasoning or text.lstrip().startswith("<think>"):
+        inline, text = split_reasoning(text)
+        reasoning = reasoning or inline
+    trace = Trace(index, problem.id, problem.query, text, Outcome.NO_WORKFLOW, reasoning, reply.finish_reason)
+    if reply.truncated:
+        return trace  # whatever it holds is not what the teacher meant to write
+    parsed = parse_workflow(trace.completion)
     if isinstance(parsed, Refusal):
-        return Trace(index, problem.id, problem.query, reply.text, parsed.outcome)
+        return replace(trace, outcome=parsed.outcome)
     run = await runner.run(parsed, problem, stable_seed(seed, "distil", index))
-    return Trace(index, problem.id, problem.query, reply.text, run.outcome)
+    return replace(trace, outcome=run.outcome)
 
 
 async def distil_traces(

@@ -77,16 +77,20 @@ class MetaPrompt:
         Raises:
             ValueError: the prompt is longer than ``max_prompt_tokens``.
         """
-        chat = [{"role": "user", "content": self.text(problem)}]
-        text = self._tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-        ids = self._tokenizer.encode(str(text), add_special_tokens=False)
+        ids = self.ids(problem)
         limit = self._settings.max_prompt_tokens
         if len(ids) > limit:
             raise ValueError(
                 f"The {self._settings.meta_prompt} meta-prompt of problem {problem.id} has {len(ids)} tokens, more than "
                 f"model.max_prompt_tokens={limit}: raise that setting to {len(ids)} or leave the problem out."
             )
-        return tuple(ids)
+        return ids
+
+    def ids(self, problem: Problem) -> tuple[int, ...]:
+        """As ``render``, of any length."""
+        chat = [{"role": "user", "content": self.text(problem)}]
+        text = self._tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+        return tuple(self._tokenizer.encode(str(text), add_special_tokens=False))
 
     def feedback(self, text: str, *, ended: bool) -> tuple[int, ...]:
         """Token ids between two completions: the end of the policy's turn, ``text`` as the user's turn, the start of the next one.

@@ -86,3 +86,6 @@ class DistilSettings(Settings):
     api_key_env: str = "OPENAI_API_KEY"
     temperature: float = Field(default=1.0, ge=0, le=2.0)
     max_tokens: int = Field(default=4096, ge=1)
+    """Completion tokens of a trace; a reasoning teacher's chain of thought counts."""
+    timeout_s: float = Field(default=180.0, gt=0)
+    """Deadline of one request; a long chain of thought takes minutes."""

@@ -55,6 +55,7 @@ class CallContext:
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self.cost_dollars = 0.0
+        self.truncated = 0
         self.prompt = ""
         self.parent = host.last_ended
         """The call that had ended last when this one began."""
@@ -80,6 +81,7 @@ class CallContext:
         self.prompt_tokens += reply.prompt_tokens
         self.completion_tokens += reply.completion_tokens
         self.cost_dollars += reply.cost_dollars
+        self.truncated += reply.truncated
         return reply.text
 
     async def run_tests(self, solution: str, tests: Sequence[str]) -> TestReport:
@@ -229,4 +231,5 @@ class WorkflowHost:
             latency_s=ended - started,
             prompt=context.prompt[:TRACE_CHARACTERS],
             parent=context.parent,
+            truncated=context.truncated,
         )

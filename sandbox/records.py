@@ -37,6 +37,8 @@ class OperatorCall:
     """The last user message that was sent to the worker, cut to a bounded length; empty where none was."""
     parent: int = -1
     """Index of the call that ended last before this one began, -1 for none: calls with one parent ran side by side."""
+    truncated: int = 0
+    """Replies of the worker that its ``max_tokens`` cut off."""
 
 
 @dataclass(frozen=True, slots=True)

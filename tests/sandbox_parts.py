@@ -21,8 +21,17 @@ ANSWER = "```python\ndef f(xs):\n    return sum(xs)\n```"
 class ScriptedWorker:
     """Always gives the same answer, or always fails; notes each request's seed and ordinal and how many were in flight."""
 
-    def __init__(self, text: str = ANSWER, *, fails: bool = False, latency_s: float = 0.0, tokens: tuple[int, int] = (10, 20)) -> None:
+    def __init__(
+        self,
+        text: str = ANSWER,
+        *,
+        fails: bool = False,
+        latency_s: float = 0.0,
+        tokens: tuple[int, int] = (10, 20),
+        finish_reason: str = "",
+    ) -> None:
         self.text, self.fails, self.latency_s, self.tokens = text, fails, latency_s, tokens
+        self.finish_reason = finish_reason
         self.seeds: list[tuple[int, int]] = []
         self.in_flight = self.most_in_flight = 0
 
@@ -36,7 +45,7 @@ class ScriptedWorker:
         self.in_flight -= 1
         if self.fails:
             raise WorkerError("the endpoint is down")
-        return Reply(self.text, *self.tokens, 0.001, 0.0)
+        return Reply(self.text, *self.tokens, 0.001, 0.0, finish_reason=self.finish_reason)
 
 
 def raw(body: str) -> Workflow:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ class Endpoint:
     delay_s: float = 0.0
     requests: list[dict[str, Any]] = field(default_factory=list)
     """Bodies of the chat requests received."""
+    paths: list[str] = field(default_factory=list)
+    """Where they were sent."""
     open_requests: int = 0
     most_open_requests: int = 0
     given_up: int = 0
@@ -69,8 +72,12 @@ class Endpoint:
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         if head.startswith("get"):
+            if self.models == HANG:
+                await self._wait(reader, None)
+                return False
             writer.write(self.models)
             return True
+        self.paths.append(head.split()[1])
         length = int(head.split("content-length:")[1].split("\r\n")[0])
         body = json.loads(await reader.readexactly(length))
         self.requests.append(body)
@@ -103,11 +110,13 @@ MODELS = http(200, {"object": "list", "data": [{"id": "scripted-worker"}, {"id":
 
 
 @asynccontextmanager
-async def endpoint(*script: bytes, models: bytes = MODELS, delay_s: float = 0.0) -> AsyncIterator[Endpoint]:
+async def endpoint(
+    *script: bytes, models: bytes = MODELS, delay_s: float = 0.0, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Endpoint]:
     """A running endpoint on a free port of this machine."""
     scripted = Endpoint("", list(script) or [completion()], models, delay_s)
-    server = await asyncio.start_server(scripted.serve, "127.0.0.1", 0)
-    scripted.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    server = await asyncio.start_server(scripted.serve, "127.0.0.1", 0, ssl=tls)
+    scripted.base_url = f"{'https' if tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
     try:
         yield scripted
     finally:

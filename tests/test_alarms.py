@@ -10,10 +10,10 @@ from trainer.spending import Spending
 
 GOOD = {"workflow/valid": 0.97, "workflow/topology_entropy": 1.5, "tests/gap": 0.1, "actor/kl": 0.1, "actor/rollout_gap_mean": 1e-6}
 GOOD |= {"infra/masked_share": 0.0, "workflow/distinct": 0.2, "actor/rollout_kl": 1e-4, "engines/slowest_share": 0.9}
-GOOD |= {"workflow/no_worker": 0.0}
+GOOD |= {"workflow/no_worker": 0.0, "worker/truncated": 0.02}
 BAD = {"workflow/valid": 0.2, "workflow/topology_entropy": 0.0, "tests/gap": 0.9, "actor/kl": 9.0, "actor/rollout_gap_mean": 0.5}
 BAD |= {"infra/masked_share": 0.6, "workflow/distinct": 0.005, "actor/rollout_kl": 0.7, "engines/slowest_share": 0.05}
-BAD |= {"workflow/no_worker": 0.8}
+BAD |= {"workflow/no_worker": 0.8, "worker/truncated": 0.5}
 
 
 def test_a_sound_run_raises_nothing():

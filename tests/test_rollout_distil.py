@@ -1,12 +1,14 @@
 """Distillation: traces from a teacher."""
 
+from collections import Counter
+
 import pytest
 
-from rollout.distil import distil_traces, teacher_messages
+from rollout.distil import distil_traces, summary, teacher_messages
 from rollout.settings import DistilSettings
 from tests.scripted_parts import SINGLE_CALL, TEST_LOOP, ScriptedRunner, problem, run
 from workflow.outcome import Outcome
-from workflow.worker import Reply, WorkerError
+from workflow.worker import PromptRefused, Reply, WorkerError
 
 PROBLEMS = [problem(number) for number in range(5)]
 
@@ -21,7 +23,9 @@ class ScriptedTeacher:
         text = self.texts[(self.calls - 1) % len(self.texts)]
         if text is None:
             raise WorkerError("endpoint down")
-        return Reply(text, 10, 10, 0.0, 0.0)
+        if isinstance(text, Exception):
+            raise text
+        return text if isinstance(text, Reply) else Reply(text, 10, 10, 0.0, 0.0)
 
 
 def rule(workflow, problem, seed):
@@ -67,3 +71,47 @@ async def test_single_failed_requests_are_recorded_and_passed_over():
 def test_the_teacher_never_sees_hidden_tests():
     shown = str(teacher_messages(PROBLEMS[0]))
     assert "assert f([1]) == 1" in shown and "assert f([2]) == 2" not in shown
+
+
+def reply(text: str, **more) -> Reply:
+    return Reply(text, 10, 10, 0.0, 0.0, **more)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        reply(SINGLE_CALL, reasoning="It is easy."),
+        reply(f"<think>\nIt is easy.\n</think>\n\n{SINGLE_CALL}"),
+        reply(f"It is easy.</think>{SINGLE_CALL}"),
+        reply(f"<think></think>{SINGLE_CALL}", reasoning="It is easy."),
+    ],
+    ids=["field", "inline", "opened_by_the_template", "both"],
+)
+async def test_a_trace_keeps_the_teachers_reasoning_apart_from_its_text(answer: Reply):
+    (trace,), _ = await traces([answer], DistilSettings(traces=1, concurrency=1))
+    assert (trace.reasoning, trace.text, trace.outcome) == ("It is easy.", SINGLE_CALL, Outcome.PASSED)
+    assert trace.completion == f"<think>\nIt is easy.\n</think>\n\n{SINGLE_CALL}"
+
+
+async def test_a_workflow_that_the_reasoning_drafts_is_not_the_teachers():
+    (trace,), _ = await traces([reply("I give up.", reasoning=SINGLE_CALL)], DistilSettings(traces=1, max_requests=1))
+    assert trace.outcome is Outcome.NO_WORKFLOW
+
+
+async def test_a_trace_that_was_cut_off_never_passes():
+    cut = reply(SINGLE_CALL, finish_reason="length")
+    found, _ = await traces([cut, SINGLE_CALL], DistilSettings(traces=1, concurrency=1))
+    assert [trace.outcome for trace in found] == [Outcome.NO_WORKFLOW, Outcome.PASSED]
+    assert found[0].finish_reason == "length"
+
+
+async def test_prompts_that_the_teacher_refuses_are_no_failure_of_its_endpoint():
+    found, _ = await traces([PromptRefused("filtered")], DistilSettings(traces=1, max_requests=30, concurrency=1))
+    assert [trace.outcome for trace in found] == [Outcome.NO_WORKFLOW] * 30
+
+
+async def test_one_line_says_what_the_replies_are_like():
+    answers = [reply(SINGLE_CALL, reasoning="Hm."), reply("", reasoning="Hm.", finish_reason="length"), PromptRefused("filtered"), None]
+    found, _ = await traces([*answers, SINGLE_CALL], DistilSettings(traces=2, concurrency=1))
+    said = summary(Counter(trait for trace in found for trait in trace.traits))
+    assert "of 4 replies 50% with reasoning, 25% cut off" in said and "25% refused" in said

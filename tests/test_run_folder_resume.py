@@ -105,6 +105,15 @@ def test_traces_survive_a_crash_in_the_middle_of_a_line(tmp_path: Path):
         assert run.read_traces() == [trace, second]
 
 
+def test_traces_keep_their_reasoning_and_rows_of_older_runs_have_none(tmp_path: Path):
+    trace = Trace(0, "p/1", "Write f", "class Workflow", Outcome.PASSED, "It is easy.", "stop")
+    with opened(settings(tmp_path / "run")) as run:
+        run.append_trace(trace)
+        with (run.path / "traces.jsonl").open("a") as out:
+            out.write('{"index":1,"problem_id":"p/2","query":"q","text":"t","outcome":"passed"}\n')
+        assert run.read_traces() == [trace, Trace(1, "p/2", "q", "t", Outcome.PASSED)]
+
+
 async def test_a_resumed_run_has_no_row_twice(tmp_path: Path):
     run_settings = settings(tmp_path / "run", checkpoint=CheckpointSettings(every_steps=2))
     with opened(run_settings) as run:

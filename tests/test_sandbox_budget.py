@@ -36,6 +36,13 @@ async def test_tokens_are_spent_to_the_last_call_that_fits_and_never_beyond():
     assert used == 1000 * len(worker.seeds) and 8_000 <= used <= 10_000, execution.answer
 
 
+async def test_replies_that_were_cut_off_are_counted_call_by_call():
+    done = await execute("return await self.generate(problem)", ScriptedWorker(finish_reason="length"), BudgetSettings())
+    assert [call.truncated for call in done.trace] == [1]
+    done = await execute("return await self.generate(problem)", ScriptedWorker(finish_reason="stop"), BudgetSettings())
+    assert [call.truncated for call in done.trace] == [0]
+
+
 async def test_an_exhausted_budget_that_ends_the_run_is_named():
     execution = await execute("while True:\n    await self.generate(problem)", ScriptedWorker(), BudgetSettings(calls=3))
     assert execution.outcome is Outcome.BUDGET_EXCEEDED and execution.worker_calls == 3

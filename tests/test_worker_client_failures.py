@@ -102,65 +102,8 @@ async def test_a_prompt_that_is_too_long_is_told_apart(fault: bytes):
     assert len(server.requests) == 1
 
 
-async def test_a_reasoning_model_gets_requests_in_its_own_dialect():
-    def strict(body: dict) -> bytes:
-        for name in ("max_tokens", "temperature", "seed"):
-            if name in body:
-                return error(400, code="unsupported_parameter", param=name)
-        if body["messages"][0]["role"] == "system":
-            return error(400, code="unsupported_value", param="messages[0].role")
-        return GOOD
-
-    async with endpoint() as server, client_of(server) as client:
-        server.answer = strict
-        assert (await client.complete(ASK, seed=1)).text == "good"
-        before = len(server.requests)
-        await client.complete(ASK, seed=2)
-    assert before == 5 and len(server.requests) == 6, "the dialect is learned once"
-    assert server.requests[-1]["max_completion_tokens"] == 1024
-    assert server.requests[-1]["messages"] == [{"role": "user", "content": "Be brief.\n\nSay hello."}]
-
-
 async def test_errors_survive_pickling():
     async with endpoint(error(401)) as server, client_of(server) as client:
         with pytest.raises(WorkerError) as caught:
             await client.complete(ASK, seed=1)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
-
-
-async def test_check_is_content_with_an_endpoint_that_serves_the_model():
-    async with endpoint() as server, client_of(server) as client:
-        await client.check()
-
-
-async def test_check_is_content_with_an_endpoint_that_lists_no_models():
-    async with endpoint(models=error(404)) as server, client_of(server) as client:
-        await client.check()
-
-
-async def test_check_names_the_models_that_are_served():
-    async with endpoint() as server, client_of(server, model="scripted-wroker") as client:
-        with pytest.raises(ValueError, match=r"'scripted-wroker'.*scripted-worker"):
-            await client.check()
-
-
-async def test_check_says_at_once_that_nothing_answers():
-    async with endpoint() as server:
-        pass
-    async with client_of(server) as client:
-        start = time.monotonic()
-        with pytest.raises(ValueError, match=r"no connection.*worker\.base_url"):
-            await client.check()
-    assert time.monotonic() - start < 1
-
-
-async def test_check_names_the_variable_of_a_refused_key():
-    async with endpoint(models=error(401, "bad key")) as server, client_of(server, api_key_env="MY_KEY") as client:
-        with pytest.raises(ValueError, match="MY_KEY"):
-            await client.check()
-
-
-async def test_check_refuses_a_page_that_is_no_api():
-    async with endpoint(models=http(200, b"<html>")) as server, client_of(server) as client:
-        with pytest.raises(ValueError, match=r"no OpenAI-compatible endpoint.*worker\.base_url"):
-            await client.check()

@@ -93,6 +93,14 @@ RULES = (
         "one rollout engine samples far slower than the others: look at its machine, and what else runs on its device",
     ),
     Rule(
+        "worker_truncated",
+        "worker/truncated",
+        lambda s: s.max_worker_truncated,
+        True,
+        "the worker's replies are cut off (those of a reasoning model even before their first word) and judged as they are: raise "
+        "worker.max_tokens",
+    ),
+    Rule(
         "masked",
         "infra/masked_share",
         lambda s: s.max_masked,

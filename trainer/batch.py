@@ -1,6 +1,7 @@
 """Hop 9: groups of episodes become advantages and tensors; traces become SFT rows. Pure tensors, no Ray."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,11 @@ from rollout.settings import ModelSettings
 from trainer.advantage import advantages
 from trainer.settings import GRPOSettings
 from trainer.token_rows import TokenRows, pad
+from workflow.parse import find_source
+from workflow.reasoning import policy_turn
+
+PROMPT_END_TOKENS = 16
+"""Tokens in which a chat template's opening of the policy's turn ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,31 +92,51 @@ class SFTRow:
     """Ends with the end-of-text token."""
 
 
-def sft_rows(traces: Sequence[tuple[Sequence[int], str]], tokenizer: Any, settings: ModelSettings) -> list[SFTRow]:
-    """Traces as rows; those longer than the model's limits are left out, since a cut workflow teaches a broken one.
+def sft_rows(
+    traces: Sequence[tuple[Sequence[int], str]],
+    tokenizer: Any,
+    settings: ModelSettings,
+    say: Callable[[str], None] = lambda text: None,
+) -> list[SFTRow]:
+    """Traces as rows, each reply in the form in which the policy will be sampled (``workflow.reasoning.policy_turn``).
+
+    Left out, since a cut workflow teaches a broken one: those longer than the model's limits; and those that, so written, would hold
+    another workflow than the one that passed.
 
     Args:
-        traces: (ids of the meta-prompt, the teacher's text).
+        traces: (ids of the meta-prompt, the teacher's reply, its reasoning between ``<think>`` tags).
         tokenizer: the policy's Hugging Face tokenizer.
         settings: the limits.
+        say: prints one line: how many of the traces are left out, and why.
 
     Raises:
         ValueError: the tokenizer has no end-of-text token, or no trace fits.
     """
     if tokenizer.eos_token_id is None:
         raise ValueError(f"The tokenizer {tokenizer.name_or_path} has no eos_token, so the policy could never end a completion: set one.")
-    texts = [text for _, text in traces]
-    responses = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-    rows = [
-        SFTRow(tuple(prompt), (*response, tokenizer.eos_token_id))
-        for (prompt, _), response in zip(traces, responses, strict=True)
-        if len(prompt) <= settings.max_prompt_tokens and len(response) < settings.max_response_tokens
-    ]
+    turns = [policy_turn(text, tokenizer.decode(list(prompt[-PROMPT_END_TOKENS:]))) for prompt, text in traces]
+    responses = tokenizer(turns, add_special_tokens=False)["input_ids"] if turns else []
+    rows: list[SFTRow] = []
+    left_out: Counter[str] = Counter()
+    longest = max((len(response) + 1 for response in responses), default=0)
+    for (prompt, text), turn, response in zip(traces, turns, responses, strict=True):
+        if len(prompt) > settings.max_prompt_tokens:
+            left_out[f"a prompt longer than model.max_prompt_tokens={settings.max_prompt_tokens}"] += 1
+        elif len(response) >= settings.max_response_tokens:
+            limit = f"model.max_response_tokens={settings.max_response_tokens}"
+            left_out[f"a reply longer than {limit} (the longest has {longest} tokens)"] += 1
+        elif find_source(turn) != find_source(text):
+            left_out["a workflow that its reasoning hides"] += 1
+        else:
+            rows.append(SFTRow(tuple(prompt), (*response, tokenizer.eos_token_id)))
     if not rows:
         raise ValueError(
             f"None of the {len(traces)} traces fits model.max_prompt_tokens={settings.max_prompt_tokens} and "
             f"model.max_response_tokens={settings.max_response_tokens}: raise them."
         )
+    if left_out:
+        reasons = ", ".join(f"{count} with {reason}" for reason, count in left_out.items())
+        say(f"{left_out.total()} of {len(traces)} passed traces are left out of SFT: {reasons}.")
     return rows
 
 

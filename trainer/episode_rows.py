@@ -72,4 +72,6 @@ def _call(call: OperatorCall, characters: int) -> dict[str, Any]:
     }
     if call.error:
         row["error"] = call.error
+    if call.truncated:
+        row["truncated"] = call.truncated
     return row | {"prompt": call.prompt[:characters], "reply": call.reply[:characters]} if characters else row

@@ -20,7 +20,7 @@ PANELS = (
     Panel("Validation", ("eval",), GRPO_STEP),
     Panel("Reward and its parts", ("reward",), GRPO_STEP),
     Panel("Outcomes", ("outcome", "tests"), GRPO_STEP),
-    Panel("Workflows and calls", ("calls", "workflow", "completion"), GRPO_STEP),
+    Panel("Workflows and calls", ("calls", "workflow", "completion", "worker"), GRPO_STEP),
     Panel("Rounds", ("round",), GRPO_STEP, by_default=False),
     Panel("Policy update", ("actor", "rollout_corr", "batch", "learner"), GRPO_STEP),
     Panel("Staleness", ("staleness", "stream"), GRPO_STEP),

@@ -53,7 +53,7 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
         metrics["workflow/no_worker"] = float(np.mean([run.execution.worker_calls == 0 for run in answered]))
     metrics["completion/tokens"] = float(np.mean([sum(episode.response_mask) for episode in episodes]))
     metrics["completion/truncated"] = float(np.mean([part.completion.finish_reason == "length" for part in rounds]))
-    return metrics | _rounds(groups) | _calls(groups) | _tests(groups)
+    return metrics | _rounds(groups) | _calls(groups) | _tests(groups) | _worker(groups)
 
 
 def _rounds(groups: Sequence[Group]) -> dict[str, float]:
@@ -140,6 +140,14 @@ def _calls(groups: Sequence[Group]) -> dict[str, float]:
             for run in (run for part in episode.rounds for run in part.runs):
                 spent[id(run)] = run.execution.cost_dollars  # siblings may share one run: it was paid once
     return {f"calls/{name}": float(np.mean(values)) for name, values in by_level.items()} | {"spend/dollars": sum(spent.values())}
+
+
+def _worker(groups: Sequence[Group]) -> dict[str, float]:
+    """Of the worker's replies: the share that its ``max_tokens`` cut off, thinking included."""
+    runs = {id(run): run for group in groups for episode in group.episodes for part in episode.rounds for run in part.runs}.values()
+    calls = [call for run in runs for call in run.execution.trace]
+    asked = sum(call.worker_calls for call in calls)
+    return {"worker/truncated": sum(call.truncated for call in calls) / asked} if asked else {}
 
 
 def evaluation_metrics(trials: Trials) -> dict[str, float]:

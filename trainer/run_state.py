@@ -49,6 +49,7 @@ MAY_CHANGE = (
     "distil.base_url",
     "distil.api_key_env",
     "distil.concurrency",
+    "distil.timeout_s",
     "simulated.host",
     "simulated.port",
     "simulated.latency",

@@ -178,6 +178,8 @@ class AlarmSettings(Settings):
     """KL from the policy that sampled to the one that learns, in nats per token."""
     min_engine_share: float = Field(default=0.3, ge=0, le=1)
     """Tokens a second of the slowest rollout engine over those of the middle one."""
+    max_worker_truncated: float = Field(default=0.1, ge=0, le=1)
+    """Share of the worker's replies that ``worker.max_tokens`` cut off."""
     max_masked: float = Field(default=0.2, ge=0, le=1)
     """Share of episodes that infrastructure failures kept out of the loss."""
 

@@ -2,11 +2,12 @@
 
 import asyncio
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from rollout.distil import Trace, distil_traces
+from rollout.distil import Trace, distil_traces, summary
 from rollout.failures import RunFailedError
 from rollout.feedback import feedback_corpus
 from rollout.nano_policy import make_nano_policy
@@ -91,8 +92,11 @@ async def distil(system: System, settings: RunSettings, run: RunFolder) -> None:
     run.stage("distil", f"asking the teacher for {settings.distil.traces} traces whose workflow passes")
     known = run.read_traces()
     passed = sum(trace.outcome is Outcome.PASSED for trace in known)
+    traits = Counter(trait for trace in known for trait in trace.traits)
     teacher = system.teacher()
     try:
+        if settings.distil.base_url is not None and (told := await teacher.check()):
+            run.say(told)
         async for trace in distil_traces(
             system.tasks.train,
             teacher,
@@ -104,9 +108,11 @@ async def distil(system: System, settings: RunSettings, run: RunFolder) -> None:
         ):
             run.append_trace(trace)
             passed += trace.outcome is Outcome.PASSED
+            traits.update(trace.traits)
             run.progress("distil", passed, settings.distil.traces, f"{trace.index + 1} asked")
     finally:
         await teacher.aclose()
+    run.say(summary(traits))
     if not passed:
         raise ValueError("No trace of the teacher passed, so there is nothing to fine-tune on: see traces.jsonl for what came back.")
     run.mark_done("distil", passed=passed)
@@ -124,7 +130,7 @@ async def sft(system: System, learner: Learner, settings: RunSettings, run: RunF
     tokenizer = AutoTokenizer.from_pretrained(system.learner_start)
     prompt = MetaPrompt(tokenizer, settings.model)
     by_id = {problem.id: problem for problem in system.tasks.train}
-    rows = sft_rows([(prompt.render(by_id[trace.problem_id]), trace.text) for trace in traces], tokenizer, settings.model)
+    rows = sft_rows([(prompt.ids(by_id[trace.problem_id]), trace.completion) for trace in traces], tokenizer, settings.model, run.say)
     await learner.configure_optimizer(sft_settings.optimizer, sft_settings.steps)
     rng = np.random.default_rng([settings.trainer.seed, 1])
     order = np.concatenate([rng.permutation(len(rows)) for _ in range(sft_settings.steps * sft_settings.batch_size // len(rows) + 1)])
@@ -134,7 +140,7 @@ async def sft(system: System, learner: Learner, settings: RunSettings, run: RunF
         metrics = await learner.sft(sft_batch([rows[i] for i in chosen]))
         run.log("sft", step, metrics | {"time/sft_step_s": time.monotonic() - start}, total=sft_settings.steps)
     await learner.export(run.sft_policy)
-    run.mark_done("sft", steps=sft_settings.steps, traces=len(traces))
+    run.mark_done("sft", steps=sft_settings.steps, traces=len(rows))
 
 
 async def grpo(system: System, learner: Learner, settings: RunSettings, run: RunFolder, failures: Failures) -> None:

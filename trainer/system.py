@@ -136,12 +136,13 @@ class System:
         self._starting[name] = asyncio.ensure_future(started())
 
     async def _check_worker(self) -> None:
-        """Raises ValueError at once where the worker endpoint cannot be reached or lacks the model."""
+        """Raises ValueError at once where the worker endpoint gives no completion; says what it does not take."""
         if self.settings.worker.base_url is None:
             return
         client = WorkerClient(self.settings.worker, self.worker_url)
         try:
-            await client.check()
+            if told := await client.check():
+                self.say(told)
         finally:
             await client.aclose()
 
@@ -172,11 +173,14 @@ class System:
         worker = WorkerSettings(
             model=distil.model,
             api_key_env=distil.api_key_env,
+            temperature=distil.temperature,
+            max_tokens=distil.max_tokens,
+            timeout_s=distil.timeout_s,
             max_concurrency=distil.concurrency,
             cache_entries=0,
             base_url=self.teacher_url,
         )
-        return WorkerClient(worker, self.teacher_url)
+        return WorkerClient(worker, self.teacher_url, "distil")
 
 
 def quiet_libraries() -> None:

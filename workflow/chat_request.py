@@ -1,21 +1,43 @@
 """A chat request as the endpoint takes it, and a reply as we take it."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from workflow.endpoint import StatusError
+from workflow.error_body import ErrorBody, error_in, is_error, parsed_json
 from workflow.worker import Message
 
 CHARACTERS_PER_TOKEN = 4
 """For endpoints that report no usage."""
+_REASONING = ("reasoning_content", "reasoning", "thinking")
+"""Fields in which vendors give the chain of thought beside the content."""
+_FINISH_REASONS = {
+    "length": ("length", "max_tokens", "max_output_tokens", "max_length", "model_length", "model_context_window_exceeded"),
+    "content_filter": (
+        *("content_filter", "content_filtered", "safety", "recitation", "blocklist", "prohibited_content", "spii"),
+        *("refusal", "sensitive", "guardrail_intervened"),
+    ),
+    "error": ("error", "failed", "abort", "aborted", "insufficient_system_resource", "network_error", "timeout"),
+}
+"""The API's word for how a generation ended -> what vendors say for it."""
 
 
 class MalformedReply(Exception):
     """The endpoint's answer is cut off or is no chat completion."""
+
+
+class ReadReply(NamedTuple):
+    """What a chat completion says."""
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+    reasoning: str = ""
+    finish_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +62,7 @@ class ChatRequest:
         """The request's JSON.
 
         Args:
-            dialect: what the endpoint's model does not take (see ``unsupported``).
+            dialect: what the endpoint's model does not take (see ``workflow.dialect``).
         """
         body: dict[str, Any] = {"model": self.model, "messages": self.messages}
         if "system" in dialect:
@@ -78,36 +100,85 @@ def _without_system(messages: Sequence[Message]) -> list[Message]:
     return rest or [{"role": "user", "content": system}]
 
 
-def unsupported(error: StatusError) -> str | None:
-    """The part of a request that the model does not take, by the endpoint's own words; None for any other failure.
-
-    ``max_tokens`` (the model wants ``max_completion_tokens``), ``temperature``, ``seed`` or ``system``.
-    """
-    if error.code not in ("unsupported_parameter", "unsupported_value") or not isinstance(error.param, str):
-        return None
-    if error.param in ("max_tokens", "temperature", "seed"):
-        return error.param
-    return "system" if error.param.startswith("messages") and error.param.endswith("role") else None
-
-
-def read_reply(payload: bytes, request: ChatRequest) -> tuple[str, int, int]:
-    """Text, prompt tokens and completion tokens of a chat completion.
+def read_reply(payload: bytes, request: ChatRequest) -> ReadReply:
+    """What a chat completion says.
 
     Raises:
+        StatusError: it is an error inside HTTP 200, a generation that failed on the endpoint's side, or nothing but a refusal.
         MalformedReply: the payload is cut off or has another shape.
     """
     try:
-        reply = orjson.loads(payload)
-        text = reply["choices"][0]["message"].get("content") or ""
-        usage = reply.get("usage") or {}
-        if not isinstance(text, str):
-            raise TypeError("content is no text")
-        prompt = usage.get("prompt_tokens")
-        completion = usage.get("completion_tokens")
-    except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise MalformedReply(f"a reply that is no chat completion ({type(error).__name__}, {len(payload)} bytes)") from None
+        value = parsed_json(payload)
+        choices = value.get("choices") if isinstance(value, dict) else None
+        failure = error_in({"error": value["error"]}) if choices and value.get("error") else None
+        if failure is None and not choices and is_error(value):
+            failure = error_in(value)
+        if failure is not None:
+            raise StatusError(failure.status, failure, inside=True)
+        choice = value["choices"][0]
+        finish_reason = _finish_reason(choice.get("finish_reason"))
+        _refuse_failed(choice, finish_reason)
+        may_lack = finish_reason in ("length", "content_filter")  # Gemini leaves the message out where thinking took all tokens
+        message: dict[str, Any] = (choice.get("message") or {}) if may_lack else choice["message"]
+        text, thoughts = _texts(message.get("content"))
+        fields = (_texts(message.get(name))[0] for name in _REASONING)
+        reasoning = next((field for field in fields if field), thoughts)
+        usage = value.get("usage") or {}
+        prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        if not text.strip() and (finish_reason == "content_filter" or message.get("refusal")):
+            reason = str(message.get("refusal") or "the reply was filtered")
+            raise StatusError(400, ErrorBody(reason, "content_filter"), inside=True)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        start = payload[:60].decode("utf-8", "replace")
+        raise MalformedReply(
+            f"a reply that is no chat completion ({type(error).__name__}, {len(payload)} bytes, it begins {start!r})"
+        ) from None
     if not isinstance(prompt, int):
         prompt = sum(len(message["content"]) for message in request.messages) // CHARACTERS_PER_TOKEN + 1
     if not isinstance(completion, int):
-        completion = len(text) // CHARACTERS_PER_TOKEN + 1
-    return text, prompt, completion
+        completion = len(text + reasoning) // CHARACTERS_PER_TOKEN + 1
+    return ReadReply(text, prompt, completion, reasoning, finish_reason)
+
+
+def _finish_reason(word: object) -> str:
+    """The endpoint's word in the API's own terms; an unknown one in small letters."""
+    if not isinstance(word, str):
+        return ""
+    known = word.lower()
+    return next((reason for reason, words in _FINISH_REASONS.items() if known in words), known)
+
+
+def _refuse_failed(choice: Mapping[str, Any], finish_reason: str) -> None:
+    """Raises StatusError where the endpoint says that it did not finish the generation."""
+    failure = error_in({"error": choice["error"]}) if choice.get("error") else None
+    if failure is not None or finish_reason == "error":
+        failure = failure or ErrorBody(f"the generation ended with finish_reason {choice.get('finish_reason')!r}")
+        raise StatusError(failure.status, failure, inside=True)
+
+
+def _texts(content: object) -> tuple[str, str]:
+    """Text and thoughts of a message's content: a text, or a list of parts.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if isinstance(content, dict):
+        content = [content]
+    if content is None or isinstance(content, str):
+        return _encodable(content or ""), ""
+    if not isinstance(content, list):
+        raise TypeError("content is no text")
+    text = thoughts = ""
+    for part in content:
+        if isinstance(part, str):
+            text += part
+        elif "think" in str(part.get("type")) or "reason" in str(part.get("type")):
+            thoughts += _texts(part.get("thinking") or part.get("text"))[0]
+        else:
+            text += _texts(part.get("text"))[0]
+    return _encodable(text), _encodable(thoughts)
+
+
+def _encodable(text: str) -> str:
+    """With question marks in place of lone surrogates, which no file and no JSON can carry."""
+    return text.encode("utf-8", "replace").decode()

@@ -8,26 +8,29 @@ import ipaddress
 import ssl
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 import certifi
 import orjson
 
+from workflow.error_body import ErrorBody, error_body
+
 
 class StatusError(Exception):
-    """The endpoint answered with an HTTP status other than 2xx."""
+    """The endpoint answered with an HTTP status other than 2xx, or with an error inside of one."""
 
-    def __init__(self, status: int, payload: bytes, headers: Mapping[str, str]) -> None:
-        super().__init__(status, payload, headers)
+    def __init__(self, status: int, body: ErrorBody, headers: Mapping[str, str] | None = None, *, inside: bool = False) -> None:
+        """
+        Args:
+            status: HTTP's; of an error inside HTTP 200 the one that it stands for.
+            inside: True for the latter.
+        """
+        super().__init__(status, body, headers, inside)
         self.status = status
-        self.headers = headers
-        error = _error_object(payload)
-        self.message = str(error.get("message") or payload[:200].decode("utf-8", "replace"))
-        self.code = error.get("code")
-        """The API's own name of the failure, such as ``context_length_exceeded``; None where it gives none."""
-        self.param = error.get("param")
-        """The part of the request that it concerns, where it says so."""
+        self.body = body
+        self.headers = headers or {}
+        self.inside = inside
 
 
 def is_near(host: str) -> bool:
@@ -38,12 +41,11 @@ def is_near(host: str) -> bool:
         return host == "localhost"
 
 
-def _error_object(payload: bytes) -> Mapping[str, Any]:
-    try:
-        error = orjson.loads(payload)["error"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return {}
-    return error if isinstance(error, dict) else {"message": error}
+def _trusted() -> ssl.SSLContext:
+    """Certificates of the system's store (or of SSL_CERT_FILE and SSL_CERT_DIR) and of certifi."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
 
 
 class Endpoint:
@@ -51,7 +53,10 @@ class Endpoint:
 
     def __init__(self, base_url: str, api_key: str, max_connections: int) -> None:
         self.api_key = api_key
-        self._base_url = base_url.rstrip("/")
+        base = urlsplit(base_url.strip())
+        self._base = base._replace(path=base.path.rstrip("/").removesuffix("/chat/completions"))
+        self.shown = base_url.replace(f"{base.netloc.rpartition('@')[0]}@", "") if "@" in base.netloc else base_url
+        """The URL without credentials."""
         self._max_connections = max_connections
         self._session: aiohttp.ClientSession | None = None
 
@@ -71,20 +76,28 @@ class Endpoint:
     async def _exchange(self, method: str, path: str, data: bytes | None) -> bytes:
         if self._session is None:
             self._session = self._open()
-        async with self._session.request(method, self._base_url + path, data=data) as response:
+        url = urlunsplit(self._base._replace(path=self._base.path + path))  # its query, such as Azure's api-version, stays behind the path
+        async with self._session.request(method, url, data=data) as response:
             payload = await response.read()
+            moved = response.history[0] if response.history else None
+            if moved is not None and moved.method != response.method:  # the redirect has lost the request
+                raise StatusError(moved.status, ErrorBody(f"moved to {moved.headers.get('Location')}"))
             if not 200 <= response.status < 300:
-                raise StatusError(response.status, payload, dict(response.headers))
+                raise StatusError(response.status, error_body(payload), dict(response.headers))
         return payload
 
     def _open(self) -> aiohttp.ClientSession:
-        is_local = is_near(urlsplit(self._base_url).hostname or "")
-        context = ssl.create_default_context(cafile=certifi.where()) if self._base_url.startswith("https:") else True
+        host = self._base.hostname or ""
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if ".azure." in host or "api-version" in self._base.query:
+            headers["api-key"] = self.api_key
+        if ".azure." not in host and "@" not in self._base.netloc:  # credentials in the URL are the authorization
+            headers["Authorization"] = f"Bearer {self.api_key}"
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._max_connections, ssl=context),
-            headers={"Authorization": f"Bearer {self.api_key}", "Content-Type": "application/json", "Accept": "application/json"},
+            connector=aiohttp.TCPConnector(limit=self._max_connections, ssl=_trusted() if self._base.scheme == "https" else True),
+            headers=headers,
             timeout=aiohttp.ClientTimeout(total=None),
-            trust_env=not is_local,  # no proxy to this machine and to the nodes beside it
+            trust_env=not is_near(host),  # no proxy to this machine and to the nodes beside it
         )
 
     async def aclose(self) -> None:

@@ -1,9 +1,12 @@
 """Why a request to an endpoint failed, whether another try can help, and how long to wait before it."""
 
 import random
+import re
+import ssl
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from time import time
+from typing import Literal
 
 import aiohttp
 
@@ -13,8 +16,34 @@ from workflow.endpoint import StatusError
 FIRST_WAIT_S = 0.25
 LONGEST_WAIT_S = 60.0
 
-_TRANSIENT = (408, 409, 425, 429)
-_PROMPT_CODES = ("context_length_exceeded", "string_above_max_length", "content_filter", "content_policy_violation")
+_TRANSIENT = (408, 409, 424, 425, 429)
+_PROMPT_CODES = re.compile(
+    r"context_length_exceeded|string_above_max_length|exceed_context_size|content_filter|content_policy|data_inspection_failed|sensitive"
+)
+_OVER_CONTEXT = re.compile(
+    r"(?:maximum|available|exceed\w*)[^\n]{0,60}context[ _](?:length|size|window|limit)"
+    r"|context[ _](?:length|size|window|limit)[^\n]{0,60}exceed|prompt is too long"
+)
+_TOO_LONG = re.compile(
+    r"context[ _](?:length|size|window|limit)|when context the overflows|reduce the length|too many (?:input )?tokens|model token limit"
+    r"|input[ _]tokens? count|range of input length|`inputs`|request too large|max(?:imum)? (?:prompt|input) (?:length|size)"
+    r"|\b(?:prompt|inputs?|messages?)\b(?:(?!max_|parameter)[^:\n]){0,60}?(?:too (?:long|large)|exceed|(?:longer|larger) than|超长|超限)"
+)
+_FILTERED = re.compile(
+    r"content[ _](?:filter|policy|management|moderation)|content exists risk|inappropriate content|moderation system|safety system"
+    r"|(?:input|prompt|content|message|request|text)s?\b[^\n]{0,40}\b(?:flagged|unsafe|violat)|responsible ai|(?:unsafe|prohibited) content"
+    r"|sensitive (?:content|word|information)|violat\w+ [^\n]{0,60}(?:polic|terms|guideline)|敏感|违规|不安全"
+)
+_NO_MODEL = re.compile(
+    r"model_not_found|(?:unknown|invalid|no such|unsupported) model|no model"
+    r"|model\b.{0,80}?(?:not found|not exist|n't exist|not a valid|not available|unavailable|not supported|no such|unknown|invalid)"
+)
+_NO_CREDIT = re.compile(r"insufficient_quota|insufficient balance|insufficient credit|credit balance is too low|余额不足")
+_THOUGHT_ONLY = re.compile(r"could not finish the message because max_tokens")
+_SEARCHED = 2000
+"""Characters of an error that are searched."""
+
+Kind = Literal["unreachable", "timeout", "loading", "prompt", "model", "other"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,23 +57,34 @@ class Failure:
     """A sentence, where the user can do something."""
     wait_s: float | None = None
     """What the endpoint asks to wait."""
-    is_connection: bool = False
-    """True where there was no whole HTTP exchange."""
-    is_prompt: bool = False
-    """True where the endpoint refuses this prompt and would take another."""
+    kind: Kind = "other"
+    """``unreachable``: nothing was connected. ``prompt``: the endpoint refuses this prompt and would take another."""
 
 
-def failure_of(error: Exception, *, timeout_s: float, api_key_env: str) -> Failure | None:
-    """What a failed request means; None for an error that is no endpoint's."""
+def failure_of(error: Exception, *, timeout_s: float, api_key_env: str, section: str) -> Failure | None:
+    """What a failed request means; None for an error that is no endpoint's.
+
+    Args:
+        section: the settings that name the endpoint, for remedies: ``worker`` or ``distil``.
+    """
     if isinstance(error, TimeoutError):
-        return Failure(f"no reply within {timeout_s:g} s", retry=True)
+        return Failure(f"no reply within {timeout_s:g} s", retry=True, kind="timeout")
     if isinstance(error, MalformedReply):
-        return Failure(str(error), retry=True)
+        return Failure(str(error), retry=True, remedy=_wrong_url(section))
     if isinstance(error, aiohttp.ClientError):
         return _connection_failure(error, timeout_s)
     if isinstance(error, StatusError):
-        return _status_failure(error, api_key_env)
+        return _status_failure(error, api_key_env, section)
     return None
+
+
+def thinking_took_all(error: StatusError) -> bool:
+    """True where an endpoint says by an error that a reply was cut off before its first word (OpenAI's reasoning models)."""
+    return error.status == 400 and _THOUGHT_ONLY.search(error.body.message.lower()) is not None
+
+
+def _wrong_url(section: str) -> str:
+    return f"Correct {section}.base_url: it must end where /chat/completions follows, mostly with /v1."
 
 
 def _connection_failure(error: aiohttp.ClientError, timeout_s: float) -> Failure:
@@ -52,26 +92,49 @@ def _connection_failure(error: aiohttp.ClientError, timeout_s: float) -> Failure
     while cause.__cause__ is not None:  # only the first cause tells
         cause = cause.__cause__
     if isinstance(cause, TimeoutError):
-        return Failure(f"no reply within {timeout_s:g} s", retry=True)
+        return Failure(f"no reply within {timeout_s:g} s", retry=True, kind="timeout")
     text = " ".join(str(cause).split())[:160]
-    return Failure(f"no connection ({type(cause).__name__}{': ' if text else ''}{text})", retry=True, is_connection=True)
+    remedy = "Name the file of its certificate authority in SSL_CERT_FILE." if isinstance(cause, ssl.SSLCertVerificationError) else ""
+    reason = f"no connection ({type(cause).__name__}{': ' if text else ''}{text})"
+    unreachable = isinstance(error, aiohttp.ClientConnectorError | aiohttp.InvalidURL)
+    return Failure(reason, retry=True, remedy=remedy, kind="unreachable" if unreachable else "other")
 
 
-def _status_failure(error: StatusError, api_key_env: str) -> Failure:
-    status = error.status
-    reason = f"HTTP {status} ({' '.join(error.message.split())[:200]})"
+def _status_failure(error: StatusError, api_key_env: str, section: str) -> Failure:
+    status, body = error.status, error.body
+    words = f"{body.code} {body.message}".lower()[:_SEARCHED]
+    shown = " ".join(body.message.split())[:200]
+    reason = f"an error inside HTTP 200 ({shown})" if error.inside else f"HTTP {status} ({shown})"
+    if status == 402 or _NO_CREDIT.search(words):
+        remedy = f"Add credit to the account, or set {section}.base_url and {section}.model to another endpoint."
+        return Failure(reason, retry=False, remedy=remedy)
+    if _refuses_prompt(status, body.code, words):
+        return Failure(reason, retry=False, kind="prompt")
     if status in (401, 403):
-        return Failure(reason, retry=False, remedy=f"Put a valid key into the environment variable {api_key_env} (worker.api_key_env).")
-    if error.code == "insufficient_quota":
-        return Failure(
-            reason, retry=False, remedy="Add credit to the account, or set worker.base_url and worker.model to another endpoint."
-        )
-    if status == 404:
-        return Failure(reason, retry=False, remedy="Set worker.model to a model of this endpoint, or correct worker.base_url.")
+        remedy = f"Put a valid key into the environment variable {api_key_env} ({section}.api_key_env)."
+        return Failure(reason, retry=False, remedy=remedy, kind="model" if _NO_MODEL.search(words) else "other")
+    if 300 <= status < 400:
+        return Failure(reason, retry=False, remedy=_wrong_url(section))
+    if status == 404 or (status in (400, 422) and _NO_MODEL.search(words)):
+        remedy = f"Set {section}.model to a model of this endpoint. {_wrong_url(section).replace('Correct', 'Or correct')}"
+        return Failure(reason, retry=False, remedy=remedy, kind="model")
     if status in _TRANSIENT or status >= 500:
-        return Failure(reason, retry=True, wait_s=_asked_wait_s(error))
-    is_prompt = status == 413 or error.code in _PROMPT_CODES or "context length" in error.message.lower()
-    return Failure(reason, retry=False, remedy="" if is_prompt else "Check worker.max_tokens and worker.temperature.", is_prompt=is_prompt)
+        return Failure(reason, retry=True, wait_s=_asked_wait_s(error), kind="loading" if status == 503 else "other")
+    return Failure(reason, retry=False, remedy=f"Check {section}.max_tokens and {section}.temperature.")
+
+
+def _refuses_prompt(status: int, code: str, words: str) -> bool:
+    """True for prompts that are too long or filtered, in the words of many vendors."""
+    if status in (401, 404, 408):
+        return False
+    if status == 429:
+        return "request too large" in words  # more tokens than a minute allows: no wait helps
+    if status == 413 or _PROMPT_CODES.search(code):
+        return True
+    if status >= 500:
+        return _OVER_CONTEXT.search(words) is not None
+    filtered = "account" not in words and _FILTERED.search(words) is not None
+    return filtered or (status != 403 and _TOO_LONG.search(words) is not None)
 
 
 def _asked_wait_s(error: StatusError) -> float | None:

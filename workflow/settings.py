@@ -46,7 +46,7 @@ class WorkerSettings(Settings):
     temperature: float = Field(default=0.7, ge=0.0, le=2.0)
     """Sampling temperature of operator calls."""
     max_tokens: int = Field(default=1024, ge=1)
-    """Completion tokens a call may use."""
+    """Completion tokens a call may use; a reasoning model's thoughts count."""
     timeout_s: float = Field(default=60.0, gt=0)
     """Deadline of one HTTP request."""
     max_retries: int = Field(default=5, ge=0)

@@ -24,6 +24,15 @@ class Reply:
     """Seconds from request to reply; a cached reply keeps the latency of the original."""
     cached: bool = False
     """True where the reply came from the client's cache; it is billed like the original."""
+    reasoning: str = ""
+    """The chain of thought, where the endpoint gives it apart from the text; empty where it gives none."""
+    finish_reason: str = ""
+    """How the generation ended: ``stop``, ``length``, ``content_filter`` or another word of the endpoint; empty where it gives none."""
+
+    @property
+    def truncated(self) -> bool:
+        """True where ``max_tokens`` cut the reply off; the text may be empty, since thinking counts."""
+        return self.finish_reason == "length"
 
 
 class WorkerError(Exception):

@@ -8,6 +8,7 @@ from launch.report.graph import workflow_svg
 from launch.report.run_data import RunData, Shape
 from workflow.parse import parse_workflow
 from workflow.program import Refusal
+from workflow.reasoning import shown_reasoning
 
 BANDS = ("easy", "medium", "hard", "all")
 
@@ -45,7 +46,7 @@ def _example(name: str, has_examples: bool, shapes: list[Shape]) -> list[Example
     where = f", level {levels[0]}{f' to {levels[-1]}' if len(levels) > 1 else ''}" if levels else ""
     difficulty = f"{name.capitalize()} queries" if name != "all" else "Queries"
     total = sum(other.seen for other in shapes)
-    reasoning = shape.text.split("```")[0].split("class Workflow")[0].strip()
+    reasoning = shown_reasoning(shape.text)
     return [
         Example(
             queries=f"{difficulty} {'with' if has_examples else 'without'} examples{where}",

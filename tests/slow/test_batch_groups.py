@@ -4,12 +4,15 @@ import pytest
 import torch
 
 from reward.score import Score
+from rollout.nano_policy import make_tokenizer
+from rollout.prompt import MetaPrompt
 from rollout.records import Completion, Episode, Group, Round
 from rollout.settings import ModelSettings
-from tests.scripted_parts import problem
+from tests.scripted_parts import SINGLE_CALL, problem
 from trainer.batch import SFTRow, policy_batch, sft_batch, sft_rows
 from trainer.settings import GRPOSettings
 from trainer.token_rows import TokenRows
+from workflow.simulated.teacher import corpus
 
 NO_WHITENING = GRPOSettings(advantage="grpo", norm_by_std=False)
 
@@ -90,6 +93,9 @@ class SplitTokenizer:
     eos_token_id: int | None = 99
     name_or_path = "letters"
 
+    def decode(self, ids: list[int]) -> str:
+        return "".join(chr(token + 96) for token in ids)
+
     def __call__(self, texts: list[str], add_special_tokens: bool) -> dict[str, list[list[int]]]:
         assert not add_special_tokens
         return {"input_ids": [[ord(letter) - 96 for letter in text] for text in texts]}
@@ -102,7 +108,27 @@ def test_an_sft_row_ends_with_the_end_of_text_token():
 def test_a_trace_beyond_the_models_limits_is_left_out_whole():
     limits = ModelSettings(max_prompt_tokens=8, max_response_tokens=8)
     traces = [((7,) * 9, "abc"), ((7,) * 8, "abcdefg"), ((7,), "abcdefgh")]
-    assert sft_rows(traces, SplitTokenizer(), limits) == [SFTRow((7,) * 8, (*range(1, 8), 99))]
+    said: list[str] = []
+    assert sft_rows(traces, SplitTokenizer(), limits, said.append) == [SFTRow((7,) * 8, (*range(1, 8), 99))]
+    (line,) = said
+    assert line.startswith("2 of 3 passed traces are left out of SFT: 1 with a prompt longer than model.max_prompt_tokens=8, 1 with a")
+    assert "model.max_response_tokens=8 (the longest has 9 tokens)" in line
+
+
+def test_rows_that_all_fit_are_not_spoken_of():
+    said: list[str] = []
+    sft_rows([((7, 8), "abc")], SplitTokenizer(), ModelSettings(), said.append)
+    assert said == []
+
+
+@pytest.mark.parametrize("text", [f"<think>\nIt is easy.\n</think>\n\n{SINGLE_CALL}", f"It is easy.\n{SINGLE_CALL}"])
+def test_a_policy_whose_template_opens_its_thoughts_learns_to_close_them_before_the_code(text: str):
+    tokenizer = make_tokenizer([*corpus(), problem().query])
+    tokenizer.chat_template = "{{ '<|user|>' + messages[0]['content'] + '<|assistant|><think>\n' }}"
+    settings = ModelSettings(max_prompt_tokens=4096, max_response_tokens=1024)
+    (row,) = sft_rows([(MetaPrompt(tokenizer, settings).render(problem()), text)], tokenizer, settings)
+    assert tokenizer.decode(row.prompt_ids).endswith("<|assistant|><think>\n")
+    assert tokenizer.decode(row.response_ids) == f"It is easy.\n</think>\n\n{SINGLE_CALL}{tokenizer.eos_token}"
 
 
 def test_traces_of_which_none_fits_are_refused_with_the_settings_to_raise():

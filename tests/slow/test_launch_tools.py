@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from launch import ROOT
+from launch import ROOT, doctor
+from tests.scripted_endpoint import endpoint, error, http
 
 SAMPLE = Path(__file__).parents[1] / "data" / "humaneval_sample.jsonl"
 REVERSED = "def f(xs):\n    return xs[::-1]\n"
@@ -109,6 +110,18 @@ def test_the_doctor_names_an_endpoint_that_does_not_answer():
     report = json.loads(command("doctor", "--json", "--endpoint", "http://127.0.0.1:9/v1"))
     (finding,) = [finding for finding in report["findings"] if finding["name"] == "http://127.0.0.1:9/v1"]
     assert not finding["good"] and "no connection" in finding["value"]
+
+
+async def test_the_doctor_asks_a_model_for_a_completion_and_believes_no_list():
+    async with endpoint(models=http(200, {"data": [{"id": "scripted-worker"}]})) as server:
+        asked = await doctor.endpoint(server.base_url, "NO_KEY", "unlisted")
+        assert asked.good and [body["model"] for body in server.requests] == ["unlisted"]
+        listed = await doctor.endpoint(server.base_url, "NO_KEY", None)
+        assert listed.good and "scripted-worker" in listed.value
+    for models in (error(401), error(404), http(200, b"<html>")):
+        async with endpoint(models=models) as server:
+            assert "--model" in (await doctor.endpoint(server.base_url, "NO_KEY", None)).remedy
+            assert (await doctor.endpoint(server.base_url, "NO_KEY", "any")).good
 
 
 def test_preparing_a_set_writes_sound_rows_and_the_audit(tmp_path: Path):

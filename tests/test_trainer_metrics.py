@@ -1,0 +1,33 @@
+"""Metrics of a step."""
+
+from dataclasses import replace
+
+import pytest
+
+from reward.settings import RewardSettings
+from rollout.collect import Collector
+from rollout.records import Group
+from rollout.settings import RolloutSettings
+from sandbox.records import Run
+from tests.scripted_parts import SINGLE_CALL, ScriptedRenderer, ScriptedRunner, ScriptedSampler, problem, run
+from trainer.metrics import group_metrics
+from workflow.outcome import Outcome
+
+
+async def groups(truncated: int) -> list[Group]:
+    """One group of two siblings that share their two runs of two calls each; of one run's calls so many were cut off."""
+
+    def rule(workflow, one, seed) -> Run:
+        made = run(Outcome.PASSED, passed=4, calls=2, seed=seed)
+        first, *rest = made.execution.trace
+        trace = (replace(first, truncated=truncated), *rest)
+        return replace(made, execution=replace(made.execution, trace=trace))
+
+    settings = RolloutSettings(group_size=2, runs_per_workflow=2)
+    collector = Collector(ScriptedSampler([SINGLE_CALL]), ScriptedRunner(rule), ScriptedRenderer(), settings, RewardSettings(), 0)
+    return await collector.collect([problem()], tag="step")
+
+
+@pytest.mark.parametrize("truncated", [0, 1])
+async def test_the_share_of_cut_off_worker_replies_is_a_metric(truncated: int):
+    assert group_metrics(await groups(truncated))["worker/truncated"] == pytest.approx(truncated / 2)
