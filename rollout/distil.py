@@ -36,6 +36,8 @@ class Trace:
     """The teacher's chain of thought, from a field of its own or from between ``<think>`` tags; empty where it gave none."""
     finish_reason: str = ""
     """How the reply ended, in the endpoint's word; ``refused`` where the endpoint took no such prompt or filtered the reply."""
+    fault: str = ""
+    """Why infrastructure failed; empty where it did not."""
 
     @property
     def completion(self) -> str:
@@ -102,8 +104,8 @@ async def _trace(index: int, problem: Problem, teacher: Worker, runner: Runner, 
         )
     except PromptRefused:
         return Trace(index, problem.id, problem.query, "", Outcome.NO_WORKFLOW, finish_reason=REFUSED)
-    except WorkerError:
-        return Trace(index, problem.id, problem.query, "", Outcome.INFRA_ERROR)
+    except WorkerError as failure:
+        return Trace(index, problem.id, problem.query, "", Outcome.INFRA_ERROR, fault=str(failure))
     reasoning, text = reply.reasoning, reply.text
     if not reasoning or text.lstrip().startswith("<think>"):
         inline, text = split_reasoning(text)
@@ -115,7 +117,7 @@ async def _trace(index: int, problem: Problem, teacher: Worker, runner: Runner, 
     if isinstance(parsed, Refusal):
         return replace(trace, outcome=parsed.outcome)
     run = await runner.run(parsed, problem, stable_seed(seed, "distil", index))
-    return replace(trace, outcome=run.outcome)
+    return replace(trace, outcome=run.outcome, fault=run.fault)
 
 
 async def distil_traces(
@@ -143,7 +145,8 @@ async def distil_traces(
             failures_in_a_row = failures_in_a_row + 1 if trace.outcome is Outcome.INFRA_ERROR else 0
             if failures_in_a_row >= 20:
                 raise WorkerError(
-                    f"20 distillation requests in a row failed (last problem {trace.problem_id}): check the teacher and worker endpoints."
+                    f"20 distillation requests in a row failed, the last one (problem {trace.problem_id}) with: {trace.fault} Check the "
+                    "teacher and worker endpoints."
                 )
             yield trace
     finally:

@@ -59,13 +59,13 @@ async def test_a_resumed_distillation_asks_about_the_next_problem():
 
 
 async def test_twenty_failed_requests_in_a_row_end_it_with_a_sentence():
-    with pytest.raises(WorkerError, match="check the teacher and worker endpoints"):
+    with pytest.raises(WorkerError, match="with: endpoint down Check the teacher and worker endpoints"):
         await traces([None], DistilSettings(traces=3, concurrency=4))
 
 
 async def test_single_failed_requests_are_recorded_and_passed_over():
     found, _ = await traces([None, SINGLE_CALL], DistilSettings(traces=2, concurrency=1))
-    assert [trace.outcome for trace in found].count(Outcome.INFRA_ERROR) == 2
+    assert [trace.fault for trace in found if trace.outcome is Outcome.INFRA_ERROR] == ["endpoint down"] * 2
 
 
 def test_the_teacher_never_sees_hidden_tests():

@@ -91,7 +91,7 @@ async def distil(system: System, settings: RunSettings, run: RunFolder) -> None:
     """Stage 1: asks the teacher until enough traces passed; appends each to ``traces.jsonl`` as it comes."""
     run.stage("distil", f"asking the teacher for {settings.distil.traces} traces whose workflow passes")
     known = run.read_traces()
-    passed = sum(trace.outcome is Outcome.PASSED for trace in known)
+    passed, fault = sum(trace.outcome is Outcome.PASSED for trace in known), ""
     traits = Counter(trait for trace in known for trait in trace.traits)
     teacher = system.teacher()
     try:
@@ -108,13 +108,15 @@ async def distil(system: System, settings: RunSettings, run: RunFolder) -> None:
         ):
             run.append_trace(trace)
             passed += trace.outcome is Outcome.PASSED
+            fault = trace.fault or fault
             traits.update(trace.traits)
             run.progress("distil", passed, settings.distil.traces, f"{trace.index + 1} asked")
     finally:
         await teacher.aclose()
     run.say(summary(traits))
     if not passed:
-        raise ValueError("No trace of the teacher passed, so there is nothing to fine-tune on: see traces.jsonl for what came back.")
+        lost = f" (some were lost to infrastructure, the last one to: {fault})" if fault else ""
+        raise ValueError(f"No trace of the teacher passed{lost}, so there is nothing to fine-tune on: see traces.jsonl for what came back.")
     run.mark_done("distil", passed=passed)
 
 
