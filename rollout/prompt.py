@@ -1,5 +1,7 @@
 """The meta-prompt: what the policy reads before it writes a workflow."""
 
+from collections.abc import Sequence
+
 from transformers import PreTrainedTokenizerBase
 
 from rollout.settings import ModelSettings
@@ -71,15 +73,19 @@ class MetaPrompt:
         self._settings = settings
         self._max_feedback_tokens = max_feedback_tokens
 
+    def ids(self, problems: Sequence[Problem]) -> list[list[int]]:
+        """Prompt token ids of each problem, however long."""
+        chats = [[{"role": "user", "content": self.text(problem)}] for problem in problems]
+        texts = [str(self._tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)) for chat in chats]
+        return self._tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"] if texts else []  # pyright: ignore[reportReturnType]
+
     def render(self, problem: Problem) -> tuple[int, ...]:
         """Prompt token ids that end where the policy's turn begins.
 
         Raises:
             ValueError: the prompt is longer than ``max_prompt_tokens``.
         """
-        chat = [{"role": "user", "content": self.text(problem)}]
-        text = self._tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-        ids = self._tokenizer.encode(str(text), add_special_tokens=False)
+        (ids,) = self.ids([problem])
         limit = self._settings.max_prompt_tokens
         if len(ids) > limit:
             raise ValueError(
