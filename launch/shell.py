@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from conf.schema import Config
+from trainer.terminal import printable
 from workflow.worker import WorkerError
 
 TRACEBACK_VARIABLE = "FLOWREASONER_TRACEBACK"
@@ -117,7 +118,7 @@ def _keep_traceback(error: Exception, folder: Path | None) -> Path | str:
 def _end(code: int, message: str, error: BaseException) -> int:
     if os.environ.get(TRACEBACK_VARIABLE) == "1":
         traceback.print_exception(error)
-    for line in message.splitlines():
+    for line in printable(message).splitlines():
         print(f"error: {line}" if code != 130 else line, file=sys.stderr)
     return code
 

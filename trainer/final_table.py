@@ -5,18 +5,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from safetensors.torch import load_file
 
 from trainer.evaluation import Trial, best_fixed, evaluate_policy, evaluate_workflow, oracle, result_row
 from trainer.settings import RunSettings
 from trainer.system import System
+from trainer.terminal import Terminal, table
 from workflow.program import Workflow
 
 Row = dict[str, object]
 TABLE_WIDTH = 150
-"""Columns that the table takes at least: narrower than that its figures would be cut."""
+"""Columns of a terminal that holds the whole table."""
 
 
 async def final_table(
@@ -96,27 +95,25 @@ async def workflow_trials(
     return validation, test
 
 
-def print_table(rows: Sequence[Row], console: Console) -> None:
-    """The table on the console: means with 95 % intervals, and the reward of each level."""
+def print_table(rows: Sequence[Row], terminal: Terminal) -> None:
+    """The table on the terminal: means with 95 % intervals, and the reward of each level; two tables where one would be too wide."""
     levels = sorted({level for row in rows for level in _levels(row)}, key=int)
-    table = Table(
-        "", "reward", "pass rate", "calls", "$ / 1000", *(f"L{level}" for level in levels), title="Held-out problems", title_justify="left"
-    )
-    for row in rows:
-        if not row.get("problems"):
-            table.add_row(str(row["name"]), "lost to infrastructure failures")
-            continue
-        name = f"{row['name']} ({row['of']})" if isinstance(row.get("of"), str) else str(row["name"])
-        by_level = [f"{_levels(row)[level]['reward']:.2f}" if level in _levels(row) else "" for level in levels]
-        table.add_row(
-            name,
-            _with_interval(row, "reward"),
-            _with_interval(row, "pass_rate"),
-            f"{row['calls']:.2f}",
-            f"{_number(row, 'cost') * 1000:.3f}",
-            *by_level,
-        )
-    Console(width=max(console.width, TABLE_WIDTH), file=console.file, force_terminal=console.is_terminal).print(table)
+    means = ["reward", "pass rate", "calls", "$ / 1000"]
+    names = [f"{row['name']} ({row['of']})" if isinstance(row.get("of"), str) else str(row["name"]) for row in rows]
+    cells = [_cells(row, levels) for row in rows]
+    columns = [*means, *(f"L{level}" for level in levels)]
+    parts = [slice(0, None)] if terminal.width >= TABLE_WIDTH else [slice(0, len(means)), slice(len(means), None)]
+    for part, title in zip(parts, ("Held-out problems", "Their reward by level"), strict=False):
+        if columns[part]:
+            lines = [[name, *row[part]] for name, row in zip(names, cells, strict=True)]
+            terminal.print(table(["", *columns[part]], lines, title=title))
+
+
+def _cells(row: Row, levels: Sequence[str]) -> list[str]:
+    if not row.get("problems"):
+        return ["lost to infrastructure failures", "", "", "", *("" for _ in levels)]
+    means = [_with_interval(row, "reward"), _with_interval(row, "pass_rate"), f"{row['calls']:.2f}", f"{_number(row, 'cost') * 1000:.3f}"]
+    return means + [f"{_levels(row)[level]['reward']:.2f}" if level in _levels(row) else "" for level in levels]
 
 
 def _levels(row: Row) -> dict[str, dict[str, float]]:

@@ -18,7 +18,8 @@ from trainer.loop import train_grpo
 from trainer.recovery import with_learner
 from trainer.run_folder import RunFolder
 from trainer.settings import RunSettings
-from trainer.system import System, quiet_libraries
+from trainer.system import System
+from trainer.terminal import quiet_libraries
 from workflow.outcome import Outcome
 from workflow.reference import load_reference_workflows
 from workflow.simulated.teacher import corpus
