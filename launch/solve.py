@@ -104,12 +104,12 @@ def check_length(policy: Path, settings: Config, problem: Problem) -> None:
     (ids,) = prompt.ids([problem])
     limit, longest = settings.model.max_prompt_tokens, longest_prompt(policy, settings.model, settings.rollout)
     if len(ids) > limit:
-        remedy = f"or add model.max_prompt_tokens={len(ids)}, though the policy was trained on shorter ones"
+        remedy = f", or add model.max_prompt_tokens={len(ids)}, though the policy was trained on shorter ones"
         if len(ids) > longest:
-            remedy = f"its model holds no more than {longest:.0f} beside its responses"
+            remedy = f"; its model holds no more than {longest:.0f} beside its responses"
         raise ValueError(
             f"The query is too long: with the meta-prompt it takes {len(ids)} tokens, and the policy reads up to {limit} "
-            f"(model.max_prompt_tokens): shorten it; {remedy}."
+            f"(model.max_prompt_tokens): shorten it{remedy}."
         )
 
 

@@ -85,7 +85,12 @@ def longest_prompt(policy: Path, model: ModelSettings, rollout: RolloutSettings)
 
 
 def _check_context(context: float, name: str, model: ModelSettings, rollout: RolloutSettings) -> None:
-    needed = context_tokens(model, rollout)
+    needed, given = context_tokens(model, rollout), rollout.engine_args.get("max_model_len")
+    if isinstance(given, int) and 0 < given < needed:
+        raise ValueError(
+            f"rollout.engine_args.max_model_len={given} holds no episode of {needed} tokens (model.max_prompt_tokens, responses and "
+            "feedback): leave it out, the engine is given the right one."
+        )
     if needed <= context or "hf_overrides" in rollout.engine_args or os.environ.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN") == "1":
         return
     rounds = rollout.rounds

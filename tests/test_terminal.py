@@ -1,15 +1,21 @@
 """Every text is shown as it is: no markup, no emoji code, nothing that a terminal obeys."""
 
+import os
 import re
+import subprocess
+import sys
 from io import StringIO
 
 import pytest
 from rich.console import Console
 
+from launch import ROOT
 from launch.doctor import show as show_findings
 from launch.shell import one_sentence_errors
 from sandbox.probe import Finding
+from tests.run_factory import final_rows
 from trainer.console import RunConsole
+from trainer.final_table import print_table
 from trainer.terminal import Bar, Terminal, code, panel, plain, printable, table
 
 HOSTILE = ["xs[i]", "[/INST]", "[bold]x[/bold]", "[link=http://x]y[/link]", ":smile:", "\\[red]", "[red", "a[b].py", "[@click=f()]z"]
@@ -87,6 +93,19 @@ def test_what_an_endpoint_calls_its_models_is_shown_as_it_is():
     assert all(text in out.getvalue() for text in ("no", "http://x[/]", "serves [red]m[/red]␛[2J", "start [it]"))
 
 
+@pytest.mark.parametrize("width", [200, 80, 60])
+def test_the_final_table_shows_names_and_all_levels_at_any_width(width: int):
+    out = StringIO()
+    row = next(row for row in final_rows() if row["by_level"])
+    names = ["a[b].py", "[/x]", "[red]\x1b[2J"]
+    rows = [*({**row, "name": name} for name in names[:2]), {"name": names[2], "problems": 0, "by_level": {}}]
+    print_table(rows, Terminal(file=out, width=width))
+    text = out.getvalue()
+    assert all(printable(name) in text for name in names) and "\x1b" not in text
+    assert all(f"L{level}" in text for level in row["by_level"])
+    assert max(len(line) for line in text.splitlines()) <= width
+
+
 def test_no_cell_of_a_table_is_cut():
     text = shown(table(["name", "of"], [["x" * 150, "y" * 150]]))
     assert text.count("x") == 150 and text.count("y") == 150
@@ -100,6 +119,13 @@ def test_what_is_no_program_keeps_its_letters(text: str):
 def test_a_program_is_shown_in_colours():
     assert code("def f(xs):\n    return [xs[i] for i in xs]\n").plain == "def f(xs):\n    return [xs[i] for i in xs]"
     assert code("def f(xs):\n    return xs\n").spans
+
+
+def test_a_terminal_that_lacks_a_letter_gets_its_number():
+    program = "from trainer.terminal import Terminal, panel\nTerminal().print(panel('caf\\u00e9 \\U0001f600', 'x'))"
+    around = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=around, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "caf\\xe9" in done.stdout, done.stderr
 
 
 def test_an_error_that_quotes_a_model_commands_no_terminal(capsys: pytest.CaptureFixture[str]):

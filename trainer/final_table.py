@@ -3,15 +3,18 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file
 
 from trainer.evaluation import Trial, best_fixed, evaluate_policy, evaluate_workflow, oracle, result_row
 from trainer.settings import RunSettings
-from trainer.system import System
 from trainer.terminal import Terminal, table
 from workflow.program import Workflow
+
+if TYPE_CHECKING:
+    from trainer.system import System
 
 Row = dict[str, object]
 TABLE_WIDTH = 150
@@ -19,7 +22,7 @@ TABLE_WIDTH = 150
 
 
 async def final_table(
-    system: System, settings: RunSettings, policies: Mapping[str, Path], workflows: Mapping[str, Workflow], *, say: Callable[[str], None]
+    system: "System", settings: RunSettings, policies: Mapping[str, Path], workflows: Mapping[str, Workflow], *, say: Callable[[str], None]
 ) -> list[Row]:
     """Rows of ``results.json`` in the order of the table: policies, fixed workflows, best fixed, oracle.
 
@@ -53,7 +56,7 @@ async def final_table(
     return rows
 
 
-async def policy_trials(system: System, settings: RunSettings, folder: Path) -> dict[str, list[Trial]]:
+async def policy_trials(system: "System", settings: RunSettings, folder: Path) -> dict[str, list[Trial]]:
     """Greedy and (where asked for) sampled trials of the policy in ``folder`` on the test problems, keyed by label suffix."""
     evaluation = settings.trainer.evaluation
     fleet, collector = await system.fleet(), await system.collector()
@@ -78,7 +81,7 @@ def read_weights(folder: Path) -> list[tuple[str, torch.Tensor]]:
 
 
 async def workflow_trials(
-    system: System, settings: RunSettings, workflows: Mapping[str, Workflow], say: Callable[[str], None]
+    system: "System", settings: RunSettings, workflows: Mapping[str, Workflow], say: Callable[[str], None]
 ) -> tuple[dict[str, list[Trial]], dict[str, list[Trial]]]:
     """Every fixed workflow on validation and on test problems."""
     sandbox = await system.sandbox()

@@ -133,6 +133,12 @@ def test_what_an_engine_is_told_of_another_context_is_believed(folder: Path):
     assert checked_prompt(folder, MODEL, RolloutSettings(engine_args={"hf_overrides": {"max_position_embeddings": 512}}))
 
 
+def test_an_engine_that_is_told_too_short_a_context_is_refused(nano: Path):
+    with pytest.raises(ValueError, match=r"max_model_len=200 holds no episode of 288 tokens"):
+        checked_prompt(nano, MODEL, RolloutSettings(engine_args={"max_model_len": 200}))
+    assert checked_prompt(nano, MODEL, RolloutSettings(engine_args={"max_model_len": 300}))
+
+
 def test_feedback_that_can_never_fit_is_refused_at_once(folder: Path):
     write("chat_template.jinja", "{% for m in messages %}" + "word " * 40 + "{{ m['content'] }}{% endfor %}")(folder)
     with pytest.raises(ValueError, match="max_feedback_tokens=16 does not even hold"):
