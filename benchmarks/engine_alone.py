@@ -16,7 +16,7 @@ from typing import Any
 from launch.compose import composed
 from rollout.fleet import Fleet
 from trainer.cluster import device_of, start_ray, stop_ray
-from trainer.system import quiet_libraries
+from trainer.terminal import quiet_libraries
 
 
 async def measure(job: dict[str, Any]) -> dict[str, float]:

@@ -36,7 +36,7 @@ from rollout.weights.publishing import Update
 from trainer.cluster import start_ray, stop_ray
 from trainer.learner_weights import LearnerWeights
 from trainer.settings import RunSettings
-from trainer.system import quiet_libraries
+from trainer.terminal import quiet_libraries
 from workflow.simulated.teacher import corpus
 
 WIDTH = 1024

@@ -67,6 +67,15 @@ def _check_group(override: Override) -> None:
         raise ValueError(f"{override.input_line}: there is no group {key}; did you mean {hint}?")
 
 
+def refuse_several(overrides: Sequence[Override]) -> None:
+    """Raises ValueError where an override gives several values, as only a sweep takes them."""
+    for override in overrides:
+        if override.is_sweep_override():
+            key, values = override.key_or_group, str(override.input_line).partition("=")[2]
+            other = "or give one" if is_group(override) else f"or write '{key}=[{values}]' for a list, '{key}=\"{values}\"' for a text"
+            raise ValueError(f"{key}={values} gives several values: add -m for a sweep over them, {other}.")
+
+
 def is_group(override: Override) -> bool:
     """True where the override chooses a file of a group rather than a value."""
     return override.key_or_group.split("@")[0] in GROUPS
@@ -75,7 +84,9 @@ def is_group(override: Override) -> bool:
 def for_hydra(overrides: Sequence[str]) -> list[str]:
     """The overrides as Hydra gets them: values forced, groups and Hydra's own settings as they are."""
     out: list[str] = []
-    for text, override in zip(overrides, parse(overrides), strict=True):
+    parsed = parse(overrides)
+    refuse_several(parsed)
+    for text, override in zip(overrides, parsed, strict=True):
         is_value = override.type is OverrideType.CHANGE and not is_group(override) and not override.key_or_group.startswith("hydra")
         out.append(f"++{text}" if is_value else text)
     return out
@@ -130,7 +141,9 @@ def with_overrides(text: str, overrides: Sequence[str], run_dir: str) -> Config:
         ValueError: one sentence per problem.
     """
     config = OmegaConf.create(yaml.safe_load(text))
-    for override in parse(overrides):
+    parsed = parse(overrides)
+    refuse_several(parsed)
+    for override in parsed:
         if is_group(override):
             raise ValueError(
                 f"{override.input_line} chooses a group, but this run's settings are fixed: change single values, like worker.model=..."

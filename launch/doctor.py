@@ -15,11 +15,10 @@ from pathlib import Path
 
 import aiohttp
 import psutil
-from rich.console import Console
-from rich.table import Table
 
 from launch.shell import one_sentence_errors
 from sandbox.probe import Finding, kernel, levels
+from trainer.terminal import Terminal, plain, table
 from workflow.endpoint import Endpoint, StatusError
 from workflow.model_listing import listed_models
 from workflow.settings import WorkerSettings
@@ -123,14 +122,14 @@ async def endpoint(url: str, key_variable: str, model: str | None) -> Finding:
     return Finding(url, True, f"lists {', '.join(names[:5])}" + (f" and {len(names) - 5} more" if len(names) > 5 else ""))
 
 
-def show(findings: list[Finding], console: Console) -> None:
+def show(findings: list[Finding], terminal: Terminal) -> None:
     """The findings as a table, remedies below what they repair."""
-    out = Table(box=None, show_header=False, pad_edge=False)
+    rows = []
     for finding in findings:
-        out.add_row("[green]ok[/]" if finding.good else "[red]no[/]", finding.name, finding.value)
+        rows.append([plain("ok", "green") if finding.good else plain("no", "red"), finding.name, finding.value])
         if not finding.good and finding.remedy:
-            out.add_row("", "", f"[yellow]{finding.remedy}[/]")
-    console.print(out)
+            rows.append(["", "", plain(finding.remedy, "yellow")])
+    terminal.print(table([], rows))
 
 
 @one_sentence_errors
@@ -145,10 +144,10 @@ def main() -> int:
     if options.json:
         print(json.dumps({"isolation": reached, "can_train": fit, "findings": [asdict(finding) for finding in findings]}))
         return 0 if fit else 1
-    console = Console()
-    show(findings, console)
-    verdict = f"Isolation reached: [bold]{reached}[/]."
-    console.print(verdict if fit else f"{verdict} Training needs landlock or better: apply one of the remedies above.")
+    terminal = Terminal()
+    show(findings, terminal)
+    remedy = "" if fit else " Training needs landlock or better: apply one of the remedies above."
+    terminal.print(f"Isolation reached: {reached}.{remedy}")
     return 0 if fit else 1
 
 

@@ -7,18 +7,22 @@ import argparse
 import asyncio
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-
+from conf.schema import Config
 from launch.shell import one_sentence_errors, saved_settings
-from trainer.final_table import final_table, print_table
 from trainer.result_rows import Row, refuse_if_all_lost
 from trainer.run_at_url import fetched
-from trainer.system import System, quiet_libraries
+from trainer.terminal import Terminal, quiet_libraries
 from workflow.aflow import read_workflow_file
 from workflow.program import Refusal, Workflow
 from workflow.reference import load_reference_workflows
+from workflow.tasks import TaskSet, load_tasks
+
+if TYPE_CHECKING:
+    from trainer.final_table import Row
 
 
 def parser() -> argparse.ArgumentParser:
@@ -68,6 +72,8 @@ def chosen_policies(run_dir: Path, folders: list[str], *, own: bool) -> dict[str
     for folder in folders:
         if not (Path(folder) / "config.json").exists():
             raise ValueError(f"--policy {folder!r} is not a Hugging Face folder (it has no config.json).")
+        if not any(Path(folder).glob("*.safetensors")):
+            raise ValueError(f"--policy {folder!r} has no *.safetensors, the form in which engines are given weights: convert it.")
     if folders or not own:
         return {Path(folder).name: Path(folder) for folder in folders}
     return {
@@ -86,19 +92,47 @@ def main() -> int:
     if not policies and not workflows:
         raise ValueError(f"{run_dir} has no policy yet: give --policy FOLDER or --workflow NAME.")
     quiet_libraries()
-    console = Console()
-    first = next(iter(policies.values()), None)
-
-    async def evaluate() -> list[Row]:
-        async with System(settings, policy=first, learner_start=None, log_dir=run_dir) as system:
-            return await final_table(system, settings, policies, workflows, say=console.print)
-
-    rows = asyncio.run(evaluate())
-    print_table(rows, console)
+    terminal = Terminal()
+    rows = asyncio.run(evaluated(settings, run_dir, policies, workflows, terminal))
     if options.out:
         options.out.write_text(json.dumps({"rows": rows}, indent=1))
     refuse_if_all_lost(rows)
     return 0
+
+
+async def evaluated(
+    settings: Config, run_dir: Path, policies: dict[str, Path], workflows: dict[str, Workflow], terminal: Terminal
+) -> "list[Row]":
+    """Prints the table and returns its rows."""
+
+    def say(text: str) -> None:
+        terminal.print(text, soft_wrap=True)
+
+    tasks = readable_tasks(settings, run_dir, policies, say)
+    say("Starting engine and sandboxes ..." if policies else "Starting sandboxes ...")
+    from trainer.final_table import final_table, print_table
+    from trainer.system import System
+
+    first = next(iter(policies.values()), None)
+    async with System(settings, policy=first, learner_start=None, log_dir=run_dir, tasks=tasks, say=say) as system:
+        rows = await final_table(system, settings, policies, workflows, say=say)
+    print_table(rows, terminal)
+    return rows
+
+
+def readable_tasks(settings: Config, run_dir: Path, policies: dict[str, Path], say: Callable[[str], None]) -> TaskSet:
+    """The problems that the policies can read; for workflows alone those that the run's own policy can, so that rows stay comparable.
+
+    Raises:
+        ValueError: a policy cannot be loaded.
+    """
+    from rollout.policy_check import checked_prompt
+    from trainer.fitting import fitting
+
+    tasks = load_tasks(settings.tasks)
+    readers = list(policies.values()) or list(chosen_policies(run_dir, [], own=True).values())[:1]
+    prompts = [checked_prompt(reader, settings.model, settings.rollout) for reader in readers]
+    return fitting(tasks, prompts[0], settings.model, say) if prompts else tasks
 
 
 if __name__ == "__main__":

@@ -9,16 +9,15 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import Progress
 
 from launch.shell import one_sentence_errors
 from sandbox.audit import RowAudit, audit
 from sandbox.sandbox import Sandbox
 from sandbox.settings import LimitSettings, SandboxSettings
+from trainer.terminal import Bar, Terminal
 from workflow.problem import Problem
 from workflow.tasks.files import read_jsonl, write_jsonl
 from workflow.tasks.sources import SOURCES, Loaded, load_source
@@ -51,19 +50,18 @@ def loaded(name: str, path: str | None, limit: int | None, libraries: Sequence[s
     return Loaded(found.problems[:limit], found.left_out)
 
 
-async def audited(problems: Sequence[Problem], settings: SandboxSettings, mutants: int, console: Console) -> tuple[str, list[RowAudit]]:
+async def audited(problems: Sequence[Problem], settings: SandboxSettings, mutants: int, terminal: Terminal) -> tuple[str, list[RowAudit]]:
     """Isolation level and the rows' audits, in order, with a progress bar."""
     queue = list(enumerate(problems))[::-1]
     rows: dict[int, RowAudit] = {}
     async with Sandbox(settings) as sandbox:
-        with Progress(console=console, transient=True) as progress:
-            task = progress.add_task(f"auditing on level {sandbox.backend.level}", total=len(problems))
+        with closing(Bar(terminal, f"auditing on level {sandbox.backend.level}", len(problems))) as bar:
 
             async def lane() -> None:
                 while queue:
                     index, problem = queue.pop()
                     rows[index] = await audit(sandbox, problem, mutants)
-                    progress.advance(task)
+                    bar.move(len(rows), len(problems))
 
             await asyncio.gather(*(lane() for _ in range(PARALLEL)))
             for index, row in rows.items():  # slow references once more, with the machine to themselves
@@ -104,8 +102,8 @@ def main() -> int:
         libraries=tuple(options.libraries),
         limits=LimitSettings(wall_s=options.wall_s, memory_mib=4096 if options.libraries else 1024),
     )
-    console = Console()
-    level, rows = asyncio.run(audited(found.problems, settings, options.mutants, console))
+    terminal = Terminal()
+    level, rows = asyncio.run(audited(found.problems, settings, options.mutants, terminal))
     out = options.out or Path("data") / options.set
     out.mkdir(parents=True, exist_ok=True)
     write_jsonl(out / "problems.jsonl", [problem for problem, row in zip(found.problems, rows, strict=True) if row.sound])
@@ -113,8 +111,9 @@ def main() -> int:
     (out / "audit.json").write_text(json.dumps(report, indent=1))
     text = table(options.set, level, found, rows)
     (out / "audit.md").write_text(text)
-    console.print(text.split("\nLeft out")[0], markup=False)
-    console.print(f"{out / 'problems.jsonl'}: {sum(row.sound for row in rows)} problems; the others with their reasons: {out / 'audit.md'}")
+    terminal.print(text.split("\nLeft out")[0], soft_wrap=True)
+    sound = sum(row.sound for row in rows)
+    terminal.print(f"{out / 'problems.jsonl'}: {sound} problems; the others with their reasons: {out / 'audit.md'}", soft_wrap=True)
     return 0
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from conf.schema import Config
 from rollout.failures import RunFailedError
+from trainer.terminal import printable
 from workflow.worker import WorkerError
 
 TRACEBACK_VARIABLE = "FLOWREASONER_TRACEBACK"
@@ -118,7 +119,7 @@ def _keep_traceback(error: Exception, folder: Path | None) -> Path | str:
 def _end(code: int, message: str, error: BaseException) -> int:
     if os.environ.get(TRACEBACK_VARIABLE) == "1":
         traceback.print_exception(error)
-    for line in message.splitlines():
+    for line in printable(message).splitlines():
         print(f"error: {line}" if code != 130 else line, file=sys.stderr)
     return code
 

@@ -5,23 +5,36 @@ Shows the policy's reasoning, the workflow it wrote, every operator call of the 
 
 import argparse
 import asyncio
+import json
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.panel import Panel
-from rich.syntax import Syntax
-from rich.table import Table
-
+from conf.schema import Config
 from launch.shell import one_sentence_errors, saved_settings
 from trainer.run_at_url import fetched
-from trainer.solve import Solution, query_problem, solve
-from trainer.system import System, quiet_libraries
+from trainer.terminal import Terminal, code, panel, plain, quiet_libraries, table
+from workflow.outcome import Outcome
+from workflow.problem import Problem
+from workflow.query import query_problem
 from workflow.reasoning import shown_reasoning
+
+if TYPE_CHECKING:
+    from sandbox.records import OperatorCall
+    from trainer.solve import Solution
+
+EXIT = (
+    "Exit status: 0 an answer came out and passes all given tests (or none were given); 1 no answer, or a test fails; "
+    "2 something to repair first (one sentence says what); 3 a machine or an endpoint failed, so nothing is known of the answer; "
+    "130 interrupted."
+)
+REPLY_CHARACTERS = 160
+"""Length to which the table cuts the reply of a call."""
 
 
 def parser() -> argparse.ArgumentParser:
     """Options of the command."""
-    out = argparse.ArgumentParser(prog="python -m launch.solve", description="Let a trained policy solve one query.")
+    out = argparse.ArgumentParser(prog="python -m launch.solve", description="Let a trained policy solve one query.", epilog=EXIT)
     out.add_argument("run_dir", help="run folder or URL whose policy answers")
     out.add_argument("query", help="text of the problem, for example: 'Write f(xs) that reverses the list, then ...'")
     out.add_argument("--entry", default="f", help="name of the function that a solution defines (default: f)")
@@ -34,53 +47,101 @@ def parser() -> argparse.ArgumentParser:
     return out
 
 
-def show(solution: Solution, console: Console) -> None:
-    """Prints reasoning, workflow, run and answer."""
+def show(solution: "Solution", terminal: Terminal) -> None:
+    """Prints reasoning, workflow, run and answer, all as the models wrote it."""
     episode = solution.episode
-    source = episode.workflow.source if episode.workflow else ""
-    reasoning = shown_reasoning(episode.completion.text)
-    console.print(Panel(reasoning or "(none)", title="Reasoning", title_align="left"))
     if episode.refusal is not None:
-        console.print(
-            Panel(episode.completion.text, title=f"No workflow: {episode.refusal.message}", title_align="left", border_style="red")
-        )
+        terminal.print(panel(episode.completion.text, "Completion", "red"))
+        terminal.print(plain(f"No workflow: {episode.refusal.message}", "red"), soft_wrap=True)
         return
-    console.print(Panel(Syntax(source, "python"), title="Workflow", title_align="left"))
+    reasoning = shown_reasoning(episode.completion.text)
+    terminal.print(panel(reasoning or "(none)", "Reasoning"))
+    terminal.print(panel(code(episode.workflow.source if episode.workflow else ""), "Workflow"))
     execution = episode.runs[0].execution
-    calls = Table("call", "operator", "reply", "worker calls", "tokens", "seconds", title="Run", title_justify="left")
-    for call in execution.trace:
-        reply = (call.error or call.reply)[:160]
-        tokens = str(call.prompt_tokens + call.completion_tokens)
-        calls.add_row(str(call.index + 1), call.operator, reply, str(call.worker_calls), tokens, f"{call.latency_s:.2f}")
-    console.print(calls)
+    columns = ("call", "operator", "reply", "worker calls", "tokens", "seconds")
+    terminal.print(table(columns, [_row(call) for call in execution.trace], title="Run"))
     if solution.answer is None:
-        console.print(f"No answer: {execution.outcome} {execution.error}", style="red")
+        what = "lost to infrastructure" if execution.outcome == Outcome.INFRA_ERROR else execution.outcome
+        terminal.print(plain(f"No answer: {what}: {execution.error or 'no reason told'}", "red"), soft_wrap=True)
         return
-    console.print(Panel(Syntax(solution.answer, "python"), title="Answer", title_align="left"))
+    terminal.print(plain("Answer:", "bold"))
+    terminal.print(code(solution.answer), soft_wrap=True)  # without a frame and not wrapped: to be copied
     if solution.public_verdict is not None:
-        verdict = solution.public_verdict
-        console.print(f"{sum(verdict.passed)} of {len(verdict.passed)} of the query's own tests pass. {' '.join(verdict.failures)}")
+        passed, failures = solution.public_verdict.passed, solution.public_verdict.failures
+        said = f"{sum(passed)} of {len(passed)} of the query's own tests pass." if passed else "The query's own tests could not be run:"
+        terminal.print(plain("\n".join([said, *failures]), "" if passed and all(passed) else "red"), soft_wrap=True)
+
+
+def _row(call: "OperatorCall") -> list[str]:
+    tokens = str(call.prompt_tokens + call.completion_tokens)
+    return [str(call.index + 1), call.operator, _reply(call), str(call.worker_calls), tokens, f"{call.latency_s:.2f}"]
+
+
+def _reply(call: "OperatorCall") -> str:
+    """What the call brought, a text without its JSON quotes (the trace may have cut them off)."""
+    text = call.error or call.reply
+    for whole in (text, f'{text}"'):
+        try:
+            value = json.loads(whole, strict=False)
+        except ValueError:
+            continue
+        text = value if isinstance(value, str) and not call.error else text
+        break
+    return text if len(text) <= REPLY_CHARACTERS else f"{text[:REPLY_CHARACTERS]} ..."
+
+
+def exit_status(solution: "Solution") -> int:
+    """0, 1 or 3, as ``EXIT`` says."""
+    if solution.outcome is Outcome.INFRA_ERROR:
+        return 3
+    return 0 if solution.outcome in (Outcome.PASSED, Outcome.ANSWERED) else 1
+
+
+def check_length(policy: Path, settings: Config, problem: Problem) -> None:
+    """Raises ValueError where the policy cannot be loaded or the query is too long for it."""
+    from rollout.policy_check import checked_prompt, longest_prompt
+
+    prompt = checked_prompt(policy, settings.model, settings.rollout)
+    (ids,) = prompt.ids([problem])
+    limit, longest = settings.model.max_prompt_tokens, longest_prompt(policy, settings.model, settings.rollout)
+    if len(ids) > limit:
+        remedy = f", or add model.max_prompt_tokens={len(ids)}, though the policy was trained on shorter ones"
+        if len(ids) > longest:
+            remedy = f"; its model holds no more than {longest:.0f} beside its responses"
+        raise ValueError(
+            f"The query is too long: with the meta-prompt it takes {len(ids)} tokens, and the policy reads up to {limit} "
+            f"(model.max_prompt_tokens): shorten it{remedy}."
+        )
 
 
 @one_sentence_errors
 def main() -> int:
-    """Entry point; exit status 0 where an answer came out."""
+    """Entry point; the exit status says how it went."""
     options = parser().parse_intermixed_args()
+    problem = query_problem(options.query, options.entry, tuple(options.test))
     run_dir = fetched(options.run_dir)
     settings = saved_settings(run_dir, options.overrides)
     policy = run_dir / options.stage
     if not (policy / "config.json").exists():
         raise ValueError(f"{run_dir} has no {options.stage} folder with a policy: train it first, or choose --stage sft.")
-    problem = query_problem(options.query, options.entry, tuple(options.test))
     quiet_libraries()
+    progress = Terminal(stderr=True)
+    progress.print("Reading the policy, then starting the engine and the sandbox; this takes a minute ...", soft_wrap=True)
+    check_length(policy, settings, problem)
 
-    async def answer() -> Solution:
-        async with System(settings, policy=policy, learner_start=None, log_dir=run_dir) as system:
+    async def answer() -> "Solution":
+        from trainer.solve import solve
+        from trainer.system import System
+
+        def say(text: str) -> None:
+            progress.print(text, soft_wrap=True)
+
+        async with System(settings, policy=policy, learner_start=None, log_dir=run_dir, say=say) as system:
             return await solve(system, settings, problem, temperature=options.temperature)
 
     solution = asyncio.run(answer())
-    show(solution, Console())
-    return 0 if solution.answer is not None else 1
+    show(solution, Terminal())
+    return exit_status(solution)
 
 
 if __name__ == "__main__":

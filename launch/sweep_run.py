@@ -22,6 +22,7 @@ from trainer.console import minutes
 from trainer.jsonl import replace_text
 from trainer.run_access import hold, probe
 from trainer.sweep_cluster import Shared, sweep_cluster
+from trainer.terminal import printable
 
 MANIFEST = "sweep.json"
 Start = Callable[[Sequence[str], Path, dict[str, str]], Process]
@@ -145,7 +146,7 @@ class Sweep:
             self.failed[trial.name] = code
             self._note(trial, f"failed: {process.reason()}")
             sentence = f"error: {trial.name} failed with exit code {code} after {took}: {process.reason()} (log: {process.log})"
-            print(sentence, file=sys.stderr, flush=True)
+            print(printable(sentence), file=sys.stderr, flush=True)
         self.source.tell(trial, code)
 
     def _finished(self) -> int:
@@ -201,4 +202,4 @@ class Sweep:
 
 def say(text: str) -> None:
     """One line on the console."""
-    print(f"[sweep] {text}", flush=True)
+    print(f"[sweep] {printable(text)}", flush=True)

@@ -1,7 +1,8 @@
-"""Policies that lie at a URL: a copy on this machine, made once for all engines here."""
+"""The files of a policy, wherever it lies: copied from a URL once for all engines here, fetched from the hub, looked at for holes."""
 
 import fcntl
 import hashlib
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -52,3 +53,95 @@ def local_copy(policy: str | Path, cache: Path | None = None) -> Path:
                 files.get_file(name, str(target))
             partial.replace(folder)
     return folder
+
+
+SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model"]
+"""Config and tokenizer of a model on the hub."""
+
+
+def hub_files(name: str) -> Path:
+    """A folder with the small files of a model on the Hugging Face hub; its weights are not fetched.
+
+    Raises:
+        ValueError: there is no such model, it is gated, or neither the hub nor an earlier copy can be reached.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=SMALL_FILES, ignore_patterns=["*/*"]))
+    except GatedRepoError:
+        raise ValueError(
+            f"The policy {name!r} is gated: ask for access at https://huggingface.co/{name} and log in (`hf auth login`, or HF_TOKEN)."
+        ) from None
+    except (RepositoryNotFoundError, HFValidationError):
+        raise ValueError(
+            f"The hub has no model {name!r}, or it is private: correct model.path, or log in (`hf auth login`, or HF_TOKEN)."
+        ) from None
+    except LocalEntryNotFoundError as error:
+        raise ValueError(
+            f"The policy {name!r} is not on this machine and the Hugging Face hub cannot be reached ({_reason(error)}): "
+            "correct model.path, download the model before, or give a folder."
+        ) from None
+    except (HfHubHTTPError, OSError, RuntimeError) as error:
+        raise ValueError(f"The policy {name!r} cannot be fetched from the hub ({_reason(error)}): try again, or give a folder.") from None
+
+
+def _reason(error: Exception) -> str:
+    first = (str(error.__cause__ or error).strip() or "no reason told").splitlines()[0]
+    return f"{type(error.__cause__ or error).__name__}: {first}"
+
+
+def check_weights_at_hub(folder: Path, name: str) -> None:
+    """Raises ValueError where neither ``folder``, the copy of a model's files on this machine, nor the hub has its weights."""
+    from huggingface_hub import HfApi
+
+    try:
+        check_weights(folder, name)
+    except ValueError:
+        try:
+            files = HfApi().list_repo_files(name)
+        except Exception as error:
+            raise ValueError(
+                f"The weights of the policy {name!r} are not on this machine, and the hub cannot be reached ({_reason(error)}): "
+                "download the model before, or give a folder."
+            ) from None
+        if not any(_holds_weights(file) for file in files):
+            raise ValueError(f"The policy {name!r} has no weights (*.safetensors) on the hub: correct model.path.") from None
+
+
+def check_weights(folder: Path, name: str) -> None:
+    """Raises ValueError where a file of the weights is missing or cut off; their values are not read."""
+    kind = "safetensors" if any(folder.glob("*.safetensors*")) else "bin"
+    found = sorted(file.name for file in folder.glob(f"*.{kind}") if _holds_weights(file.name))
+    index = next(iter(sorted(folder.glob(f"*.{kind}.index.json"))), None)
+    wanted = sorted(set(_weight_map(index, name).values())) if index is not None else found
+    if not wanted:
+        raise ValueError(f"The policy {name!r} has no weights (*.safetensors): copy or download it whole.")
+    if missing := [file for file in wanted if file not in found]:
+        raise ValueError(f"The policy {name!r} lacks {len(missing)} of {len(wanted)} files with weights ({missing[0]}): download it whole.")
+    for file in wanted:
+        if kind == "safetensors":
+            _check_safetensors(folder / file, name)
+
+
+def _holds_weights(file: str) -> bool:
+    """True for the name of a file with weights of a whole model, at the top of its folder."""
+    return "/" not in file and not file.startswith("adapter_") and (file.endswith(".safetensors") or file.startswith("pytorch_model"))
+
+
+def _weight_map(index: Path, name: str) -> dict[str, str]:
+    try:
+        return dict(json.loads(index.read_text())["weight_map"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ValueError(f"{index.name} of the policy {name!r} cannot be read: copy or download the policy whole.") from None
+
+
+def _check_safetensors(file: Path, name: str) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "np"):
+            return
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file.name} of the policy {name!r} is damaged ({error}): copy or download the policy whole.") from None

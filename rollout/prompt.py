@@ -1,5 +1,7 @@
 """The meta-prompt: what the policy reads before it writes a workflow."""
 
+from collections.abc import Sequence
+
 from transformers import PreTrainedTokenizerBase
 
 from rollout.settings import ModelSettings
@@ -71,26 +73,26 @@ class MetaPrompt:
         self._settings = settings
         self._max_feedback_tokens = max_feedback_tokens
 
+    def ids(self, problems: Sequence[Problem]) -> list[list[int]]:
+        """Prompt token ids of each problem, however long."""
+        chats = [[{"role": "user", "content": self.text(problem)}] for problem in problems]
+        texts = [str(self._tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)) for chat in chats]
+        return self._tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"] if texts else []  # pyright: ignore[reportReturnType]
+
     def render(self, problem: Problem) -> tuple[int, ...]:
         """Prompt token ids that end where the policy's turn begins.
 
         Raises:
             ValueError: the prompt is longer than ``max_prompt_tokens``.
         """
-        ids = self.ids(problem)
+        (ids,) = self.ids([problem])
         limit = self._settings.max_prompt_tokens
         if len(ids) > limit:
             raise ValueError(
                 f"The {self._settings.meta_prompt} meta-prompt of problem {problem.id} has {len(ids)} tokens, more than "
                 f"model.max_prompt_tokens={limit}: raise that setting to {len(ids)} or leave the problem out."
             )
-        return ids
-
-    def ids(self, problem: Problem) -> tuple[int, ...]:
-        """As ``render``, of any length."""
-        chat = [{"role": "user", "content": self.text(problem)}]
-        text = self._tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-        return tuple(self._tokenizer.encode(str(text), add_special_tokens=False))
+        return tuple(ids)
 
     def feedback(self, text: str, *, ended: bool) -> tuple[int, ...]:
         """Token ids between two completions: the end of the policy's turn, ``text`` as the user's turn, the start of the next one.
@@ -116,7 +118,7 @@ class MetaPrompt:
                 )
             head, tail = words[: kept - kept // 2], words[len(words) - kept // 2 :]
             ids = self._turn(f"{self._tokenizer.decode(head)} ... {self._tokenizer.decode(tail)}", ended)
-        return ids
+        return tuple(ids)
 
     def _turn(self, text: str, ended: bool) -> tuple[int, ...]:
         """The chat template's tokens after an assistant message, up to the next one."""

@@ -93,6 +93,10 @@ def test_one_file_imports_wandb():
     assert importers("wandb", ORDER) <= {"trainer/wandb_sink.py"}
 
 
+def test_one_file_imports_rich_so_that_no_text_of_a_model_is_read_as_markup():
+    assert importers("rich", [*ORDER, "benchmarks"]) == {"trainer/terminal.py"}
+
+
 def test_one_file_imports_deepspeed():
     assert importers("deepspeed", ORDER) <= {"trainer/deepspeed_engine.py"}
 

@@ -79,6 +79,9 @@ def test_every_yaml_file_is_plain_yaml():
         ("trainer.seed=[1", "Cannot read 'trainer.seed=[1'"),
         ("seed", "'seed' is no setting"),
         ("trainer.seed=${nope}", "trainer.seed cannot be resolved"),
+        ("trainer.seed=1,2", "trainer.seed=1,2 gives several values: add -m for a sweep over them, or write 'trainer.seed=[1,2]'"),
+        ("rollout.temperature=range(0,2)", "rollout.temperature=range(0,2) gives several values: add -m"),
+        ("reward=calls,dollars", "reward=calls,dollars gives several values: add -m for a sweep over them, or give one."),
         ("worker=azure", "options: local, o1_mini, openai, simulated"),
     ],
 )

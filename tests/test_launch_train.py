@@ -30,6 +30,7 @@ def saved_run(folder: Path) -> Path:
     ("override", "needed"),
     [
         ("trainer.sede=1", "did you mean trainer.seed?"),
+        ("seed=1,2", "trainer.seed=1,2 gives several values: add -m"),
         ("trainer.seed=abc", "trainer.seed='abc' has the wrong type"),
         ("model.path=/no/such", "model.path='/no/such' does not exist"),
         ("rollout.group_size=1", "must be at least 2"),
@@ -113,7 +114,12 @@ def test_settings_of_a_run_come_back_with_values_on_top(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("overrides", "needed"),
-    [(["tasks.test_sise=12"], "did you mean tasks.test_size?"), (["model=local"], "chooses a group"), (["seed"], "is no setting")],
+    [
+        (["tasks.test_sise=12"], "did you mean tasks.test_size?"),
+        (["trainer.seed=1,2"], "several values: add -m"),
+        (["model=local"], "chooses a group"),
+        (["seed"], "is no setting"),
+    ],
 )
 def test_values_for_a_saved_run_are_checked_too(tmp_path: Path, overrides: list[str], needed: str):
     with pytest.raises(ValueError, match=needed.replace("?", r"\?")):

@@ -4,7 +4,6 @@ from dataclasses import replace
 from io import StringIO
 
 import pytest
-from rich.console import Console
 
 from reward.score import Score
 from reward.settings import RewardSettings
@@ -18,6 +17,7 @@ from trainer.final_table import print_table
 from trainer.metrics import group_metrics
 from trainer.result_rows import minus, refuse_if_all_lost, result_row
 from trainer.settings import EvaluationSettings
+from trainer.terminal import Terminal
 from workflow.outcome import Outcome
 from workflow.parse import parse_workflow
 from workflow.program import Refusal, Workflow
@@ -138,9 +138,9 @@ def test_the_table_says_what_was_lost_and_how_far_a_policy_is_from_the_best_fixe
     policy["minus_best_fixed"] = minus([trial(0, 0.9), trial(1, 0.7)], [trial(0, 0.5), trial(1, 0.3)], 200)
     lost = result_row("SFT policy", "policy", Trials((), ("no connection",)), SETTINGS)
     out = StringIO()
-    print_table([policy, lost], Console(file=out, width=80))
+    print_table([policy, lost], Terminal(file=out, width=80))
     said = " ".join(out.getvalue().split())
-    assert "lost to infrastructure failures: no connection" in said
+    assert "SFT policy: 1 of 1 problems lost to infrastructure failures, most of them: no connection" in said
     assert "GRPO policy: 1 of 3 problems lost to infrastructure failures, most of them: HTTP 503" in said
     assert "GRPO policy minus best fixed workflow, problem by problem: reward +0.400 [+0.400, +0.400]" in said
 

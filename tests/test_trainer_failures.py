@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from rich.console import Console
 
 from rollout.failures import MemoryDeaths, RunFailedError, killed_for_memory
 from rollout.stream import StreamState
@@ -19,6 +18,7 @@ from trainer.failures import Failures, LearnerLostError
 from trainer.recovery import with_learner
 from trainer.run_folder import RunFolder
 from trainer.stages import refuse_if_all_masked
+from trainer.terminal import Terminal
 
 STREAM = StreamState(0, (), ())
 
@@ -57,7 +57,7 @@ class Learners:
 async def recovered(tmp_path: Path, learners: Learners, work: Callable[[Any], Any], limit: int = 3) -> str:
     """Runs ``work`` with a learner; what the console says."""
     out = StringIO()
-    with RunFolder.open(run_settings(tmp_path / "run"), RunConsole("test", Console(file=out, width=300))) as run:
+    with RunFolder.open(run_settings(tmp_path / "run"), RunConsole("test", Terminal(file=out, width=300))) as run:
         await with_learner(cast(Any, learners), run, Failures(limit), Path("start"), work)
     return out.getvalue()
 
@@ -121,7 +121,7 @@ async def test_learners_that_lack_memory_in_different_steps_or_die_otherwise_are
     learners = Learners()
     reasons = ["out of memory", "a broken collective", "out of memory", "out of memory"]
 
-    with RunFolder.open(run_settings(tmp_path / "run"), RunConsole("test", Console(file=StringIO()))) as run:
+    with RunFolder.open(run_settings(tmp_path / "run"), RunConsole("test", Terminal(file=StringIO()))) as run:
 
         async def work(learner: Watched) -> None:
             if len(learners.made) == 4:  # the run has come further
@@ -149,7 +149,7 @@ def test_the_kernels_count_tells_a_kill_for_memory_from_any_other(tmp_path: Path
 
 
 def test_a_training_of_which_no_episode_could_be_judged_fails_with_the_reason(tmp_path: Path) -> None:
-    with RunFolder.open(run_settings(tmp_path / "run"), RunConsole("test", Console(file=StringIO()))) as run:
+    with RunFolder.open(run_settings(tmp_path / "run"), RunConsole("test", Terminal(file=StringIO()))) as run:
         lost = {"infra/masked": 32.0, "infra/masked_share": 1.0}
         run.log("grpo", 0, lost, total=2)
         run.state.last_fault = "HTTP 503 (overloaded)"
@@ -198,7 +198,7 @@ def test_what_worked_again_counts_anew() -> None:
 async def test_the_state_is_saved_where_an_error_leaves_the_learner_alive(
     tmp_path: Path, error: Exception | None, step: int | None, saved: list[int]
 ) -> None:
-    with RunFolder.open(run_settings(tmp_path / "run"), RunConsole("test", Console(file=StringIO()))) as run:
+    with RunFolder.open(run_settings(tmp_path / "run"), RunConsole("test", Terminal(file=StringIO()))) as run:
         try:
             async with SavedOnError(run.checkpoints, ScriptedLearner("weights"), lambda: STREAM) as saver:
                 saver.step = step

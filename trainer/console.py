@@ -5,10 +5,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from trainer.settings import RunSettings
+from trainer.terminal import Bar, Terminal, plain
 
 LINE_EVERY_S = 5.0
 
@@ -16,14 +14,14 @@ LINE_EVERY_S = 5.0
 class RunConsole:
     """Progress of one run. On a terminal it moves a bar, elsewhere it prints plain lines; both say the same."""
 
-    def __init__(self, label: str, console: Console | None = None) -> None:
+    def __init__(self, label: str, console: Terminal | None = None) -> None:
         """
         Args:
             label: what is small or simulated in this run; stands in every line.
         """
-        self.console = console or Console()
+        self.console = console or Terminal()
         self.label = label
-        self._bar: Progress | None = None
+        self._bar: Bar | None = None
         self._last_line_s = 0.0
         self._stage_began_s = time.monotonic()
         self._step_times_s: deque[float] = deque(maxlen=10)
@@ -38,7 +36,7 @@ class RunConsole:
 
     def say(self, text: str) -> None:
         """One line as it is."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(plain(text), soft_wrap=True)
 
     def stage(self, name: str, detail: str) -> None:
         """Header of a stage."""
@@ -48,7 +46,7 @@ class RunConsole:
         self._last_line_s = 0.0
         self._step_times_s.clear()
         self.say("")
-        self.console.print(f"== {name}: {detail}", style="bold", markup=False, highlight=False, soft_wrap=True)
+        self.console.print(plain(f"== {name}: {detail}", "bold"), soft_wrap=True)
 
     def stage_done(self, name: str, detail: str) -> None:
         """Footer of a stage with its wall time."""
@@ -86,7 +84,7 @@ class RunConsole:
     def alarms(self, sentences: Sequence[str]) -> None:
         """A line that stands out for each alarm that began or ended."""
         for sentence in sentences:
-            self.console.print(f"   {sentence}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+            self.console.print(plain(f"   {sentence}", "bold red"), soft_wrap=True)
 
     def close(self) -> None:
         """Ends a bar that is still there."""
@@ -94,21 +92,12 @@ class RunConsole:
 
     def _move_bar(self, stage: str, done: int, total: int, detail: str) -> None:
         if self._bar is None:
-            columns = (
-                TextColumn("   {task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[detail]}"),
-                TimeRemainingColumn(),
-            )
-            self._bar = Progress(*columns, console=self.console, transient=True)
-            self._bar.start()
-            self._bar.add_task(f"\\[{self.label}] {stage}", total=total, detail=detail)
-        self._bar.update(self._bar.task_ids[0], completed=done, total=total, detail=detail)
+            self._bar = Bar(self.console, f"[{self.label}] {stage}", total)
+        self._bar.move(done, total, detail)
 
     def _end_bar(self) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            self._bar.close()
             self._bar = None
 
 

@@ -69,7 +69,7 @@ async def export(settings: RunSettings, run_dir: Path, step: int | None, folder:
 async def _export_checkpoint(settings: RunSettings, start: Path, checkpoint: Path, folder: Path) -> None:
     from trainer.cluster import device_of, sigterm_kept, start_ray, stop_ray  # seconds to import, which a copy does not need
     from trainer.learner import Learner
-    from trainer.system import quiet_libraries
+    from trainer.terminal import quiet_libraries
 
     quiet_libraries()
     with sigterm_kept():

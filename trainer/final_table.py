@@ -4,24 +4,26 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from safetensors.torch import load_file
 
 from trainer.evaluation import Trials, best_fixed, evaluate_policy, evaluate_workflow, oracle
 from trainer.result_rows import Row, minus, result_row
 from trainer.settings import RunSettings
-from trainer.system import System
+from trainer.terminal import Terminal, table
 from workflow.program import Workflow
 
+if TYPE_CHECKING:
+    from trainer.system import System
+
 TABLE_WIDTH = 150
-"""Columns that the table takes at least: narrower than that its figures would be cut."""
+"""Columns of a terminal that holds the whole table."""
 
 
 async def final_table(
-    system: System, settings: RunSettings, policies: Mapping[str, Path], workflows: Mapping[str, Workflow], *, say: Callable[[str], None]
+    system: "System", settings: RunSettings, policies: Mapping[str, Path], workflows: Mapping[str, Workflow], *, say: Callable[[str], None]
 ) -> list[Row]:
     """Rows of ``results.json`` in the order of the table: policies, fixed workflows, best fixed, oracle.
 
@@ -67,7 +69,7 @@ def progress_line(name: str, trials: Trials) -> str:
     return f"  {name}: reward {reward:.3f}, pass rate {passed:.3f}, calls {calls:.2f}{lost}"
 
 
-async def policy_trials(system: System, settings: RunSettings, folder: Path) -> dict[str, Trials]:
+async def policy_trials(system: "System", settings: RunSettings, folder: Path) -> dict[str, Trials]:
     """Greedy and (where asked for) sampled trials of the policy in ``folder`` on the test problems, keyed by label suffix."""
     evaluation = settings.trainer.evaluation
     fleet, collector = await system.fleet(), await system.collector()
@@ -92,7 +94,7 @@ def read_weights(folder: Path) -> list[tuple[str, torch.Tensor]]:
 
 
 async def workflow_trials(
-    system: System, settings: RunSettings, workflows: Mapping[str, Workflow], say: Callable[[str], None]
+    system: "System", settings: RunSettings, workflows: Mapping[str, Workflow], say: Callable[[str], None]
 ) -> tuple[dict[str, Trials], dict[str, Trials]]:
     """Every fixed workflow on validation and on test problems."""
     sandbox = await system.sandbox()
@@ -108,40 +110,37 @@ async def workflow_trials(
     return validation, test
 
 
-def print_table(rows: Sequence[Row], console: Console) -> None:
-    """The table on the console: means with 95 % intervals, and the reward of each level."""
+def print_table(rows: Sequence[Row], terminal: Terminal) -> None:
+    """The table on the terminal: means with 95 % intervals, and the reward of each level; two tables where one would be too wide."""
     levels = sorted({level for row in rows for level in _levels(row)}, key=int)
-    table = Table(
-        "", "reward", "pass rate", "calls", "$ / 1000", *(f"L{level}" for level in levels), title="Held-out problems", title_justify="left"
-    )
-    for row in rows:
-        if not row.get("problems"):
-            table.add_row(str(row["name"]), f"lost to infrastructure failures: {row.get('why', 'no problems')}")
-            continue
-        name = f"{row['name']} ({row['of']})" if isinstance(row.get("of"), str) else str(row["name"])
-        by_level = [f"{_levels(row)[level]['reward']:.2f}" if level in _levels(row) else "" for level in levels]
-        table.add_row(
-            name,
-            _with_interval(row, "reward"),
-            _with_interval(row, "pass_rate"),
-            f"{row['calls']:.2f}",
-            f"{row['cost'] * 1000:.3f}",
-            *by_level,
-        )
-    wide = Console(width=max(console.width, TABLE_WIDTH), file=console.file, force_terminal=console.is_terminal)
-    wide.print(table)
+    means = ["reward", "pass rate", "calls", "$ / 1000"]
+    names = [f"{row['name']} ({row['of']})" if isinstance(row.get("of"), str) else str(row["name"]) for row in rows]
+    cells = [_cells(row, levels) for row in rows]
+    columns = [*means, *(f"L{level}" for level in levels)]
+    parts = [slice(0, None)] if terminal.width >= TABLE_WIDTH else [slice(0, len(means)), slice(len(means), None)]
+    for part, title in zip(parts, ("Held-out problems", "Their reward by level"), strict=False):
+        if columns[part]:
+            lines = [[name, *row[part]] for name, row in zip(names, cells, strict=True)]
+            terminal.print(table(["", *columns[part]], lines, title=title))
     for row in rows:
         if difference := row.get("minus_best_fixed"):
             told = ", ".join(f"{name.replace('_', ' ')} {_difference(difference, name)}" for name in ("reward", "pass_rate"))
-            wide.print(f"{row['name']} minus best fixed workflow, problem by problem: {told}", markup=False, highlight=False)
+            terminal.print(f"{row['name']} minus best fixed workflow, problem by problem: {told}", soft_wrap=True)
         if row.get("lost"):
             lost = f"{row['lost']} of {row['lost'] + row['problems']} problems lost to infrastructure failures"
-            wide.print(f"{row['name']}: {lost}, most of them: {row['why']}", markup=False, highlight=False)
+            terminal.print(f"{row['name']}: {lost}, most of them: {row['why']}", soft_wrap=True)
 
 
 def _difference(row: Row, name: str) -> str:
     low, high = row[f"{name}_ci"]
     return f"{row[name]:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def _cells(row: Row, levels: Sequence[str]) -> list[str]:
+    if not row.get("problems"):
+        return ["lost to infrastructure failures", "", "", "", *("" for _ in levels)]
+    means = [_with_interval(row, "reward"), _with_interval(row, "pass_rate"), f"{row['calls']:.2f}", f"{row['cost'] * 1000:.3f}"]
+    return means + [f"{_levels(row)[level]['reward']:.2f}" if level in _levels(row) else "" for level in levels]
 
 
 def _levels(row: Row) -> dict[str, dict[str, float]]:

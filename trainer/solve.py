@@ -1,12 +1,16 @@
 """One query from end to end: what the policy reasons and writes, what its workflow does, what comes out."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rollout.records import Episode
 from sandbox.records import Verdict
 from trainer.settings import RunSettings
-from trainer.system import System
+from workflow.outcome import Outcome
 from workflow.problem import Problem
+
+if TYPE_CHECKING:
+    from trainer.system import System
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,28 +22,22 @@ class Solution:
     """The answer against the query's own tests; None where it has none or there is no answer."""
 
     @property
+    def outcome(self) -> Outcome:
+        """PASSED where an answer passes all of the query's own tests, ANSWERED where it has none; INFRA_ERROR where a machine failed."""
+        if self.episode.refusal is not None:
+            return self.episode.refusal.outcome
+        if not self.episode.runs:
+            return Outcome.INFRA_ERROR
+        execution = self.episode.runs[0].execution
+        return execution.outcome if self.public_verdict is None else self.public_verdict.outcome
+
+    @property
     def answer(self) -> str | None:
         """The text that the workflow returned."""
         return self.episode.runs[0].execution.answer if self.episode.runs else None
 
 
-def query_problem(query: str, entry_point: str, tests: tuple[str, ...]) -> Problem:
-    """A problem from the command line: only public tests, nothing hidden.
-
-    Raises:
-        ValueError: the query is empty or a test is not Python.
-    """
-    if not query.strip():
-        raise ValueError("The query is empty: give the text of the problem to solve.")
-    for test in tests:
-        try:
-            compile(test, "<test>", "exec")
-        except SyntaxError as error:
-            raise ValueError(f'The test {test!r} is not Python ({error.msg}): write it like "assert {entry_point}([1, 2]) == 3".') from None
-    return Problem(id="query", query=query, entry_point=entry_point, public_tests=tests, hidden_tests=(), source="query")
-
-
-async def solve(system: System, settings: RunSettings, problem: Problem, *, temperature: float = 0.0) -> Solution:
+async def solve(system: "System", settings: RunSettings, problem: Problem, *, temperature: float = 0.0) -> Solution:
     """Samples one completion for the query, runs its workflow once and judges the answer by the query's own tests."""
     collector = await system.collector()
     (group,) = await collector.collect([problem], tag="solve", n=1, temperature=temperature, runs=1)

@@ -11,17 +11,20 @@ from rollout.distil import Trace, distil_traces, summary
 from rollout.failures import RunFailedError
 from rollout.feedback import feedback_corpus
 from rollout.nano_policy import make_nano_policy
+from rollout.policy_check import checked_prompt
 from rollout.prompt import MetaPrompt
 from trainer.batch import sft_batch, sft_rows
 from trainer.failures import Failures
 from trainer.final_table import final_table, print_table
+from trainer.fitting import fitting
 from trainer.learner import Learner
 from trainer.loop import train_grpo
 from trainer.recovery import with_learner
 from trainer.result_rows import refuse_if_all_lost
 from trainer.run_folder import RunFolder
 from trainer.settings import RunSettings
-from trainer.system import System, quiet_libraries
+from trainer.system import System
+from trainer.terminal import quiet_libraries
 from workflow.outcome import Outcome
 from workflow.reference import load_reference_workflows
 from workflow.simulated.teacher import corpus
@@ -41,6 +44,8 @@ async def train(settings: RunSettings, run: RunFolder) -> None:
         return
     base = await prepare_policy(settings, run)
     started = run.sft_policy if run.is_done("sft") else base
+    prompt = await asyncio.to_thread(checked_prompt, started, settings.model, settings.rollout)
+    tasks = await asyncio.to_thread(fitting, load_tasks(settings.tasks), prompt, settings.model, run.say)
     learns = {"sft", "grpo"} & set(due)
     asks = {"grpo", "evaluate"} & set(due)
     policy_at = await asyncio.to_thread(run.reachable, started) if asks else None
@@ -50,6 +55,7 @@ async def train(settings: RunSettings, run: RunFolder) -> None:
         policy_at=policy_at,
         learner_start=started if learns else None,
         log_dir=run.path,
+        tasks=tasks,
         say=run.say,
     ) as system:
         run.say(describe(settings, system))
@@ -73,13 +79,9 @@ def describe(settings: RunSettings, system: System) -> str:
 
 
 async def prepare_policy(settings: RunSettings, run: RunFolder) -> Path:
-    """The folder or hub id that the policy starts from; ``nano`` is made in the run folder.
-
-    Raises:
-        ValueError: a local path that does not exist.
-    """
+    """The folder or hub id that the policy starts from; ``nano`` is made in the run folder."""
     if settings.model.path != "nano":
-        return Path(settings.model.path)
+        return Path(settings.model.path).expanduser()
     if not (run.base_policy / "config.json").exists():
         texts = corpus() + [problem.query for problem in load_tasks(settings.tasks).train[:2000]]
         texts += feedback_corpus() if settings.rollout.rounds > 1 else []
@@ -125,14 +127,15 @@ async def sft(system: System, learner: Learner, settings: RunSettings, run: RunF
     from transformers import AutoTokenizer
 
     sft_settings = settings.trainer.sft
-    traces: list[Trace] = [trace for trace in run.read_traces() if trace.outcome is Outcome.PASSED]
+    by_id = {problem.id: problem for problem in system.tasks.train}
+    traces: list[Trace] = [trace for trace in run.read_traces() if trace.outcome is Outcome.PASSED and trace.problem_id in by_id]
     if not traces:
         raise ValueError(f"{run.path} has no distilled traces: run the stage distil first, or leave sft out of trainer.stages.")
     run.stage("sft", f"{sft_settings.steps} steps of {sft_settings.batch_size} on {len(traces)} traces")
     tokenizer = AutoTokenizer.from_pretrained(system.learner_start)
     prompt = MetaPrompt(tokenizer, settings.model)
-    by_id = {problem.id: problem for problem in system.tasks.train}
-    rows = sft_rows([(prompt.ids(by_id[trace.problem_id]), trace.completion) for trace in traces], tokenizer, settings.model, run.say)
+    ids = prompt.ids([by_id[trace.problem_id] for trace in traces])
+    rows = sft_rows([(one, trace.completion) for one, trace in zip(ids, traces, strict=True)], tokenizer, settings.model, run.say)
     await learner.configure_optimizer(sft_settings.optimizer, sft_settings.steps)
     rng = np.random.default_rng([settings.trainer.seed, 1])
     order = np.concatenate([rng.permutation(len(rows)) for _ in range(sft_settings.steps * sft_settings.batch_size // len(rows) + 1)])

@@ -6,7 +6,6 @@ tens of seconds to start, so all that the remaining stages need start at once an
 
 import asyncio
 import functools
-import os
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -41,6 +40,7 @@ class System:
         learner_start: Path | None,
         log_dir: Path,
         policy_at: str | None = None,
+        tasks: TaskSet | None = None,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         """
@@ -49,6 +49,7 @@ class System:
             learner_start: Hugging Face folder that the learner loads; None starts no learner.
             log_dir: the run's folder, where the simulated worker writes its log and the learner what it saves.
             policy_at: where engines on other machines load the policy from; left out: the folder itself.
+            tasks: the problems, where they are loaded already; None: what the settings name.
             say: prints one line, of what failed and what becomes of it.
         """
         self.settings = settings
@@ -57,7 +58,7 @@ class System:
         self.say = say
         self.learner_start = learner_start
         self.log_dir = log_dir
-        self.tasks: TaskSet = load_tasks(settings.tasks)
+        self.tasks = tasks or load_tasks(settings.tasks)
         self.worker_url = ""
         self.teacher_url = ""
         self._stack = AsyncExitStack()
@@ -181,15 +182,3 @@ class System:
             base_url=self.teacher_url,
         )
         return WorkerClient(worker, self.teacher_url, "distil")
-
-
-def quiet_libraries() -> None:
-    """Keeps progress bars and start-up chatter of libraries off the console; call before they are imported."""
-    for name, value in {
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "TRANSFORMERS_VERBOSITY": "error",
-        "TOKENIZERS_PARALLELISM": "false",
-        "VLLM_LOGGING_LEVEL": "ERROR",
-        "RAY_DEDUP_LOGS": "0",
-    }.items():
-        os.environ.setdefault(name, value)
