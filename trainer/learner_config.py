@@ -64,6 +64,7 @@ def _engine_config(spec: LearnerSpec) -> EngineConfig:
         "model_dtype": "fp32",
         "mixed_precision": {"param_dtype": spec.precision, "reduce_dtype": "fp32", "buffer_dtype": "fp32"},
         "use_torch_compile": False,
+        "use_no_sync_for_gradient_accumulation": False,  # else every rank holds the gradients of the whole model between micro-batches
     }
     return FSDPEngineConfig(**(ours | settings.engine_args))
 
