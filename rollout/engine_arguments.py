@@ -12,6 +12,8 @@ MAX_BATCHED_TOKENS = 8192
 CPU_BLOCK_TOKENS = 128
 """vLLM's unit of key-value memory on CPU."""
 MAX_KV_CACHE_BYTES = 2 * 2**30
+GPU_SHARE = 0.85
+"""Of its GPU's memory that an engine takes; weights on their way and their checks need some of the rest."""
 
 
 def engine_environment(device: str, deterministic: bool = False) -> dict[str, str]:
@@ -51,6 +53,8 @@ def engine_args(policy: Path, model: ModelSettings, rollout: RolloutSettings, de
         args |= {"enforce_eager": True, "enable_chunked_prefill": False, "max_num_seqs": 1 if deterministic else MAX_SEQUENCES}
         args["max_num_batched_tokens"] = max(MAX_BATCHED_TOKENS, args["max_model_len"])
         args["kv_cache_memory_bytes"] = kv_cache_bytes(policy, model, rollout)
+    else:
+        args["gpu_memory_utilization"] = GPU_SHARE
     return args | rollout.engine_args
 
 

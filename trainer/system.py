@@ -104,8 +104,9 @@ class System:
             deterministic = settings.trainer.deterministic
 
             def engine(index: int) -> Engine:
-                place = placement.engine_options(index)
-                return RayEngine(self.policy_at, settings.model, settings.rollout, device, deterministic=deterministic, place=place)
+                place, say = placement.engine_options(index), self.say if index == 0 else None  # one speaks for all
+                model, rollout = settings.model, settings.rollout
+                return RayEngine(self.policy_at, model, rollout, device, deterministic=deterministic, place=place, say=say)
 
             fleet = Fleet(settings.model, settings.rollout, self.policy, device=device, engine=engine, say=self.say)
             self._begin("fleet", fleet, lambda: placement.engines(self.policy_at), fleet.start)
