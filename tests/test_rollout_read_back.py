@@ -69,6 +69,15 @@ def test_weights_that_are_cast_on_the_way_in_are_compared_as_the_engine_holds_th
     compare(model_of(given(torch.bfloat16), packed=False), given(torch.float32), torch.bfloat16)
 
 
+def test_a_tensor_that_the_engine_keeps_in_a_longer_type_than_it_was_sent_in_is_compared_too() -> None:
+    model = model_of(given(torch.bfloat16), packed=False)
+    model.norm.weight = nn.Parameter(given(torch.bfloat16)["norm"].float())
+    compare(model, given(torch.bfloat16), torch.bfloat16)
+    model.norm.weight.data[3] += 1.0
+    with pytest.raises(WeightsMismatchError, match="vectors"):
+        compare(model, given(torch.bfloat16), torch.bfloat16)
+
+
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize(("stale", "what"), [("k", "matrices"), ("embed", "matrices"), ("norm", "vectors")])
 def test_a_tensor_that_stayed_as_it_was_is_seen_however_little_it_should_have_changed(packed: bool, stale: str, what: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rollout.collect import Collector
+from rollout.engine_arguments import weights_dtype
 from rollout.engine_handle import Engine, RayEngine
 from rollout.fleet import Fleet
 from rollout.prompt import MetaPrompt
@@ -122,7 +123,15 @@ class System:
     def _begin_learner(self, start: Path, place: Place) -> None:
         settings = self.settings
         seed, deterministic = settings.trainer.seed, settings.trainer.deterministic
-        self._learner = Learner(start, settings.learner, device=device_of(settings), seed=seed, deterministic=deterministic, place=place)
+        self._learner = Learner(
+            start,
+            settings.learner,
+            device=device_of(settings),
+            seed=seed,
+            deterministic=deterministic,
+            place=place,
+            weights_dtype=weights_dtype(settings.model, settings.rollout),
+        )
         self._begin("learner", self._learner, self._learner.start)
 
     def _begin(self, name: str, part: Any, *starts: Callable[[], Awaitable[Any]]) -> None:
