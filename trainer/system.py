@@ -65,6 +65,8 @@ class System:
         self._starting: dict[str, asyncio.Task[Any]] = {}
         self._placement: Placement | None = None
         self._learner: Learner | None = None
+        self._device = ""
+        """Chosen once: a cluster may lose GPUs for a while."""
 
     async def __aenter__(self) -> "System":
         try:
@@ -96,7 +98,8 @@ class System:
         with sigterm_kept():
             temp = await asyncio.to_thread(start_ray, settings)
         self._stack.callback(stop_ray, temp)
-        device = device_of(settings)
+        parts = {"learner": self.learner_start is not None, "engines": self.policy is not None}
+        self._device = device = device_of(settings, **parts, say=self.say)
         self._placement = placement = Placement(settings, device, self.log_dir, self.say)
         self._stack.callback(placement.remove)
         pool = SandboxPool(settings.sandbox, settings.worker, self.worker_url, place=placement.sandbox_options, say=self.say)
@@ -126,7 +129,7 @@ class System:
         self._learner = Learner(
             start,
             settings.learner,
-            device=device_of(settings),
+            device=self._device,
             seed=seed,
             deterministic=deterministic,
             place=place,
