@@ -23,7 +23,7 @@ async def measure(job: dict[str, Any]) -> dict[str, float]:
     """Median seconds and tokens of sampling one step's groups, warm-up rounds left out."""
     settings = composed(job["overrides"])
     temp = await asyncio.to_thread(start_ray, settings)
-    fleet = Fleet(settings.model, settings.rollout, Path(job["policy"]), device=device_of(settings))
+    fleet = Fleet(settings.model, settings.rollout, Path(job["policy"]), device=device_of(settings, learner=False))
     seconds: list[float] = []
     tokens: list[int] = []
     try:

@@ -7,16 +7,21 @@ from pathlib import Path
 from rollout.policy_files import is_url
 from rollout.settings import context_tokens
 from trainer.algorithms import problems_of_names
+from trainer.devices import gpus_needed, too_few
 from trainer.settings import RunSettings
 from trainer.submission import in_submitted_job, joins_cluster
 
 STAGES = ("distil", "sft", "grpo", "evaluate")
 
 
-def problems_between_settings(config: RunSettings) -> list[str]:
-    """Everything that does not fit together, machine and files included where they are asked for by name."""
-    checks = (_model, _tasks, _worker, _teacher, _batch, _learner, _deterministic, _stages, _folder, _nodes, _devices)
-    return [problem for check in checks for problem in check(config)]
+def problems_between_settings(config: RunSettings, *, trains: bool = True) -> list[str]:
+    """Everything that does not fit together, machine and files included where they are asked for by name.
+
+    Args:
+        trains: False for a command that does not run the stages: it counts the GPUs that it takes itself.
+    """
+    checks = (_model, _tasks, _worker, _teacher, _batch, _learner, _deterministic, _stages, _folder, _nodes)
+    return [problem for check in (*checks, *([_devices] if trains else [])) for problem in check(config)]
 
 
 def _model(config: RunSettings) -> Iterator[str]:
@@ -158,16 +163,14 @@ def _nodes(config: RunSettings) -> Iterator[str]:
 
 
 def _devices(config: RunSettings) -> Iterator[str]:
-    """GPUs are counted only where CUDA is asked for by name on this machine; a cluster's are not known here."""
-    if config.cluster.device != "cuda" or joins_cluster(config.cluster.address):
+    """The GPUs of this machine are counted where a run takes them; a cluster's are not known here."""
+    device, stages = config.cluster.device, set(config.trainer.stages)
+    nano_on_cpu = device == "auto" and config.model.path == "nano"
+    if device == "cpu" or nano_on_cpu or joins_cluster(config.cluster.address):
         return
     import torch
 
     present = torch.cuda.device_count()
-    needed = config.learner.ranks + config.rollout.engines * config.rollout.tensor_parallel
-    if needed > present:
-        yield (
-            f"cluster.device='cuda' with learner.ranks={config.learner.ranks} and rollout.engines x rollout.tensor_parallel = "
-            f"{config.rollout.engines * config.rollout.tensor_parallel} needs {needed} GPUs (each of its own), this machine has {present}: "
-            "lower them, set cluster.address, or use cluster.device=auto."
-        )
+    parts = {"learner": bool(stages & {"sft", "grpo"}), "engines": bool(stages & {"grpo", "evaluate"})}
+    if gpus_needed(config, **parts) > present and (present or device == "cuda"):
+        yield too_few(config, present, "this machine", **parts)

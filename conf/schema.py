@@ -20,10 +20,13 @@ class Config(RunSettings):
     """A run's settings that have passed every check; made by ``load``."""
 
 
-def load(values: Mapping[str, Any]) -> Config:
+def load(values: Mapping[str, Any], *, trains: bool = True) -> Config:
     """The settings from a nested mapping as YAML gives it; what it leaves out keeps its declared default.
 
     Types are strict: a text is no number, ``true`` is no 1. A whole number may stand for a float.
+
+    Args:
+        trains: False for a command that does not run the stages; see ``conf.crosschecks``.
 
     Raises:
         ValueError: one sentence per problem, all problems at once, one a line.
@@ -37,7 +40,7 @@ def load(values: Mapping[str, Any]) -> Config:
     except ValidationError as error:
         described = {name: description for name, _, description in declared()}
         raise ValueError("\n".join(sentence(item, described) for item in error.errors())) from None
-    problems = problems_between_settings(config)
+    problems = problems_between_settings(config, trains=trains)
     if problems:
         raise ValueError("\n".join(problems))
     return config

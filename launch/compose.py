@@ -92,8 +92,11 @@ def for_hydra(overrides: Sequence[str]) -> list[str]:
     return out
 
 
-def checked(config: DictConfig) -> Config:
+def checked(config: DictConfig, *, trains: bool = True) -> Config:
     """A composed configuration as checked settings.
+
+    Args:
+        trains: False for a command that does not run the stages; see ``conf.crosschecks``.
 
     Raises:
         ValueError: one sentence per problem.
@@ -104,7 +107,7 @@ def checked(config: DictConfig) -> Config:
         key = getattr(error, "full_key", None)
         raise ValueError(f"{key or 'A setting'} cannot be resolved: {str(error).splitlines()[0]}.") from None
     assert isinstance(values, dict)
-    return load({str(key): value for key, value in values.items()})
+    return load({str(key): value for key, value in values.items()}, trains=trains)
 
 
 def composed(overrides: Sequence[str] = ()) -> Config:
@@ -122,7 +125,7 @@ def composed(overrides: Sequence[str] = ()) -> Config:
         raise ValueError(str(error).splitlines()[0]) from None
 
 
-def saved(run_dir: Path, overrides: Sequence[str] = ()) -> Config:
+def saved(run_dir: Path, overrides: Sequence[str] = (), *, trains: bool = True) -> Config:
     """The settings of a run folder with value overrides on top; the folder itself may have moved.
 
     Raises:
@@ -131,10 +134,10 @@ def saved(run_dir: Path, overrides: Sequence[str] = ()) -> Config:
     file = run_dir / "config.yaml"
     if not file.is_file():
         raise ValueError(f"{run_dir} is not a run folder (it has no config.yaml): give a folder that launch.train made.")
-    return with_overrides(file.read_text(), overrides, str(run_dir))
+    return with_overrides(file.read_text(), overrides, str(run_dir), trains=trains)
 
 
-def with_overrides(text: str, overrides: Sequence[str], run_dir: str) -> Config:
+def with_overrides(text: str, overrides: Sequence[str], run_dir: str, *, trains: bool = True) -> Config:
     """The settings of a config.yaml with value overrides on top, for the run at ``run_dir``.
 
     Raises:
@@ -151,7 +154,7 @@ def with_overrides(text: str, overrides: Sequence[str], run_dir: str) -> Config:
         OmegaConf.update(config, override.key_or_group, _plain(override.value()), force_add=True)
     OmegaConf.update(config, "trainer.run_dir", run_dir)
     assert isinstance(config, DictConfig)
-    return checked(config)
+    return checked(config, trains=trains)
 
 
 def _plain(value: Any) -> Any:

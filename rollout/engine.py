@@ -54,12 +54,14 @@ class PolicyEngine:
                 return
             from transformers import AutoTokenizer
             from vllm.engine.arg_utils import AsyncEngineArgs
+            from vllm.usage.usage_lib import UsageContext
             from vllm.v1.engine.async_llm import AsyncLLM
 
             policy = local_copy(self._policy)
             self._tokenizer = AutoTokenizer.from_pretrained(policy)
             args = engine_args(policy, self._model, self._rollout, self._device, self._deterministic)
-            self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**args))
+            # As vLLM's class for offline inference, whose limits suit the card; AsyncLLM's own default has limits for tests.
+            self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**args), usage_context=UsageContext.LLM_CLASS)
 
     async def ready(self) -> list[int]:
         """Answers once the engine is up: process ids of this actor and of its children."""
@@ -67,6 +69,14 @@ class PolicyEngine:
         await self._llm.collective_rpc("end_with_actor", args=(os.getpid(),))
         await self._llm.collective_rpc("verify_loaded", args=(self._rollout.verify_loaded,))
         return [os.getpid(), *_children()]
+
+    async def limits(self) -> str:
+        """What the engine that is up does at once, in words."""
+        config = self._llm.vllm_config
+        scheduler, kept = config.scheduler_config, config.cache_config.kv_cache_size_tokens or 0
+        dtype = str(config.model_config.dtype).removeprefix("torch.")
+        steps = f"{scheduler.max_num_seqs:,} sequences and {scheduler.max_num_batched_tokens:,} tokens a step"
+        return f"{steps}, keys and values of {kept:,} tokens, {dtype}"
 
     async def sample(self, prompt_ids: Sequence[int], n: int, temperature: float, seed: int) -> list[Completion]:
         """``n`` completions of one prompt with the log-probabilities of their tokens; temperature 0 is greedy.

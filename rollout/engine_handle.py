@@ -75,12 +75,14 @@ class RayEngine:
         *,
         deterministic: bool = False,
         place: Mapping[str, Any] | None = None,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         """
         Args:
             policy: path or URL of a Hugging Face folder, or a hub id.
             deterministic: a completion depends on its request and the weights alone, to the last bit; slow on CPU.
             place: Ray actor options that say where it runs.
+            say: prints one line, of what the engine that came up does at once.
         """
         on_gpu = device == "cuda"
         options = RemoteEngine.options(
@@ -94,6 +96,7 @@ class RayEngine:
         self._new_actor = lambda: options.remote(policy, model, rollout, device, deterministic)
         self._actor: Any = self._new_actor()
         self._killed = False
+        self._say = say
 
     async def placed(self) -> None:
         """See ``Engine.placed``."""
@@ -101,7 +104,10 @@ class RayEngine:
 
     async def ready(self) -> list[int]:
         """Process ids of the actor and its children, once the engine is up."""
-        return await self._once_it_runs(lambda actor: actor.ready.remote())
+        pids = await self._once_it_runs(lambda actor: actor.ready.remote())
+        if self._say is not None:
+            self._say(f"Limits of a rollout engine: {await self._actor.limits.remote()}.")
+        return pids
 
     async def _once_it_runs(self, call: Callable[[Any], Awaitable[T]]) -> T:
         """The answer of an actor that is being started.

@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if SLOW_FOLDERS & set(item.path.parents):
             item.add_marker(pytest.mark.slow)
-    wanting = [item for item in items if "gpu" in item.keywords]
+    wanting = [item for item in items if item.get_closest_marker("gpu")]  # keywords hold the names of folders too
     if not wanting:
         return
     import torch

@@ -13,7 +13,7 @@ NEEDS = {("tasks", "jsonl"): "set tasks.path", ("model", "local"): "model.path='
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda value: value)
 def test_every_option_of_every_group_composes(group: str, option: str):
-    overrides = [f"{group}={option}", "cluster.device=auto"]
+    overrides = [f"{group}={option}", "cluster.device=cpu"]
     if group == "learner" and option != "default":
         overrides += ["trainer=paper", "rollout=paper"]
     if (group, option) in NEEDS:
@@ -29,13 +29,33 @@ def test_the_default_is_the_embedded_one():
     assert config == composed(["experiment=nano"]).model_copy(update={"trainer": config.trainer})
 
 
-@pytest.mark.parametrize("size", ["7b", "14b"])
-def test_the_papers_experiments_have_its_published_settings(size: str):
-    config = composed([f"experiment=flowreasoner_{size}", "cluster.device=auto"])
+@pytest.mark.parametrize(("size", "learner", "engines"), [("7b", 4, 4), ("14b", 8, 4)])
+def test_the_papers_experiments_have_its_published_settings(size: str, learner: int, engines: int):
+    config = composed([f"experiment=flowreasoner_{size}", "cluster.device=cpu"])
     assert config.model.path == f"deepseek-ai/DeepSeek-R1-Distill-Qwen-{size.upper()}"
     assert (config.worker.model, config.distil.model, config.trainer.grpo.advantage) == ("o1-mini", "deepseek-reasoner", "grpo")
-    assert config.rollout.engines * config.rollout.tensor_parallel + config.learner.ranks == 8
+    assert (config.learner.ranks, config.rollout.engines * config.rollout.tensor_parallel) == (learner, engines)
+    needs = f"# Needs {learner + engines} GPUs of 80 GB ({learner} "
+    assert needs in (CONF / "experiment" / f"flowreasoner_{size}.yaml").read_text(), "the comment says what the recipe asks for"
     assert config.reward.weights.calls == 0.0
+
+
+@pytest.mark.parametrize(("size", "billions"), [("7b", 7.6), ("14b", 14.8)])
+def test_the_papers_learners_fit_their_gpus(size: str, billions: float):
+    """Masters, two moments, the reference and gradients in float32, shared out over the ranks; the rest does not shrink with them."""
+    config = composed([f"experiment=flowreasoner_{size}", "cluster.device=cpu"])
+    assert config.learner.engine == "fsdp2" and config.learner.gradient_checkpointing and config.learner.micro_batch_tokens <= 20_480
+    assert config.learner.engine_args == {}, "gradients are shared out between micro-batches too"
+    layers_activations_context = {"7b": 3.1 + 19.4 + 2, "14b": 4.2 + 24.0 + 2}[size]
+    assert 5 * 4 * billions / config.learner.ranks + layers_activations_context < 80
+
+
+@pytest.mark.parametrize("size", ["7b", "14b"])
+@pytest.mark.parametrize(
+    "more", [[], ["trainer.max_staleness=0"], ["trainer.max_staleness=2", "trainer.late_share=0.25"], ["rollout.rounds=1"]]
+)
+def test_an_update_of_the_papers_policy_waits_for_no_completion(size: str, more: list[str]):
+    assert composed([f"experiment=flowreasoner_{size}", "cluster.device=cpu", *more]).rollout.in_flight == "continue"
 
 
 @pytest.mark.parametrize(
@@ -46,6 +66,7 @@ def test_the_papers_experiments_have_its_published_settings(size: str):
         "model/r1_distill_qwen_7b",
         "model/r1_distill_qwen_14b",
         "learner/fsdp2_4",
+        "learner/fsdp2_8",
         "learner/deepspeed_zero3_4",
     ],
 )
@@ -58,7 +79,7 @@ def test_numbers_that_the_paper_does_not_give_say_so(file: str):
 
 def test_a_group_chosen_on_the_command_line_beats_the_experiment():
     assert composed(["trainer=smoke"]).trainer.grpo.steps == 3
-    assert composed(["experiment=flowreasoner_7b", "worker=openai", "cluster.device=auto"]).worker.model == "gpt-4o-mini"
+    assert composed(["experiment=flowreasoner_7b", "worker=openai", "cluster.device=cpu"]).worker.model == "gpt-4o-mini"
 
 
 def test_a_value_on_the_command_line_beats_everything():

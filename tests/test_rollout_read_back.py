@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from rollout.weights.buckets import WeightsMismatchError
-from rollout.weights.read_back import ReadBack
+from rollout.weights.read_back import CHUNK, INTEGERS, ReadBack, bits
 
 
 class Multiply:
@@ -67,6 +69,15 @@ def test_weights_that_are_cast_on_the_way_in_are_compared_as_the_engine_holds_th
     compare(model_of(given(torch.bfloat16), packed=False), given(torch.float32), torch.bfloat16)
 
 
+def test_a_tensor_that_the_engine_keeps_in_a_longer_type_than_it_was_sent_in_is_compared_too() -> None:
+    model = model_of(given(torch.bfloat16), packed=False)
+    model.norm.weight = nn.Parameter(given(torch.bfloat16)["norm"].float())
+    compare(model, given(torch.bfloat16), torch.bfloat16)
+    model.norm.weight.data[3] += 1.0
+    with pytest.raises(WeightsMismatchError, match="vectors"):
+        compare(model, given(torch.bfloat16), torch.bfloat16)
+
+
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize(("stale", "what"), [("k", "matrices"), ("embed", "matrices"), ("norm", "vectors")])
 def test_a_tensor_that_stayed_as_it_was_is_seen_however_little_it_should_have_changed(packed: bool, stale: str, what: str) -> None:
@@ -82,3 +93,42 @@ def test_a_tied_head_that_multiplies_with_an_old_packed_copy_is_seen() -> None:
         model.head.weight[:50] = new["embed"]
     with pytest.raises(WeightsMismatchError, match=r"^head multiplies with a packed copy of other weights than it holds"):
         compare(model, new)
+
+
+class LargestAllocation(TorchDispatchMode):
+    """Remembers the largest tensor that an operation makes beside those that were there."""
+
+    def __init__(self, *there: torch.Tensor) -> None:
+        super().__init__()
+        self._there = {tensor.untyped_storage().data_ptr() for tensor in there}
+        self.nbytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor) and leaf.untyped_storage().data_ptr() not in self._there:
+                self.nbytes = max(self.nbytes, leaf.untyped_storage().nbytes())
+        return result
+
+
+@pytest.mark.parametrize("given_as", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(5 * CHUNK // 4,), (1, 5 * CHUNK // 4), (5 * CHUNK // 32, 8)])
+def test_reading_back_takes_no_memory_that_grows_with_the_tensor(given_as: torch.dtype, shape: tuple[int, ...]) -> None:
+    tensor = torch.ones(shape, dtype=given_as)
+    model: Any = nn.Module()
+    model.weight = nn.Parameter(tensor.to(torch.bfloat16), requires_grad=False)
+    read_back = ReadBack(model, torch.bfloat16, tied=False)
+    with LargestAllocation(tensor, model.weight) as seen:
+        read_back.expect([("weight", tensor)])
+        read_back.compare()
+    assert seen.nbytes <= 8 * CHUNK, "one element as an int64 for every element of a chunk"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_the_sum_of_bits_does_not_depend_on_how_a_tensor_is_cut(dtype: torch.dtype) -> None:
+    tensor = torch.randn(CHUNK + 64, generator=torch.Generator().manual_seed(1)).to(dtype)
+    tensor[::1000] = -0.0
+    whole = int((tensor + 0.0).view(INTEGERS[tensor.element_size()]).sum(dtype=torch.int64))
+    wide = tensor.view(-1, 64)
+    assert bits(tensor, dtype) == bits(wide, dtype) == bits(wide.T) == whole
+    assert bits(torch.empty(0, 7, dtype=dtype)) == 0 and bits(torch.ones((), dtype=dtype)) != 0

@@ -1,7 +1,7 @@
 """LoRA adapters: added before an engine shards the model, merged into the weights that leave it."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import torch
 from peft import LoraConfig, TaskType, get_peft_model
@@ -11,6 +11,14 @@ from verl.workers.config import HFModelConfig
 from verl.workers.engine.fsdp.utils import unfuse_moe_params
 
 PREFIX = "base_model.model."
+
+
+class FullTensor(Protocol):
+    """An engine's way from a parameter to the whole tensor."""
+
+    def __call__(self, parameter: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """The parameter gathered from all ranks, in ``dtype`` where that is a shorter type than its own."""
+        ...
 
 
 def add_adapter(module: torch.nn.Module, config: HFModelConfig, seed: int) -> torch.nn.Module:
@@ -50,34 +58,42 @@ def adapter_of(layer: LoraLayer) -> tuple[torch.Tensor, torch.Tensor, torch.Tens
 
 
 def merged_weights(
-    module: torch.nn.Module, full_tensor: Callable[[torch.Tensor], torch.Tensor], model: HFModelConfig
+    module: torch.nn.Module, full_tensor: FullTensor, model: HFModelConfig, dtype: torch.dtype | None = None
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """(Hugging Face name, full tensor with its adapter merged) of each weight, gathered one at a time.
 
+    Weights of a longer type than ``dtype`` are cast to it before they are gathered, those with an adapter after it was merged.
     A tied output layer appears once, as the embedding. Every rank must draw every item, since gathering needs all.
     """
     tied = getattr(model.hf_config, "tie_word_embeddings", False)
-    for name, tensor in unfuse_moe_params(_merged(module, full_tensor), model.hf_config.model_type):
+    for name, tensor in unfuse_moe_params(_merged(module, full_tensor, dtype), model.hf_config.model_type):
         if not (tied and name == "lm_head.weight"):
             yield name, tensor
 
 
-def _merged(module: torch.nn.Module, full_tensor: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+def _merged(module: torch.nn.Module, full_tensor: FullTensor, dtype: torch.dtype | None) -> Iterator[tuple[str, torch.Tensor]]:
     parameters = dict(module.named_parameters())
     published: Any = convert_weight_keys({name: name for name in parameters}, module)  # pyright: ignore[reportArgumentType]
     adapted = adapted_layers(module)
     for public, name in published.items():
         if ".lora_" in name:
             continue
-        tensor = full_tensor(parameters[name])
         owner, _, rest = name.rpartition(".base_layer.")
         if owner in adapted and rest == "weight":
-            tensor = _with_adapter(tensor, adapted[owner], full_tensor)
+            tensor = shortened(_with_adapter(full_tensor(parameters[name]), adapted[owner], full_tensor), dtype)
+        else:
+            tensor = full_tensor(parameters[name], dtype)
         yield public.removeprefix(PREFIX).replace(".base_layer.", "."), tensor
 
 
 @torch.no_grad()
-def _with_adapter(weight: torch.Tensor, layer: LoraLayer, full_tensor: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+def _with_adapter(weight: torch.Tensor, layer: LoraLayer, full_tensor: FullTensor) -> torch.Tensor:
     """The weight with its adapter added, in float32."""
     _, down, up, scale = adapter_of(layer)
     return (weight.float() + scale * (full_tensor(up).float() @ full_tensor(down).float())).to(weight.dtype)
+
+
+def shortened(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+    """The tensor in ``dtype`` where that is a shorter type of numbers; else as it is."""
+    shorter = dtype is not None and tensor.is_floating_point() and dtype.itemsize < tensor.dtype.itemsize
+    return tensor.to(dtype) if shorter else tensor

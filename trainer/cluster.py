@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,8 +13,9 @@ import ray
 import ray.util
 from ray.exceptions import AuthenticationError
 
+from trainer.devices import choose, gpus_needed, too_few
 from trainer.settings import RunSettings
-from trainer.submission import JOB_VARIABLE
+from trainer.submission import JOB_VARIABLE, joins_cluster
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL_STARTS = 3
@@ -22,22 +23,34 @@ LOCAL_STARTS = 3
 SLOW_START = "timed out during startup"
 
 
-def device_of(settings: RunSettings) -> str:
-    """``cuda`` where asked for or, with ``auto``, where every learner rank and engine can have GPUs of its own; else ``cpu``.
+def device_of(settings: RunSettings, *, learner: bool = True, engines: bool = True, say: Callable[[str], None] = lambda text: None) -> str:
+    """``cuda`` or ``cpu``: as asked for or, with ``auto``, as ``trainer.devices.choose`` says.
 
     Once Ray runs, the cluster's GPUs count, wherever they are; before, those of this machine.
 
+    Args:
+        learner, engines: which parts are started.
+        say: prints one line, where the choice may surprise.
+
     Raises:
-        ValueError: ``cuda`` asked for and none is there.
+        ValueError: GPUs are asked for by name or by ``auto``, and there are too few. A cluster that was joined may still grow, so there
+            ``cuda`` waits for room instead; but not for the first GPU.
     """
     import torch
 
-    wanted = settings.cluster.device
     gpus = int(ray.cluster_resources().get("GPU", 0)) if ray.is_initialized() else torch.cuda.device_count()
-    if wanted == "cuda" and not gpus:
-        raise ValueError("cluster.device=cuda, but neither this machine nor the cluster has a GPU: use cluster.device=cpu or auto.")
-    enough = gpus >= settings.learner.ranks + settings.rollout.engines * settings.rollout.tensor_parallel
-    return "cuda" if wanted == "cuda" or (wanted == "auto" and enough) else "cpu"
+    joined = joins_cluster(settings.cluster.address)
+    where, parts = "the cluster" if joined else "this machine", {"learner": learner, "engines": engines}
+    if settings.cluster.device == "cuda":
+        needed = gpus_needed(settings, **parts)
+        if needed and not gpus:
+            raise ValueError("cluster.device=cuda, but neither this machine nor the cluster has a GPU: use cluster.device=cpu or auto.")
+        if needed > gpus and not joined:
+            raise ValueError(too_few(settings, gpus, where, **parts))
+    device = choose(settings, gpus, where, **parts)
+    if device.note:
+        say(device.note)
+    return device.name
 
 
 def actor_cpus(settings: RunSettings) -> float:

@@ -27,7 +27,7 @@ from verl.workers.config.optimizer import build_optimizer
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine.utils import detach_tree, postprocess_batch_func, prepare_micro_batches
 
-from trainer.adapters import adapter_of, add_adapter
+from trainer.adapters import adapter_of, add_adapter, shortened
 from trainer.data_parallel import DataParallelEngine
 from trainer.deepspeed_config import DeepSpeedEngineConfig, deepspeed_json
 from trainer.packed_logprobs import PackedLogProbs
@@ -184,12 +184,12 @@ class DeepSpeedEngine(PackedLogProbs, KeptReference, DataParallelEngine):
                     up.zero_()
         self._shards.adopt()
 
-    def full_tensor(self, parameter: torch.Tensor) -> torch.Tensor:
-        """A parameter gathered from all ranks, which all call this."""
+    def full_tensor(self, parameter: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """A parameter gathered from all ranks, which all call this; cast where ``dtype`` is a shorter type."""
         if self.engine_config.zero_stage < 3:
-            return parameter.detach()
+            return shortened(parameter.detach(), dtype)
         with deepspeed.zero.GatheredParameters([parameter]):
-            return parameter.detach().clone()
+            return shortened(parameter.detach().clone(), dtype)
 
     def save_checkpoint(self, local_path: str, *args: Any, **kwargs: Any) -> None:
         """One file a rank: its part of the weights, master weights and moments; schedule and generators."""

@@ -74,7 +74,7 @@ async def _export_checkpoint(settings: RunSettings, start: Path, checkpoint: Pat
     quiet_libraries()
     with sigterm_kept():
         temp = await asyncio.to_thread(start_ray, settings)
-    learner = Learner(start, settings.learner, device=device_of(settings), seed=settings.trainer.seed)
+    learner = Learner(start, settings.learner, device=device_of(settings, engines=False), seed=settings.trainer.seed)
     grpo = settings.trainer.grpo
     try:
         await learner.start()

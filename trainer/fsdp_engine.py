@@ -17,7 +17,7 @@ from verl.workers.config import FSDPOptimizerConfig
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
-from trainer.adapters import adapter_of, add_adapter
+from trainer.adapters import adapter_of, add_adapter, shortened
 from trainer.packed_logprobs import PackedLogProbs
 from trainer.reference import KeptReference
 
@@ -68,10 +68,10 @@ class PackedFSDPEngine(PackedLogProbs, KeptReference, FSDPEngineWithLMHead):
             rows += (scale * (up_rows.float() @ self.full_tensor(down).float())).to(rows.dtype)
             up_rows.zero_()
 
-    def full_tensor(self, parameter: torch.Tensor) -> torch.Tensor:
-        """A parameter gathered from all ranks, which all call this."""
-        whole = cast(DTensor, parameter.detach().to(get_device_id())).full_tensor() if isinstance(parameter, DTensor) else parameter
-        return whole.detach()
+    def full_tensor(self, parameter: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """A parameter gathered from all ranks, which all call this; cast before, where ``dtype`` is a shorter type."""
+        part = shortened(parameter.detach(), dtype)
+        return cast(DTensor, part.to(get_device_id())).full_tensor().detach() if isinstance(part, DTensor) else part
 
     def load_checkpoint(self, local_path: str, *args: Any, **kwargs: Any) -> None:
         """verl's, after which no rank goes on with an unsharded copy of the old weights."""

@@ -45,6 +45,7 @@ class Learner:
         seed: int,
         deterministic: bool = False,
         place: Place | None = None,
+        weights_dtype: str | None = None,
     ) -> None:
         """
         Args:
@@ -54,8 +55,9 @@ class Learner:
             seed: of every rank's generators.
             deterministic: the same batches give the same weights to the last bit.
             place: makes a placement group for each machine, whenever the ranks are started; left out: any place will do.
+            weights_dtype: torch's name for the type that those who get the weights hold them in; left out: float32.
         """
-        self.spec = LearnerSpec(str(model_path), settings, device, seed, deterministic)
+        self.spec = LearnerSpec(str(model_path), settings, device, seed, deterministic, weights_dtype)
         self._place = place or (lambda: learner_groups(settings, device))
         self._placement: list[PlacementGroup] = []
         self._group: Any = None

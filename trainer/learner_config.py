@@ -64,6 +64,7 @@ def _engine_config(spec: LearnerSpec) -> EngineConfig:
         "model_dtype": "fp32",
         "mixed_precision": {"param_dtype": spec.precision, "reduce_dtype": "fp32", "buffer_dtype": "fp32"},
         "use_torch_compile": False,
+        "use_no_sync_for_gradient_accumulation": False,  # else every rank holds the gradients of the whole model between micro-batches
     }
     return FSDPEngineConfig(**(ours | settings.engine_args))
 
@@ -85,7 +86,14 @@ def export_policy(folder: Path, model: HFModelConfig, weights: dict[str, torch.T
     config = AutoConfig.from_pretrained(model.path)
     dtype = getattr(config, "dtype", None) or torch.float32
     config.save_pretrained(folder)
-    save_torch_state_dict({name: tensor.to(dtype).contiguous() for name, tensor in weights.items()}, folder)
+    save_torch_state_dict({name: _alone(tensor.to(dtype)) for name, tensor in weights.items()}, folder)
     model.tokenizer.save_pretrained(folder)
     if model.generation_config is not None:
         model.generation_config.save_pretrained(folder)
+
+
+def _alone(tensor: torch.Tensor) -> torch.Tensor:
+    """A contiguous tensor with memory of its own: one gathered from uneven shards is a part of a larger one, which no file takes."""
+    return (
+        tensor.contiguous() if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone(memory_format=torch.contiguous_format)
+    )

@@ -18,6 +18,8 @@ class LearnerSpec:
     seed: int
     deterministic: bool = False
     """The same batches give the same weights to the last bit."""
+    weights_dtype: str | None = None
+    """torch's name for the type in which weights are sent, where it is shorter than their own; None: in their own."""
 
     @property
     def threads(self) -> int:

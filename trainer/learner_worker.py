@@ -128,7 +128,8 @@ class LearnerWorker(TrainingWorker):
     def next_bucket(self, max_bytes: int, first: bool, linked: bool) -> Bucket | None:
         """Gathers some more weights; on rank 0 a bucket of them until there are no more, elsewhere nothing."""
         if first:
-            self._outgoing.begin(self._full_weights(), max_bytes)
+            wanted = self.spec.weights_dtype
+            self._outgoing.begin(self._full_weights(None if wanted is None else getattr(torch, wanted)), max_bytes)
         return self._outgoing.next_bucket(linked=linked, told=self.rank == 0)
 
     @on_all_ranks
@@ -212,9 +213,11 @@ class LearnerWorker(TrainingWorker):
         """The gathered weights in rank 0's main memory; the others take part tensor by tensor and keep nothing."""
         return [(name, tensor.cpu()) for name, tensor in self._full_weights() if self.rank == 0]
 
-    def _full_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+    def _full_weights(self, dtype: torch.dtype | None = None) -> Iterator[tuple[str, torch.Tensor]]:
         """(Hugging Face name, full tensor) one at a time, adapters merged, on the rank's device; may share memory with the weights.
+
+        Those of a longer type than ``dtype`` are cast to it.
 
         All ranks draw all items together. A tied output layer appears once, as the embedding.
         """
-        return merged_weights(self.engine.module, self.engine.full_tensor, self.model_config)
+        return merged_weights(self.engine.module, self.engine.full_tensor, self.model_config, dtype)

@@ -16,6 +16,7 @@ import ray
 from ray.exceptions import AuthenticationError
 
 from trainer.cluster import ROOT, actor_cpus, no_answer, sigterm_kept
+from trainer.devices import choose, gpus_needed
 from trainer.settings import RunSettings
 
 
@@ -48,7 +49,7 @@ def sweep_cluster(trials: Sequence[RunSettings], asked: int) -> Iterator[Shared]
     address = trials[0].cluster.address or os.environ.get("RAY_ADDRESS")
     if address or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         resources = _resources(address or "auto")
-        parallel, note = fitting(asked, cpus, _gpus(trials, resources), resources)
+        parallel, note = fitting(asked, cpus, trial_gpus(trials, resources), resources)
         yield Shared(parallel, {}, note)
         return
     cores = os.cpu_count() or 1
@@ -65,7 +66,7 @@ def sweep_cluster(trials: Sequence[RunSettings], asked: int) -> Iterator[Shared]
     try:
         with _ray(**options):
             resources = ray.cluster_resources()
-            parallel, note = fitting(parallel, cpus, _gpus(trials, resources), resources)
+            parallel, note = fitting(parallel, cpus, trial_gpus(trials, resources), resources)
             paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
             job = {"runtime_env": {"env_vars": {"PYTHONPATH": paths}}}
             joined = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address, "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps(job)}
@@ -74,11 +75,11 @@ def sweep_cluster(trials: Sequence[RunSettings], asked: int) -> Iterator[Shared]
         shutil.rmtree(temp, ignore_errors=True)
 
 
-def _gpus(trials: Sequence[RunSettings], resources: Mapping[str, float]) -> int:
-    """GPUs that the largest trial takes; 0 where trials run on CPU. As in ``trainer.cluster.device_of``."""
-    needed = max(settings.learner.ranks + settings.rollout.engines * settings.rollout.tensor_parallel for settings in trials)
-    device = trials[0].cluster.device
-    return needed if device == "cuda" or (device == "auto" and resources.get("GPU", 0.0) >= needed) else 0
+def trial_gpus(trials: Sequence[RunSettings], resources: Mapping[str, float]) -> int:
+    """GPUs that the largest trial takes; 0 where trials run on CPU. Raises ValueError where there are some and not enough for it."""
+    largest = max(trials, key=gpus_needed)
+    device = choose(largest, int(resources.get("GPU", 0)), "the cluster")
+    return gpus_needed(largest) if device.name == "cuda" else 0
 
 
 @contextmanager

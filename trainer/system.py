@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rollout.collect import Collector
+from rollout.engine_arguments import weights_dtype
 from rollout.engine_handle import Engine, RayEngine
 from rollout.fleet import Fleet
 from rollout.prompt import MetaPrompt
@@ -65,6 +66,8 @@ class System:
         self._starting: dict[str, asyncio.Task[Any]] = {}
         self._placement: Placement | None = None
         self._learner: Learner | None = None
+        self._device = ""
+        """Chosen once: a cluster may lose GPUs for a while."""
 
     async def __aenter__(self) -> "System":
         try:
@@ -96,7 +99,8 @@ class System:
         with sigterm_kept():
             temp = await asyncio.to_thread(start_ray, settings)
         self._stack.callback(stop_ray, temp)
-        device = device_of(settings)
+        parts = {"learner": self.learner_start is not None, "engines": self.policy is not None}
+        self._device = device = device_of(settings, **parts, say=self.say)
         self._placement = placement = Placement(settings, device, self.log_dir, self.say)
         self._stack.callback(placement.remove)
         pool = SandboxPool(settings.sandbox, settings.worker, self.worker_url, place=placement.sandbox_options, say=self.say)
@@ -105,8 +109,9 @@ class System:
             deterministic = settings.trainer.deterministic
 
             def engine(index: int) -> Engine:
-                place = placement.engine_options(index)
-                return RayEngine(self.policy_at, settings.model, settings.rollout, device, deterministic=deterministic, place=place)
+                place, say = placement.engine_options(index), self.say if index == 0 else None  # one speaks for all
+                model, rollout = settings.model, settings.rollout
+                return RayEngine(self.policy_at, model, rollout, device, deterministic=deterministic, place=place, say=say)
 
             fleet = Fleet(settings.model, settings.rollout, self.policy, device=device, engine=engine, say=self.say)
             self._begin("fleet", fleet, lambda: placement.engines(self.policy_at), fleet.start)
@@ -122,7 +127,15 @@ class System:
     def _begin_learner(self, start: Path, place: Place) -> None:
         settings = self.settings
         seed, deterministic = settings.trainer.seed, settings.trainer.deterministic
-        self._learner = Learner(start, settings.learner, device=device_of(settings), seed=seed, deterministic=deterministic, place=place)
+        self._learner = Learner(
+            start,
+            settings.learner,
+            device=self._device,
+            seed=seed,
+            deterministic=deterministic,
+            place=place,
+            weights_dtype=weights_dtype(settings.model, settings.rollout),
+        )
         self._begin("learner", self._learner, self._learner.start)
 
     def _begin(self, name: str, part: Any, *starts: Callable[[], Awaitable[Any]]) -> None:

@@ -15,6 +15,8 @@ from rollout.weights.buckets import WeightsMismatchError
 
 COLUMNS = 8
 """Columns of each packed matrix that are read."""
+CHUNK = 2**24
+"""Elements that are cast and summed at a time: an engine leaves little of its GPU's memory free, and a sum takes 10 bytes an element."""
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -42,9 +44,9 @@ class ReadBack:
             if self._tied and name == "lm_head.weight":
                 continue
             if tensor.dim() < 2:
-                self._vectors += bits(tensor.to(self._dtype))
+                self._vectors += bits(tensor, self._dtype)
             else:
-                self._matrices += bits(self._part(tensor).to(self._dtype))
+                self._matrices += bits(self._part(tensor), self._dtype)
 
     def compare(self) -> None:
         """Raises WeightsMismatchError where the model does not hold what was expected."""
@@ -56,9 +58,9 @@ class ReadBack:
                     continue
                 seen.add(parameter.data_ptr())
                 if parameter.dim() < 2:
-                    vectors += bits(parameter.to(self._dtype))
+                    vectors += bits(parameter, self._dtype)
                 else:
-                    matrices += bits(self._part(parameter).to(self._dtype))
+                    matrices += bits(self._part(parameter), self._dtype)
             if is_packed(module):
                 matrices += bits(self._unpacked(module))
         for what, found, expected in (("vectors", vectors, self._vectors), ("matrices", matrices, self._matrices)):
@@ -68,7 +70,7 @@ class ReadBack:
                     "where vLLM keeps the weights of this model in another form, rollout.verify_loaded=false turns this check off."
                 )
         for name, module in packed_copies(self._model):
-            if bits(self._unpacked(module)) != bits(self._part(module.weight).to(self._dtype)):
+            if bits(self._unpacked(module)) != bits(self._part(module.weight), self._dtype):
                 raise WeightsMismatchError(f"{name} multiplies with a packed copy of other weights than it holds.")
 
     def _part(self, matrix: torch.Tensor) -> torch.Tensor:
@@ -103,7 +105,24 @@ def packed_copies(model: torch.nn.Module) -> Iterator[tuple[str, Any]]:
             yield name, module
 
 
-def bits(tensor: torch.Tensor) -> int:
-    """Sum of the elements' bit patterns; -0.0 counts as 0.0, since a product with a unit vector may give either."""
-    plain = (tensor + 0.0).contiguous()
-    return int(plain.view(INTEGERS[plain.element_size()]).sum(dtype=torch.int64))
+@torch.no_grad()
+def bits(tensor: torch.Tensor, dtype: torch.dtype | None = None) -> int:
+    """Sum of the elements' bit patterns, after a cast to ``dtype``; -0.0 counts as 0.0, since a product with a unit vector may give either.
+
+    Temporary memory is bounded, whatever the size of the tensor.
+    """
+    total = torch.zeros((), dtype=torch.int64, device=tensor.device)
+    for piece in pieces(tensor):
+        plain = (piece.to(dtype or piece.dtype) + 0.0).contiguous()
+        total += plain.view(INTEGERS[plain.element_size()]).sum(dtype=torch.int64)
+    return int(total)
+
+
+def pieces(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Views of at most ``CHUNK`` elements each, which make up the tensor."""
+    if tensor.numel() <= CHUNK:
+        yield tensor
+        return
+    longest = max(range(tensor.dim()), key=lambda dimension: tensor.shape[dimension])
+    for half in tensor.chunk(2, longest):
+        yield from pieces(half)

@@ -5,11 +5,16 @@ import inspect
 import os
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import verl
+import yaml
 
+from rollout.nano_policy import make_nano_policy
 from trainer.verl_platform import select_platform, verl_environment
 
 select_platform()
@@ -171,6 +176,35 @@ def test_configurations_have_the_fields_that_we_set(tmp_path):
     for config, names in wanted.items():
         assert names <= {field.name for field in dataclasses.fields(config)}
     assert CheckpointConfig().save_contents == ["model", "optimizer", "extra"]
+
+
+def differences(config: Any, yaml_file: str) -> set[str]:
+    """Names of the plain values of a configuration that are not those of the yaml file that verl's own users start from."""
+    theirs = yaml.safe_load((Path(verl.__file__).parent / "trainer/config" / yaml_file).read_text())
+    plain = {name: value for name, value in theirs.items() if not isinstance(value, dict | list) and "${" not in str(value)}
+    ours = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return {name for name, value in plain.items() if name in ours and ours[name] != value} - {"_target_"}
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_what_we_do_not_set_has_the_value_that_verls_own_users_get(tmp_path, device):
+    """verl's dataclasses and its yaml do not agree everywhere: nothing that nobody chose may be the dataclass's alone."""
+    from trainer.learner_config import optimizer_config, worker_config
+    from trainer.learner_spec import LearnerSpec
+    from trainer.losses import actor_config
+    from trainer.settings import GRPOSettings, LearnerSettings, OptimizerSettings
+
+    policy = make_nano_policy(tmp_path / "nano", ["a b c"] * 8, seed=0)
+    worker = worker_config(LearnerSpec(str(policy), LearnerSettings(), device, seed=7))
+    assert differences(worker.engine_config, "engine/fsdp.yaml") == {"strategy", "seed", "use_torch_compile"}
+    of_the_policy = {"path", "hf_config_path", "tokenizer_path"}
+    settings = {"enable_gradient_checkpointing", "lora_alpha"}
+    assert differences(worker.model_config, "model/hf_model.yaml") == of_the_policy | settings | {"use_remove_padding"}
+    of_its_schedule = {"total_training_steps", "min_lr_ratio"}  # the learner has one of its own
+    optimizer = differences(optimizer_config(OptimizerSettings(), 1), "optim/fsdp.yaml")
+    assert optimizer == {"lr", "weight_decay", "override_optimizer_config"} | of_its_schedule
+    loss = differences(actor_config(GRPOSettings(), 8), "actor/actor.yaml")
+    assert loss == {"strategy", "use_dynamic_bsz", "clip_ratio_high", "use_kl_loss", "kl_loss_coef"}
 
 
 def test_the_optimizer_is_built_from_that_configuration():
