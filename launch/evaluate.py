@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 
 from conf.schema import Config
 from launch.shell import one_sentence_errors, saved_settings
-from trainer.result_rows import Row, refuse_if_all_lost
 from trainer.run_at_url import fetched
 from trainer.terminal import Terminal, quiet_libraries
 from workflow.aflow import read_workflow_file
 from workflow.program import Refusal, Workflow
 from workflow.reference import load_reference_workflows
 from workflow.tasks import TaskSet, load_tasks
+from workflow.tasks.overlap import shared
 
 if TYPE_CHECKING:
-    from trainer.final_table import Row
+    from trainer.result_rows import Row
 
 
 def parser() -> argparse.ArgumentParser:
@@ -96,6 +96,8 @@ def main() -> int:
     rows = asyncio.run(evaluated(settings, run_dir, policies, workflows, terminal))
     if options.out:
         options.out.write_text(json.dumps({"rows": rows}, indent=1))
+    from trainer.result_rows import refuse_if_all_lost
+
     refuse_if_all_lost(rows)
     return 0
 
@@ -109,6 +111,8 @@ async def evaluated(
         terminal.print(text, soft_wrap=True)
 
     tasks = readable_tasks(settings, run_dir, policies, say)
+    if any(folder.is_relative_to(run_dir) for folder in policies.values()):
+        refuse_trained(tasks, settings, run_dir, say)
     say("Starting engine and sandboxes ..." if policies else "Starting sandboxes ...")
     from trainer.final_table import final_table, print_table
     from trainer.system import System
@@ -118,6 +122,23 @@ async def evaluated(
         rows = await final_table(system, settings, policies, workflows, say=say)
     print_table(rows, terminal)
     return rows
+
+
+def refuse_trained(tasks: TaskSet, settings: Config, run_dir: Path, say: Callable[[str], None]) -> None:
+    """Raises ValueError where other tasks than the run's own are given, and the run was trained on some of their test problems."""
+    own = saved_settings(run_dir).tasks
+    if own == settings.tasks:
+        return
+    try:
+        trained = shared(tasks.test, load_tasks(own).train)
+    except ValueError as error:
+        say(f"Whether the run was trained on these test problems cannot be told: {error}")
+        return
+    if trained:
+        raise ValueError(
+            f"The policies of {run_dir} were trained on {len(trained)} of these {len(tasks.test)} test problems, such as "
+            f"{trained[0][0].id}: leave the settings of tasks as they were, or give problems that the run does not train on."
+        )
 
 
 def readable_tasks(settings: Config, run_dir: Path, policies: dict[str, Path], say: Callable[[str], None]) -> TaskSet:
