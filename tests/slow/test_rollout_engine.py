@@ -80,6 +80,16 @@ async def test_a_prompt_beyond_the_model_is_refused_and_the_engine_lives_on(rig:
     assert rig.engines[-1] is engine
 
 
+async def test_an_engine_that_comes_up_says_what_it_does_at_once(rig: Rig) -> None:
+    said: list[str] = []
+    engine = rig.engines[-1]
+    engine._say = said.append
+    await engine.ready()
+    engine._say = None
+    (line,) = said
+    assert "256 sequences and 8,192 tokens a step" in line and line.endswith(" tokens, float32.") and " 0 tokens" not in line
+
+
 async def test_a_killed_engine_is_replaced_with_the_current_weights_and_leaves_no_process(rig: Rig) -> None:
     weights = rig.weights(15)
     await rig.fleet.publish(6, weights)
