@@ -34,12 +34,13 @@ async def examine(backend: Backend, limits: LimitSettings, source: str, tests: S
             results.append(f"the program was ended: {done.limit}")
         elif done.exit_status != 0:
             results.append(f"the program failed: {done.error_line()[:SHOWN]}")
-        elif _lines(done.stdout) != _lines(case["stdout"]):
+        elif lines(done.stdout) != lines(case["stdout"]):
             results.append(f"for the input {case['stdin'][:SHOWN]!r} it wrote {done.stdout[:SHOWN]!r}")
         else:
             results.append(None)
     return results
 
 
-def _lines(text: str) -> list[str]:
+def lines(text: str) -> list[str]:
+    """The lines that are compared: no blanks at their ends, no blank ones at the end."""
     return [line.rstrip() for line in text.rstrip().splitlines()]

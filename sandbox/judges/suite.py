@@ -26,7 +26,10 @@ async def examine(backend: Backend, limits: LimitSettings, source: str, tests: S
 
     Raises BackendError, FrameError or OSError for faults of our own.
     """
-    controls = [[perturbed(test, side) for test in tests] for side in SIDES]
+    try:
+        controls = [[perturbed(test, side) for test in tests] for side in SIDES]
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # whoever wrote the test, the box is not at fault
+        return [f"no control can be made of a test ({type(error).__name__})"] * len(tests)
     results, *checks = await asyncio.gather(
         _run(backend, limits, source, list(tests), setup),
         *(_run(backend, limits, source, [control for control in group if control is not None], setup) for group in controls),
