@@ -83,6 +83,8 @@ class Verdict:
     wall_s: float
     isolation: str
     trust: Trust = "split"
+    late: bool = False
+    """True where a deadline of the clock ended a test."""
 
     @property
     def performance(self) -> float:
