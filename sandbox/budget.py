@@ -15,8 +15,14 @@ MESSAGE_TOKENS = 16
 class Reserved(NamedTuple):
     """The most that one worker call may use."""
 
-    tokens: int
+    prompt_tokens: int
+    completion_tokens: int
     dollars: float
+
+    @property
+    def tokens(self) -> int:
+        """Both together."""
+        return self.prompt_tokens + self.completion_tokens
 
 
 class Budget:
@@ -51,7 +57,7 @@ class Budget:
         prompt = sum(len(message["content"].encode("utf-8", "replace")) + MESSAGE_TOKENS for message in messages)
         completion = max_tokens or settings.reserved_completion_tokens
         dollars = (prompt * settings.prompt_dollars_per_million + completion * settings.completion_dollars_per_million) / 1e6
-        wanted = Reserved(prompt + completion, dollars)
+        wanted = Reserved(prompt, completion, dollars)
         while (lack := self._lacks(wanted)) and self.in_flight:
             waiting = asyncio.get_running_loop().create_future()
             self._waiting.append(waiting)

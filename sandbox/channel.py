@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from sandbox.deadline import Countdown, Deadline
 from sandbox.guest.frames import HEADER, FrameError, decode_body, encode_frame, frame_end
 
 T = TypeVar("T")
@@ -29,14 +30,13 @@ class Channel:
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
         self._received = bytearray()
-        self._frame_began_s = 0.0
         self._ended = False
         self._reading = False
         self._broken = False
         """True where half a frame was sent and no more can follow."""
         self._take: Callable[[dict[str, Any]], Any] | None = None
         self._taken: asyncio.Future[Any] = self._loop.create_future()
-        self._deadline: asyncio.TimerHandle | None = None
+        self._deadline: Countdown | None = None
         self._sending = asyncio.Lock()
         self._in_line = 0
         """Frames that wait or of which a part is sent."""
@@ -63,7 +63,7 @@ class Channel:
                 sent = sent or self._send_now(data, sockets)
                 if sent < len(data):
                     self._broken = True  # unless the rest goes out, too
-                    async with asyncio.timeout(self._timeout_s):
+                    async with Deadline(self._timeout_s):
                         await self._loop.sock_sendall(self._sock, data[sent:])
                     self._broken = False
         finally:
@@ -105,8 +105,6 @@ class Channel:
                 body = bytes(self._received[HEADER.size : end])
                 del self._received[:end]
                 self.frame_bytes = end
-                if self._received:
-                    self._frame_began_s = self._loop.time()
                 self._expect_more(False)
                 if (result := self._take(decode_body(body))) is not None:
                     self._taken.set_result(result)
@@ -122,9 +120,10 @@ class Channel:
     def _expect_more(self, more: bool) -> None:
         """Sets or ends the deadline of a frame of which a part is there."""
         if more and self._deadline is None:
-            self._deadline = self._loop.call_at(self._frame_began_s + self._timeout_s, self._expire)
+            self._deadline = Countdown(self._timeout_s, self._expire)
+            self._deadline.start()
         elif not more and self._deadline is not None:
-            self._deadline.cancel()
+            self._deadline.stop()
             self._deadline = None
 
     def _expire(self) -> None:
@@ -151,8 +150,6 @@ class Channel:
         if not piece:
             self._end()
             return
-        if not self._received:
-            self._frame_began_s = self._loop.time()
         self._received += piece
         self._deal()
         if len(self._received) > MAX_WAITING_BYTES and self._is_enough():

@@ -1,26 +1,31 @@
 """The trusted side of a workflow run: answers its operator calls, meters them, keeps the trace.
 
 Prompts, model and limits are set here; the box has stubs only. What a call may spend is reserved before it is sent
-and settled with the reported usage.
+and settled with the reported usage. A call that is under way when the run ends is cancelled and stays in the trace; a request of it that
+the worker already had is billed with all that was reserved, since an endpoint bills what nobody waits for.
 """
 
 import asyncio
 import contextlib
 import json
+import logging
 import time
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Hashable, Mapping
+from functools import lru_cache
+from typing import Any
 
 from sandbox.budget import Budget
+from sandbox.call_context import Box, CallContext
 from sandbox.channel import Channel
 from sandbox.guest.frames import FrameError
+from sandbox.process import BackendError
 from sandbox.records import OperatorCall
 from sandbox.settings import BudgetSettings
 from workflow.operators import OPERATORS, Operator
-from workflow.operators.context import BudgetExceeded, ProgramResult, TestReport
+from workflow.operators.context import BudgetExceeded
 from workflow.problem import Problem
-from workflow.worker import Message, PromptRefused, Worker, WorkerError
+from workflow.worker import PromptRefused, Worker, WorkerError
 
 TRACE_CHARACTERS = 4000
 """Length to which arguments and replies are cut in the trace."""
@@ -31,65 +36,8 @@ MAX_UNANSWERED_BYTES = 16 * 2**20
 MAX_REFUSED = 1000
 """Calls beyond the budget or to no operator that a run may make before it counts as a flood."""
 MAX_ANSWER_CHARACTERS = 256 * 1024
-
-
-class Box(Protocol):
-    """What operators may have run for them."""
-
-    async def run_tests(self, problem: Problem, solution: str, tests: Sequence[str]) -> TestReport:
-        """Tests on a solution. Raises BackendError."""
-        ...
-
-    async def run_program(self, source: str) -> ProgramResult:
-        """A whole program. Raises BackendError."""
-        ...
-
-
-class CallContext:
-    """One operator call's OperatorContext: worker and tests, with their bill."""
-
-    def __init__(self, host: "WorkflowHost") -> None:
-        self._host = host
-        self.worker_calls = 0
-        self.test_runs = 0
-        self.prompt_tokens = 0
-        self.completion_tokens = 0
-        self.cost_dollars = 0.0
-        self.truncated = 0
-        self.prompt = ""
-        self.parent = host.last_ended
-        """The call that had ended last when this one began."""
-
-    @property
-    def problem(self) -> Problem:
-        return self._host.problem
-
-    async def ask(self, messages: Sequence[Message], *, temperature: float | None = None, max_tokens: int | None = None) -> str:
-        host = self._host
-        self.prompt = messages[-1]["content"] if messages else ""
-        reserved = await host.budget.reserve(messages, max_tokens)
-        key = (*((message["role"], message["content"]) for message in messages), temperature, max_tokens)
-        ordinal = host.asked[key]
-        host.asked[key] += 1
-        try:
-            reply = await host.worker.complete(messages, seed=host.seed, ordinal=ordinal, temperature=temperature, max_tokens=max_tokens)
-        except BaseException:
-            host.budget.settle(reserved, 0, 0.0)
-            raise
-        host.budget.settle(reserved, reply.prompt_tokens + reply.completion_tokens, reply.cost_dollars)
-        self.worker_calls += 1
-        self.prompt_tokens += reply.prompt_tokens
-        self.completion_tokens += reply.completion_tokens
-        self.cost_dollars += reply.cost_dollars
-        self.truncated += reply.truncated
-        return reply.text
-
-    async def run_tests(self, solution: str, tests: Sequence[str]) -> TestReport:
-        self.test_runs += 1
-        return await self._host.box.run_tests(self._host.problem, solution, tests)
-
-    async def run_program(self, source: str) -> ProgramResult:
-        return await self._host.box.run_program(source)
+ENDED_FIRST = "cancelled: the workflow ended first"
+"""Error of a call that was under way when its run ended, by its answer or otherwise."""
 
 
 class WorkflowHost:
@@ -161,27 +109,13 @@ class WorkflowHost:
         return {"answer": answer}
 
     async def _answer(self, channel: Channel, frame: dict[str, Any], index: int) -> None:
-        name, started = frame.get("op"), time.monotonic()
-        context = CallContext(self)
-        error, kind, value = "", "", None
-        async with self._slots:
-            try:
-                value = await self._operate(context, name, frame.get("args"), frame.get("kwargs"))
-            except BudgetExceeded as failure:
-                error, kind = str(failure), "budget"
-            except (TypeError, ValueError) as failure:
-                error, kind = str(failure), "type"
-            except PromptRefused as failure:  # too long or filtered: the workflow's doing
-                error, kind = str(failure), "refused"
-            except WorkerError as failure:
-                self.infrastructure = error = str(failure)
-                kind = "infra"
-            except Exception as failure:
-                self.infrastructure = error = f"{type(failure).__name__}: {failure}"
-                kind = "infra"
-        self.last_ended = index
-        ended = time.monotonic()
+        name, context, started = str(frame.get("op"))[:80], CallContext(self), time.monotonic()
+        value, error, kind, ended = None, ENDED_FIRST, "", None
         try:
+            async with self._slots:
+                value, error, kind = await self._outcome(context, name, frame)
+            self.last_ended = index
+            ended = time.monotonic()
             if self.infrastructure:
                 channel.abort()  # whatever the workflow makes of it, this run says nothing: no need to go on
             elif error:
@@ -189,7 +123,30 @@ class WorkflowHost:
             else:
                 await self._reply(channel, {"id": frame.get("id"), "value": value, "cost_dollars": context.cost_dollars})
         finally:  # after the reply: the guest works while this is written down
-            self.trace.append(self._record(index, str(name), frame, value, error, context, started, ended))
+            self.trace.append(self._record(index, name, frame, value, error, context, started, ended or time.monotonic()))
+
+    async def _outcome(self, context: CallContext, name: str, frame: dict[str, Any]) -> tuple[Any, str, str]:
+        """A call's result, its error (empty where there is none) and the kind of that.
+
+        Only a failed endpoint, box or system call makes the run one that says nothing. What else goes wrong, goes wrong over a text that
+        the workflow or its worker wrote: the call fails, the run counts, and the log has where, since it is our mistake.
+        """
+        try:
+            return await self._operate(context, frame.get("op"), frame.get("args"), frame.get("kwargs")), "", ""
+        except BudgetExceeded as failure:
+            return None, str(failure), "budget"
+        except (TypeError, ValueError) as failure:
+            return None, str(failure) or type(failure).__name__, "type"
+        except PromptRefused as failure:  # too long or filtered: the workflow's doing
+            return None, str(failure), "refused"
+        except WorkerError as failure:
+            self.infrastructure = str(failure)
+        except (BackendError, OSError) as failure:
+            self.infrastructure = f"{type(failure).__name__}: {failure}"
+        except Exception as failure:
+            _log_once(name, type(failure).__name__)
+            return None, f"{name} could not read its texts ({type(failure).__name__})", "crash"
+        return None, self.infrastructure, "infra"
 
     async def _reply(self, channel: Channel, reply: dict[str, Any]) -> None:
         try:
@@ -218,7 +175,7 @@ class WorkflowHost:
         arguments = json.dumps({"args": frame.get("args"), "kwargs": frame.get("kwargs")})
         return OperatorCall(
             index=index,
-            operator=name[:80],
+            operator=name,
             arguments=arguments[:TRACE_CHARACTERS],
             reply="" if error else json.dumps(value)[:TRACE_CHARACTERS],
             error=error[:1000],
@@ -233,3 +190,9 @@ class WorkflowHost:
             parent=context.parent,
             truncated=context.truncated,
         )
+
+
+@lru_cache(maxsize=256)
+def _log_once(operator: str, fault: str) -> None:
+    """With the traceback of the exception that is being handled."""
+    logging.getLogger(__name__).exception("The operator %s failed with %s, which is a mistake of its own.", operator, fault)

@@ -5,6 +5,8 @@ import contextlib
 import os
 import signal
 
+from sandbox.deadline import Deadline
+
 CPU_SIGNALS = (-signal.SIGXCPU, -signal.SIGKILL)
 """Exit statuses of a process over its CPU limit; a process that was killed, or killed itself, may have the second one, too."""
 EXIT_TIMEOUT_S = 10.0
@@ -43,7 +45,7 @@ class Process:
         Raises BackendError where the zygote died, so that nobody knows.
         """
         try:
-            async with asyncio.timeout(timeout_s):
+            async with Deadline(timeout_s):
                 return await asyncio.shield(self.exited)
         except TimeoutError:
             return None

@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import socket
-import time
 from dataclasses import dataclass
 
 from sandbox.backend import Backend
+from sandbox.deadline import Deadline
 from sandbox.guest.frames import FrameError, encode_frame
 from sandbox.settings import LimitSettings
 
@@ -25,7 +25,10 @@ class ProgramRun:
     """Both bounded by ``limits.output_kib``; bytes that are no UTF-8 are shown as ``\\xNN``."""
     limit: str
     """The limit it hit, in words; empty where it ended by itself."""
+    late: bool
+    """True where that limit is its deadline."""
     wall_s: float
+    """Seconds of its deadline that it spent."""
     cpu_s: float
     isolation: str
 
@@ -37,7 +40,7 @@ class ProgramRun:
 
 async def run_program(backend: Backend, limits: LimitSettings, source: str, stdin: str = "") -> ProgramRun:
     """Runs a Python program as ``__main__`` until it ends or hits a limit. Raises BackendError where the box fails."""
-    started = time.monotonic()
+    deadline = Deadline(limits.wall_s)
     pairs = [socket.socketpair() for _ in range(4)]
     ours = [mine for mine, _ in pairs]
     for mine in ours:
@@ -51,11 +54,16 @@ async def run_program(backend: Backend, limits: LimitSettings, source: str, stdi
         readers = [_read(sock, buffer, cap) for sock, buffer in zip(ours[2:], kept, strict=True)]
         tasks = [asyncio.ensure_future(job) for job in (*feeds, *readers)]
         try:
-            status = await process.wait(limits.wall_s)
-            if status is None:
+            status = None
+            try:
+                async with deadline:
+                    status = await asyncio.shield(process.exited)
+            except TimeoutError:
                 process.kill()
                 await process.wait()
-            await asyncio.wait(tasks[2:], timeout=DRAIN_S)
+            with contextlib.suppress(TimeoutError):
+                async with Deadline(DRAIN_S):
+                    await asyncio.wait(tasks[2:])
         finally:
             for task in tasks:
                 task.cancel()
@@ -72,7 +80,8 @@ async def run_program(backend: Backend, limits: LimitSettings, source: str, stdi
     elif spent:
         limit = f"the CPU limit of {limits.cpu_s} s"
     stdout, stderr = (bytes(buffer).decode("utf-8", "backslashreplace") for buffer in kept)
-    return ProgramRun(None if limit else status, stdout, stderr, limit, time.monotonic() - started, cpu_s, backend.level)
+    wall_s = limits.wall_s - deadline.left_s
+    return ProgramRun(None if limit else status, stdout, stderr, limit, status is None, wall_s, cpu_s, backend.level)
 
 
 def _start_frame(source: str) -> bytes:

@@ -24,12 +24,13 @@ class OperatorCall:
     error: str
     """Why the call failed, as the workflow saw it; empty where it did not."""
     worker_calls: int
-    """LLM requests that this call made (``test`` on public tests makes none)."""
+    """LLM requests that this call made (``test`` on public tests makes none), the one under way included where the run ended first."""
     test_runs: int
     """Times that this call executed tests."""
     prompt_tokens: int
     completion_tokens: int
     cost_dollars: float
+    """As the endpoint reported them; of a request that was under way when the run ended, all that was reserved for it."""
     started_s: float
     """Seconds since the run's start."""
     latency_s: float
@@ -85,6 +86,8 @@ class Verdict:
     wall_s: float
     isolation: str
     trust: Trust = "split"
+    late: bool = False
+    """True where a deadline of the clock ended a test."""
 
     @property
     def performance(self) -> float:

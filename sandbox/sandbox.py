@@ -11,6 +11,7 @@ from typing import Any
 
 from sandbox.backend import Backend, ZygoteBackend
 from sandbox.channel import Channel
+from sandbox.deadline import Deadline
 from sandbox.guest.frames import FrameError
 from sandbox.host import WorkflowHost
 from sandbox.judges import judge
@@ -82,7 +83,10 @@ class Sandbox:
         return await self._verdict(problem, answer, problem.hidden_tests)
 
     async def _verdict(self, problem: Problem, answer: str, tests: Sequence[str]) -> Verdict:
-        """Judges once per (answer, tests): solutions repeat within a group, and a verdict is a function of both."""
+        """Judges once per (answer, tests): solutions repeat within a group, and a verdict is a function of both.
+
+        But not one that the clock decided: that would keep what a busy machine did.
+        """
         key = hashlib.sha256(repr((answer, tuple(tests), problem.test_setup, problem.entry_point, problem.verifier)).encode()).digest()
         if key in self._verdicts:
             self._verdicts.move_to_end(key)
@@ -101,7 +105,7 @@ class Sandbox:
 
     def _remember(self, key: bytes, task: "asyncio.Task[Verdict]") -> None:
         del self._in_progress[key]
-        if task.cancelled() or task.exception() is not None or task.result().outcome is Outcome.INFRA_ERROR:
+        if task.cancelled() or task.exception() is not None or task.result().outcome is Outcome.INFRA_ERROR or task.result().late:
             return
         if self.settings.verdict_cache_entries:
             self._verdicts[key] = task.result()
@@ -153,7 +157,7 @@ class Sandbox:
         try:
             channel = Channel(ours)
             process = await self.backend.spawn("workflow", [theirs])
-            async with asyncio.timeout(self.settings.limits.workflow_wall_s):
+            async with Deadline(self.settings.limits.workflow_wall_s):
                 await channel.send(_start_frame(workflow, host))
                 finish = await host.serve(channel)
             outcome, answer, error = _outcome(finish), finish.get("answer"), str(finish.get("error", ""))

@@ -2,17 +2,21 @@
 
     python -m tests.attack_suite        one JSON line: attacks, and which got through at each level
 
-An escape prints THROUGH where it succeeds. Its positive control is the same program without a box: it must succeed there, or the
-attack proves nothing (attacks that would harm the machine outside have no control). A forgery is a solution that knows nothing of
-the expected values; its control is a judge in one interpreter, by exit code, as public harnesses have it.
+An escape prints THROUGH where it succeeds; so do attacks of two runs at once (``tests/attack_pairs.py``). Its positive control is
+the same program without a box: it must succeed there, or the attack proves nothing (attacks that would harm the machine outside have
+no control). A forgery is a solution that knows nothing of the expected values; its control is a judge in one interpreter, by exit
+code, as public harnesses have it.
 """
 
 import asyncio
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +24,16 @@ from sandbox.backend import LEVELS, ZygoteBackend
 from sandbox.program import run_program
 from sandbox.sandbox import Sandbox
 from sandbox.settings import LimitSettings, SandboxSettings
+from tests.attack_pairs import PAIRS, talks
 from workflow.outcome import Outcome
 from workflow.problem import Problem
 
 LIMITS = LimitSettings(wall_s=3, cpu_s=1, memory_mib=512)
-HEADER = "import ctypes, os, signal, socket, struct, sys\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+HEADER = """import ctypes, errno, os, signal, socket, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+def datagram_pair():
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0]
+"""
 SECRET = "the host's secret"
 IN_FLIGHT = 6
 
@@ -83,6 +92,13 @@ ESCAPES: dict[str, Attack] = {
     "netlink": _socket("AF_NETLINK", "SOCK_RAW"),
     "vsock": Attack("socket.socket(socket.AF_VSOCK)", control=False),
     "look up a name": Attack("assert socket.getaddrinfo('localhost', 80)[0][0]\nsocket.create_server(('localhost', 0))"),
+    "a datagram to a service of the host": Attack("datagram_pair().sendto(b'x', chr(0) + {secret!r})"),
+    "the same by path": Attack("datagram_pair().sendto(b'x', {secret!r} + '.socket')"),
+    "a name for a socket of a pair": Attack("datagram_pair().bind(f'\\0fr{{os.getpid()}}')"),
+    "a pair of another protocol": Attack(
+        "try:\n    socket.socketpair(socket.AF_INET)\nexcept OSError as error:\n    assert error.errno != errno.EPERM"
+    ),
+    "interfaces of the host": Attack("import fcntl\nfcntl.ioctl(socket.socketpair()[0], 0x8912, struct.pack('iP', 0, 0))  # SIOCGIFCONF"),
     "talk to Ray": Attack("socket.create_connection(('127.0.0.1', 6379), 1)", control=False),
     # processes
     "fork": Attack("os._exit(0) if os.fork() == 0 else None"),
@@ -102,6 +118,27 @@ ESCAPES: dict[str, Attack] = {
     "write into another process": Attack("assert libc.process_vm_writev(os.getppid(), None, 0, None, 0, 0) == 0", control=False),
     "type into the terminal": Attack("import fcntl\nfcntl.ioctl(0, 0x5412, b'x')", control=False),
     "a daemon": Attack("os.setsid() if os.fork() == 0 else None"),
+    "a signal by a descriptor": Attack(
+        "import fcntl\none, other = socket.socketpair()\nfcntl.fcntl(one, fcntl.F_SETOWN, os.getppid())\nfcntl.fcntl(one, 10, 0)"
+    ),
+    "a signal by a descriptor to a thread": Attack(
+        "import fcntl\nfcntl.fcntl(socket.socketpair()[0], 15, struct.pack('ii', 0, os.getpid()))  # F_SETOWN_EX"
+    ),
+    "a signal by a socket": Attack("import fcntl\nfcntl.ioctl(socket.socketpair()[0], 0x8901, struct.pack('i', os.getpid()))  # FIOSETOWN"),
+    "a signal by a socket's group": Attack(
+        "import fcntl\nfcntl.ioctl(socket.socketpair()[0], 0x8902, struct.pack('i', os.getpid()))  # SIOCSPGRP"
+    ),
+    "a lease": Attack(
+        "import fcntl\nfile = open(f'/tmp/fr-lease{{os.getpid()}}', 'w')\nos.unlink(file.name)\n"
+        "fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)"
+    ),
+    "be told of what others read": Attack("import fcntl\nfcntl.fcntl(os.open('/usr/lib', 0), fcntl.F_NOTIFY, fcntl.DN_ACCESS)"),
+    "the parent's priority": Attack("os.setpriority(0, os.getppid(), os.getpriority(0, os.getppid()))"),
+    "the parent's processors": Attack("os.sched_setaffinity(os.getppid(), os.sched_getaffinity(os.getppid()))"),
+    "the parent's scheduler": Attack("os.sched_setscheduler(os.getppid(), os.SCHED_OTHER, os.sched_param(0))"),
+    "the parent's turn at the disk": Attack(
+        "import platform\nassert libc.syscall({{'x86_64': 251, 'aarch64': 30}}[platform.machine()], 1, os.getppid(), 0) == 0"
+    ),
     "realtime priority": Attack("os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))", control=False),
     # privileges
     "become root": Attack("os.setresuid(12345, 12345, 12345)\nos.setuid(0)", control=False),
@@ -115,6 +152,10 @@ ESCAPES: dict[str, Attack] = {
     "undo the death signal": Attack("assert libc.prctl(1, 0, 0, 0, 0) == 0"),
     "become traceable": Attack("assert libc.prctl(4, 1, 0, 0, 0) == 0"),
     "a filter of its own": Attack("assert libc.prctl(22, 2, None, 0, 0) == 0 or ctypes.get_errno() == 14"),
+    "a filter of its own by its own call": Attack(
+        "import platform\nnumber = {{'x86_64': 317, 'aarch64': 277}}[platform.machine()]\n"
+        "assert libc.syscall(number, 1, 0, None) == 0 or ctypes.get_errno() == errno.EFAULT"
+    ),
     "io_uring": Attack("params = ctypes.create_string_buffer(120)\nassert libc.syscall(425, 4, params) >= 0", control=False),
     "bpf": Attack("assert libc.syscall(321, 0, ctypes.create_string_buffer(128), 128) >= 0", control=False),
     "perf events": Attack("assert libc.syscall(298, ctypes.create_string_buffer(128), 0, -1, -1, 0) >= 0", control=False),
@@ -131,6 +172,13 @@ ESCAPES: dict[str, Attack] = {
     "POSIX messages": Attack("assert libc.mq_open(b'/fr', 0o102, 0o600, None) >= 0", control=False),
     "memory file": Attack("os.memfd_create('x')"),
     "watch files": Attack("assert libc.inotify_init() >= 0"),
+    "throw a file out of memory": Attack("os.posix_fadvise(os.open('/dev/null', 0), 0, 0, os.POSIX_FADV_DONTNEED)"),
+    "see what is in memory": Attack(
+        "import platform\nnumber = {{'x86_64': 27, 'aarch64': 232}}[platform.machine()]\n"
+        "page = ctypes.cast(libc.getpid, ctypes.c_void_p).value & ~65535\n"
+        "assert libc.syscall(number, ctypes.c_void_p(page), 4096, ctypes.create_string_buffer(1)) == 0"
+    ),
+    "count the processes of the machine": Attack("assert libc.sysinfo(ctypes.create_string_buffer(512)) == 0"),
     "foreign descriptors": Attack("[os.fstat(n) for n in range(4, 200) if os.path.exists(f'/proc/self/fd/{{n}}')][0]", control=False),
     "import from the project": Attack("import launch, trainer", control=False),
     "import installed packages": Attack("import numpy"),
@@ -195,12 +243,29 @@ def program(attack: Attack, secret: str) -> str:
     return HEADER + attack.source.format(secret=secret) + "\nprint('THROUGH', flush=True)\n"
 
 
-def succeeds_outside(attack: Attack) -> bool:
-    """The positive control: the program without a box, in a folder with a secret of its own."""
-    with tempfile.TemporaryDirectory() as folder:
+@contextlib.contextmanager
+def host_parts() -> Iterator[Path]:
+    """A folder with what the host holds: a secret, and a service that takes datagrams by path and by name."""
+    with (
+        tempfile.TemporaryDirectory(prefix="fr-attack-") as folder,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as by_path,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as by_name,
+    ):
+        Path(folder).chmod(0o755)
         secret = Path(folder) / "secret"
         secret.write_text(SECRET)
-        done = subprocess.run([sys.executable, "-c", program(attack, str(secret))], capture_output=True, text=True, timeout=60, cwd=folder)
+        secret.chmod(0o666)
+        by_name.bind("\0" + str(secret))
+        by_path.bind(f"{secret}.socket")
+        Path(f"{secret}.socket").chmod(0o666)
+        yield secret
+
+
+def succeeds_outside(attack: Attack) -> bool:
+    """The positive control: the program without a box, beside a secret of its own."""
+    with host_parts() as secret:
+        command = [sys.executable, "-c", program(attack, str(secret))]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=secret.parent)
     return "THROUGH" in done.stdout
 
 
@@ -216,18 +281,22 @@ async def escapes_through(level: str) -> list[str]:
 
     async def succeeds(attack: Attack) -> bool:
         async with turns:
-            with tempfile.TemporaryDirectory(prefix="fr-attack-") as folder:
-                Path(folder).chmod(0o755)
-                secret = Path(folder) / "secret"
-                secret.write_text(SECRET)
-                secret.chmod(0o666)
+            with host_parts() as secret:
                 done = await run_program(backend, LIMITS, program(attack, str(secret)))
-                untouched = os.listdir(folder) == ["secret"] and secret.read_text() == SECRET
+                untouched = sorted(os.listdir(secret.parent)) == ["secret", "secret.socket"] and secret.read_text() == SECRET
                 return "THROUGH" in done.stdout or not untouched
 
     async with Sandbox(SandboxSettings(), None, backend):
         outcomes = await asyncio.gather(*(succeeds(attack) for attack in ESCAPES.values()))
     return [name for name, through in zip(ESCAPES, outcomes, strict=True) if through]
+
+
+async def pairs_through(level: str) -> list[str]:
+    """Ways from one run to another that are open at a level."""
+    backend = ZygoteBackend(SandboxSettings(limits=LIMITS), (level,))
+    async with Sandbox(SandboxSettings(), None, backend):
+        outcomes = [await talks(backend, LIMITS, pair, f"fr-pair-{os.getpid()}-{number}") for number, pair in enumerate(PAIRS.values())]
+    return [name for name, through in zip(PAIRS, outcomes, strict=True) if through]
 
 
 async def forgeries_through(level: str) -> list[str]:
@@ -247,11 +316,11 @@ async def main() -> None:
     through: dict[str, list[str]] = {}
     for level in LEVELS[1:]:
         try:
-            through[level] = [*await escapes_through(level), *await forgeries_through(level)]
+            through[level] = [*await escapes_through(level), *await pairs_through(level), *await forgeries_through(level)]
         except ValueError as error:
             through[level] = [f"not available: {error}"]
     documented = [name for name, attack in ESCAPES.items() if attack.landlock_lets_through]
-    print(json.dumps({"attacks": len(ESCAPES) + len(FORGERIES), "through": through, "documented_for_landlock": documented}))
+    print(json.dumps({"attacks": len(ESCAPES) + len(PAIRS) + len(FORGERIES), "through": through, "documented_for_landlock": documented}))
 
 
 if __name__ == "__main__":

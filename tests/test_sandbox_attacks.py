@@ -1,11 +1,13 @@
 """Hostile workflows at every level: each tries to get out, to see what is not its own, or to use more than its share."""
 
+import asyncio
+
 import pytest
 
 from sandbox.backend import LEVELS as ALL_LEVELS
 from sandbox.records import Execution
 from sandbox.settings import LimitSettings, SandboxSettings
-from tests.sandbox_parts import PROBLEM, box, raw
+from tests.sandbox_parts import PROBLEM, ScriptedWorker, box, raw
 from workflow.outcome import Outcome
 
 LEVELS = ALL_LEVELS[1:]
@@ -119,3 +121,57 @@ async def test_equal_seeds_give_equal_runs_in_any_box(level: str):
         async with box(level) as sandbox:
             answers += [(await sandbox.execute(raw(body), PROBLEM, seed)).answer for seed in (1, 2)]
     assert answers[0] == answers[2] and answers[1] == answers[3] and answers[0] != answers[1]
+
+
+MEET = """libc = __import__('ctypes').CDLL(None)
+one, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+one.settimeout(3)
+def take(name):
+    one.bind(chr(0) + name)
+    libc.connect(one.fileno(), bytes(16), 2)
+"""
+SHARE = """try:
+    take('sibling')
+    return one.recv(60000).decode()
+except OSError:
+    answer = await self.generate(problem)
+    for _ in range(20):
+        try:
+            one.sendto(answer.encode(), chr(0) + 'sibling')
+            break
+        except OSError:
+            await asyncio.sleep(0.05)
+    return answer"""
+LISTEN = """take('listener')
+try:
+    data, sender = one.recvfrom(60000)
+except OSError:
+    return 'nothing'
+one.sendto((await self.custom(data.decode(), 'What must f return?')).encode(), sender)
+return data.decode()"""
+TELL = """import ctypes, socket
+def f(xs):
+    one, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    one.bind(chr(0) + 'candidate')
+    ctypes.CDLL(None).connect(one.fileno(), bytes(16), 2)
+    one.settimeout(3)
+    one.sendto(repr(xs).encode(), chr(0) + 'listener')
+    return eval(one.recv(60000))
+"""
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_siblings_cannot_share_an_answer_that_one_of_them_paid_for(level: str):
+    async with box(level) as sandbox:
+        runs = await asyncio.gather(*(sandbox.execute(raw(MEET + SHARE), PROBLEM, seed) for seed in (1, 2)))
+    assert all(run.answer is None or run.worker_calls for run in runs), runs
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_a_candidate_under_judgement_reaches_no_workflow_of_its_box(level: str):
+    async with box(level, worker=ScriptedWorker("9")) as sandbox:
+        listening = asyncio.ensure_future(sandbox.execute(raw(MEET + LISTEN), PROBLEM, 1))
+        await asyncio.sleep(0.5)
+        verdict = await sandbox.judge(PROBLEM, TELL)
+        heard = await listening
+    assert verdict.outcome is Outcome.WRONG_ANSWER and heard.answer is None and not heard.trace, (verdict, heard)

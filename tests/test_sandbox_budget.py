@@ -1,16 +1,18 @@
 """What a run may spend: reserved before it is sent, settled after, exact under concurrency."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
 from sandbox.budget import Budget
+from sandbox.host import ENDED_FIRST
 from sandbox.records import Execution
-from sandbox.settings import BudgetSettings, SandboxSettings
+from sandbox.settings import BudgetSettings, LimitSettings, SandboxSettings
 from tests.sandbox_parts import PROBLEM, ScriptedWorker, box, raw
 from workflow.operators.context import BudgetExceeded
 from workflow.outcome import Outcome
-from workflow.worker import Message
+from workflow.worker import Message, Reply
 
 HELLO: list[Message] = [{"role": "user", "content": "x" * 84}]
 """A prompt that may use 100 tokens."""
@@ -94,3 +96,53 @@ async def test_a_run_never_costs_more_than_its_dollars():
     settings = BudgetSettings(dollars=0.0055, reserved_completion_tokens=100, completion_dollars_per_million=10.0)
     execution = await execute(GATHER, worker, settings)
     assert execution.answer == "5" and execution.cost_dollars == pytest.approx(0.005)
+
+
+class UnevenWorker(ScriptedWorker):
+    """Answers its first request at once and the others only after a very long time; notes who got an answer."""
+
+    answered = 0
+
+    async def complete(
+        self, messages: Sequence[Message], *, seed: int, ordinal: int = 0, temperature: float | None = None, max_tokens: int | None = None
+    ) -> Reply:
+        self.latency_s = 3600.0 if self.seeds else 0.2
+        reply = await super().complete(messages, seed=seed, ordinal=ordinal, temperature=temperature, max_tokens=max_tokens)
+        self.answered += 1
+        return reply
+
+
+RACE = """tasks = [asyncio.ensure_future(self.generate(problem)) for _ in range({calls})]
+done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+{end}"""
+ENDS = {
+    "its answer": "return 'first'",
+    "an exception": "raise ValueError('no')",
+    "its exit": "os._exit(0)",
+    "its deadline": "await asyncio.sleep(3600)",
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_requests_under_way_when_a_run_ends_are_in_its_trace_and_on_its_bill(end: str):
+    worker = UnevenWorker()
+    budget = BudgetSettings(reserved_completion_tokens=500, **PRICES)
+    settings = SandboxSettings(budget=budget, limits=LimitSettings(workflow_wall_s=3.0))
+    async with box("landlock", settings, worker) as sandbox:
+        execution = await sandbox.execute(raw(RACE.format(calls=8, end=ENDS[end])), PROBLEM, 7)
+    cut = [call for call in execution.trace if call.error == ENDED_FIRST]
+    assert len(worker.seeds) == execution.worker_calls == len(execution.trace) == 8 and len(cut) == 8 - worker.answered
+    assert all(call.completion_tokens == 500 and call.prompt_tokens > 100 for call in cut)
+    expected = 0.001 * worker.answered + sum((call.prompt_tokens + 10 * call.completion_tokens) / 1e6 for call in cut)
+    assert execution.cost_dollars == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "limits", [BudgetSettings(concurrent_calls=2), BudgetSettings(tokens=2500, reserved_completion_tokens=1000), BudgetSettings(calls=3)]
+)
+async def test_calls_that_never_reached_the_worker_are_in_the_trace_and_cost_nothing(limits: BudgetSettings):
+    worker = UnevenWorker()
+    execution = await execute(RACE.format(calls=8, end="return 'first'"), worker, limits)
+    unsent = [call for call in execution.trace if not call.worker_calls]
+    assert execution.worker_calls == len(worker.seeds) < 8 == len(execution.trace)
+    assert unsent and all((call.prompt_tokens, call.completion_tokens, call.cost_dollars) == (0, 0, 0.0) and call.error for call in unsent)

@@ -5,8 +5,10 @@ from decimal import Decimal
 from fractions import Fraction
 
 _NUMBER = r"[-+\u2212]?\s?[$€£]?\s?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?"
-_MARKED = re.compile(rf"(?:####|\\boxed\{{|\banswer\s*(?:is|:|=)\s*\**)\s*({_NUMBER}(?:\s*/\s*\d+)?)", re.IGNORECASE)
-_ANY = re.compile(rf"(?<![\w.])({_NUMBER}(?:\s*/\s*\d+)?)(?![\d])")
+_FRACTION = rf"({_NUMBER}(?:\s{{0,9}}/\s{{0,9}}\d+)?)"
+"""A bounded number of blanks: this may be tried at each place of a long run of them."""
+_MARKED = re.compile(rf"(?:####|\\boxed\{{|\banswer\s*(?:is|:|=)\s*\**)\s*{_FRACTION}", re.IGNORECASE)
+_ANY = re.compile(rf"(?<![\w.]){_FRACTION}(?![\d])")
 MAX_CHARACTERS = 20_000
 """Only the end of a longer answer is read."""
 MAX_DIGITS = 200

@@ -5,6 +5,7 @@ every workflow as hostile whether it passed these checks or not.
 """
 
 import ast
+import bisect
 import re
 import textwrap
 import warnings
@@ -87,12 +88,13 @@ def _last_fence(text: str) -> str | None:
     for fence in fences:
         is_open = bool(fence[1].strip()) or not is_open
         openings.append(fence.end() if is_open else -1)
+    starts = [fence.start() for fence in fences]
     for found in reversed(list(_CLASS.finditer(text))):
-        before = sum(fence.start() < found.start() for fence in fences)
+        before = bisect.bisect_left(starts, found.start())
         if not before or openings[before - 1] < 0:
             continue
         start = openings[before - 1]
-        closings = [fence.start() for fence in fences[before : before + _MAX_CLOSINGS]] or [len(text)]
+        closings = starts[before : before + _MAX_CLOSINGS] or [len(text)]
         blocks = [textwrap.dedent(text[start:closing]).strip("\n") for closing in closings]
         return next((block for block in blocks if isinstance(parse_tree(block), ast.Module)), blocks[0])
     return None

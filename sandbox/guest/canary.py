@@ -21,6 +21,10 @@ def run(host: socket.socket) -> None:
         socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         return True
 
+    def pairs_datagrams() -> bool:
+        socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        return True
+
     def forks() -> bool:
         if os.fork() == 0:
             os._exit(0)
@@ -36,7 +40,9 @@ def run(host: socket.socket) -> None:
     def sees_processes() -> bool:
         return any(name.isdigit() for name in os.listdir("/proc"))
 
-    attempts: list[Callable[[], bool]] = [reads_host_file, opens_socket, forks, sees_environment, writes_outside_tmp, sees_processes]
+    attempts: list[Callable[[], bool]] = [
+        *(reads_host_file, opens_socket, pairs_datagrams, forks, sees_environment, writes_outside_tmp, sees_processes)
+    ]
     send(host, {"sang": [attempt.__name__ for attempt in attempts if _succeeds(attempt)]})
 
 

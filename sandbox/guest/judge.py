@@ -26,6 +26,10 @@ class CandidateGone(BaseException):
     """The candidate's process died, hung or broke the protocol: this test fails. Not an Exception: tests cannot swallow it."""
 
 
+class CandidateLate(CandidateGone):
+    """It did not answer in time, which may be the machine's doing."""
+
+
 class Proxy:
     """Callable that tests use as the candidate; each call crosses to role S and back as plain values."""
 
@@ -90,7 +94,7 @@ class Proxy:
         try:
             reply = receive(self._sock)
         except TimeoutError:
-            raise CandidateGone("the solution did not answer in time") from None
+            raise CandidateLate("the solution did not answer in time") from None
         except (OSError, FrameError) as error:
             raise CandidateGone(f"the solution's process broke off ({error})") from None
         if reply is None:
@@ -172,7 +176,7 @@ def _judge(host: socket.socket, start: dict[str, Any], candidate: socket.socket)
     except Exception as error:
         send(host, {"broken": f"the setup of the tests fails: {type(error).__name__}: {error}"[:300]})
         raise
-    gone, loaded, stale, replaced = "", False, False, 0
+    gone, loaded, stale, late, replaced = "", False, False, False, 0
     for index, test in enumerate(start["tests"]):
         message = gone
         if not gone:
@@ -188,8 +192,9 @@ def _judge(host: socket.socket, start: dict[str, Any], candidate: socket.socket)
             except CandidateGone as error:
                 message = f"{test.strip()[:200]} failed: {error}" if loaded else str(error)
                 stale = True
+                late = late or isinstance(error, CandidateLate)
                 gone = "" if loaded and replaced < start["spares"] else str(error)
-        send(host, {"test": index, "passed": message == "", "message": message[:400]})
+        send(host, {"test": index, "passed": message == "", "message": message[:400], "late": late})
     trial.close()
     return trial.clean
 

@@ -13,6 +13,8 @@ FILE_RIGHTS_BY_ABI = (13, 14, 15, 15, 16)
 """Bits of the rights on files, ABI 1 to 5; later ones add none."""
 NETWORK_RIGHTS = 3
 """Binding and connecting TCP, since ABI 4."""
+SCOPES = 3
+"""Abstract Unix sockets and processes of others are out of reach, also of signals that the kernel sends for a descriptor; since ABI 6."""
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -30,7 +32,7 @@ def abi() -> int:
 
 
 def restrict(readable: list[str]) -> None:
-    """From here on this process and its children only read below ``readable``, and write device files there.
+    """From here on this process and its children only read below ``readable``, write device files there, and signal each other alone.
 
     Needs no_new_privs or privilege. Raises OSError where the kernel has no Landlock.
     """
@@ -38,7 +40,8 @@ def restrict(readable: list[str]) -> None:
     if version == 0:
         raise OSError("the kernel has no Landlock")
     rights = (1 << FILE_RIGHTS_BY_ABI[min(version, len(FILE_RIGHTS_BY_ABI)) - 1]) - 1
-    attributes = struct.pack("QQ", rights, NETWORK_RIGHTS if version >= 4 else 0)[: 16 if version >= 4 else 8]
+    handled = (rights, *[NETWORK_RIGHTS] * (version >= 4), *[SCOPES] * (version >= 6))
+    attributes = struct.pack(f"{len(handled)}Q", *handled)
     ruleset = _call(CREATE_RULESET, attributes, len(attributes), 0)
     try:
         for path in readable:

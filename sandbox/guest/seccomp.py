@@ -7,11 +7,14 @@ as if the kernel did not know them, so that a new one is closed until someone op
 import ctypes
 import platform
 import struct
+from typing import NamedTuple
 
 EPERM, ENOSYS = 1, 38
 AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 COLUMN = {"x86_64": 0, "aarch64": 1}
-DENIED: dict[str, tuple[int | None, int | None]] = {
+Numbers = tuple[int | None, int | None]
+"""Of one call on x86_64 and aarch64; None where that machine lacks it."""
+DENIED: dict[str, Numbers] = {
     "socket": (41, 198),
     "fork": (57, None),
     "vfork": (58, None),
@@ -69,9 +72,33 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
     "move_pages": (279, 239),
     "migrate_pages": (256, 238),
     "vhangup": (153, 58),
+    "io_setup": (206, 0),
+    "seccomp": (317, 277),
 }
-"""Refused calls with their numbers on x86_64 and aarch64."""
-METADATA: dict[str, tuple[int | None, int | None]] = {
+"""Refused calls."""
+MEETING: dict[str, Numbers] = {
+    "bind": (49, 200),
+    "connect": (42, 203),
+    "listen": (50, 201),
+    "accept": (43, 202),
+    "accept4": (288, 242),
+    "flock": (73, 32),
+    "fadvise64": (221, 223),
+    "readahead": (187, 213),
+    "mincore": (27, 232),
+    "sysinfo": (99, 179),
+    "setpriority": (141, 140),
+    "sched_setparam": (142, 118),
+    "sched_setscheduler": (144, 119),
+    "sched_setaffinity": (203, 122),
+    "sched_setattr": (314, 274),
+    "ioprio_set": (251, 30),
+}
+"""Refused as well, for with them runs of one box reach each other: names of sockets, locks on files that all of them see, pages of these
+files in memory or not, counts of the whole machine, another process's place in the scheduler."""
+UNKNOWN: dict[str, Numbers] = {"preadv2": (327, 286), "pwritev2": (328, 287)}
+"""As if the kernel did not have them: a read that does not wait tells whether a page is in memory. The C library uses others instead."""
+METADATA: dict[str, Numbers] = {
     "chmod": (90, None),
     "fchmod": (91, 52),
     "fchmodat": (268, 53),
@@ -90,7 +117,7 @@ METADATA: dict[str, tuple[int | None, int | None]] = {
     "lremovexattr": (198, 15),
     "fremovexattr": (199, 16),
 }
-SIGNALS: dict[str, tuple[int | None, int | None]] = {
+SIGNALS: dict[str, Numbers] = {
     "kill": (62, 129),
     "tkill": (200, 130),
     "tgkill": (234, 131),
@@ -99,22 +126,66 @@ SIGNALS: dict[str, tuple[int | None, int | None]] = {
 }
 LANDLOCK_LACKS = METADATA | SIGNALS
 """Refused where Landlock alone guards a run: it governs neither, and other runs and judges may be processes of the same user."""
-PRLIMIT = (302, 261)
-"""Of one's own process alone (0)."""
-CLONE = (56, 220)
-CLONE_THREAD = 0x00010000
-PRCTL = (157, 167)
-PRCTL_ALLOWED = (15, 16)
-"""PR_SET_NAME and PR_GET_NAME: a run may not undo what the jail set."""
 FIRST_NEW_CALL = 424
 NEW_ALLOWED = (436, 439, 441)
 """close_range, faccessat2, epoll_pwait2; numbers from 424 on are the same on all machines."""
 
-_LOAD, _EQUAL, _AT_LEAST, _HAS_BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+
+class Check(NamedTuple):
+    """What one argument must be. Its low 32 bits are compared, which are all that the kernel reads of the arguments checked here."""
+
+    argument: int
+    """Its position, from 0."""
+    allowed: tuple[int, ...]
+    mask: int = 0xFFFFFFFF
+    """Bits that are looked at."""
+    as_if: tuple[int, ...] = ()
+    """Values for which the call is answered as done, and is not."""
+
+
+CLONE_THREAD = 0x00010000
+PR_SET_NAME, PR_GET_NAME = 15, 16
+AF_UNIX, SOCK_STREAM, SOCKET_TYPES = 1, 1, 0xF
+F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_SETLK, F_SETLKW = range(8)
+F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW, F_DUPFD_CLOEXEC, F_GETPIPE_SZ = 36, 37, 38, 1030, 1032
+TCGETS, TCGETS2, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX = 0x5401, 0x802C542A, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451
+FUTEX_WAIT, FUTEX_WAIT_BITSET, FUTEX_PRIVATE, FUTEX_CLOCK = 0, 9, 128, 256
+LIMITED: tuple[tuple[Numbers, tuple[Check, ...]], ...] = (
+    # clone: threads, not processes
+    ((56, 220), (Check(0, (CLONE_THREAD,), CLONE_THREAD),)),
+    # prlimit64: of one's own process alone
+    ((302, 261), (Check(0, (0,)),)),
+    # prctl: a run may not undo what the jail set
+    ((157, 167), (Check(0, (PR_SET_NAME, PR_GET_NAME)),)),
+    # socketpair: a pair of another kind can be sent to any address, and reaches code of every protocol in the kernel
+    ((53, 199), (Check(0, (AF_UNIX,)), Check(1, (SOCK_STREAM,), SOCKET_TYPES))),
+    # fcntl: no owner and signal (the kernel would kill others for a run), lease, notice or hint on a file that others see. Record locks
+    # belong to a process, and a run is one: none could meet another on its own files (sqlite3 sets them), all would meet on shared ones.
+    (
+        (72, 25),
+        (
+            Check(
+                1,
+                (F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_OFD_GETLK, F_DUPFD_CLOEXEC, F_GETPIPE_SZ),
+                as_if=(F_SETLK, F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW),
+            ),
+        ),
+    ),
+    # ioctl: of descriptors and terminals; neither their owner nor the host's network interfaces
+    ((16, 29), (Check(1, (TCGETS, TCGETS2, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX)),)),
+    # futex: among one's own threads; on a page of a shared file it would wake others. Waiting for the end of a thread is no private wait.
+    ((202, 98), (Check(1, (*range(FUTEX_PRIVATE, FUTEX_PRIVATE + 16), FUTEX_WAIT, FUTEX_WAIT_BITSET), 0xFFFFFFFF - FUTEX_CLOCK),)),
+)
+"""Calls that are allowed with some arguments, refused with all others."""
+
+_LOAD, _AND, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
-_ALLOW, _REFUSE, _KILL = (_RETURN, 0, 0, 0x7FFF0000), 0x00050000, (_RETURN, 0, 0, 0x80000000)
+_ERROR = 0x00050000
+_ALLOW, _KILL = (_RETURN, 0, 0, 0x7FFF0000), (_RETURN, 0, 0, 0x80000000)
+_EPERM, _ENOSYS, _DONE = (_RETURN, 0, 0, _ERROR | EPERM), (_RETURN, 0, 0, _ERROR | ENOSYS), (_RETURN, 0, 0, _ERROR)
 
 Line = tuple[int, int, int, int]
+"""One instruction: what to do, how many of the next ones to skip where it is true and where not, a constant."""
 
 
 def program(machine: str, has_namespaces: bool) -> list[Line]:
@@ -122,20 +193,29 @@ def program(machine: str, has_namespaces: bool) -> list[Line]:
     if machine not in COLUMN:
         raise OSError(f"no system call table for {machine}")
     column = COLUMN[machine]
-    eperm, enosys = (_RETURN, 0, 0, _REFUSE | EPERM), (_RETURN, 0, 0, _REFUSE | ENOSYS)
     lines: list[Line] = [(_LOAD, 0, 0, _ARCHITECTURE), (_EQUAL, 1, 0, AUDIT[machine]), _KILL, (_LOAD, 0, 0, _NUMBER)]
     for number in NEW_ALLOWED:
         lines += [(_EQUAL, 0, 1, number), _ALLOW]
-    lines += [(_AT_LEAST, 0, 1, FIRST_NEW_CALL), enosys]  # the x32 table too: its numbers are huge
-    for numbers in (DENIED if has_namespaces else DENIED | LANDLOCK_LACKS).values():
+    lines += [(_AT_LEAST, 0, 1, FIRST_NEW_CALL), _ENOSYS]  # the x32 table too: its numbers are huge
+    refused = DENIED | MEETING if has_namespaces else DENIED | MEETING | LANDLOCK_LACKS
+    for table, answer in ((refused, _EPERM), (UNKNOWN, _ENOSYS)):
+        for number in (numbers[column] for numbers in table.values()):
+            if number is not None:
+                lines += [(_EQUAL, 0, 1, number), answer]
+    for numbers, checks in LIMITED:
         number = numbers[column]
-        if number is not None:
-            lines += [(_EQUAL, 0, 1, number), eperm]
-    lines += [(_EQUAL, 0, 4, CLONE[column]), (_LOAD, 0, 0, _FIRST_ARGUMENT), (_HAS_BITS, 1, 0, CLONE_THREAD), eperm, _ALLOW]
-    lines += [(_EQUAL, 0, 4, PRLIMIT[column]), (_LOAD, 0, 0, _FIRST_ARGUMENT), (_EQUAL, 1, 0, 0), eperm, _ALLOW]
-    lines += [(_EQUAL, 0, 4, PRCTL[column]), (_LOAD, 0, 0, _FIRST_ARGUMENT)]
-    lines += [(_EQUAL, 2, 0, PRCTL_ALLOWED[0]), (_EQUAL, 1, 0, PRCTL_ALLOWED[1]), eperm]
+        assert number is not None
+        body = [line for check in checks for line in _unless(check)]
+        lines += [(_EQUAL, 0, len(body) + 1, number), *body, _ALLOW]
     return [*lines, _ALLOW]
+
+
+def _unless(check: Check) -> list[Line]:
+    """Ends the call unless the argument is an allowed one; the instruction that follows is reached where it is."""
+    done = [line for value in check.as_if for line in ((_EQUAL, 0, 1, value), _DONE)]
+    # from each comparison over the ones behind it and over the refusal
+    passes = [(_EQUAL, len(check.allowed) - index, 0, value) for index, value in enumerate(check.allowed)]
+    return [(_LOAD, 0, 0, _FIRST_ARGUMENT + 8 * check.argument), (_AND, 0, 0, check.mask), *done, *passes, _EPERM]
 
 
 class _Filter(ctypes.Structure):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from sandbox.guest.frames import FrameError
 from sandbox.judges import function, number, stdio, suite
 from sandbox.judges.bench import Bench
+from sandbox.judges.examined import Examined
 from sandbox.process import BackendError
 from sandbox.records import Trust, Verdict
 from sandbox.settings import LimitSettings
@@ -25,19 +26,19 @@ async def judge(bench: Bench, limits: LimitSettings, problem: Problem, answer: s
     started = time.monotonic()
     trust, level = TRUST[problem.verifier], bench.backend.level
     try:
-        results = await _examined(bench, limits, problem, answer, tests)
+        results, late = await _examined(bench, limits, problem, answer, tests)
     except (BackendError, FrameError, OSError) as error:
         return Verdict(Outcome.INFRA_ERROR, (), (f"sandbox: {error}"[:300],), time.monotonic() - started, level, trust)
     passed = tuple(failure is None for failure in results)
     failures = tuple(failure for failure in results if failure is not None)
     outcome = Outcome.PASSED if passed and all(passed) else Outcome.WRONG_ANSWER
-    return Verdict(outcome, passed, failures, time.monotonic() - started, level, trust)
+    return Verdict(outcome, passed, failures, time.monotonic() - started, level, trust, late)
 
 
-async def _examined(bench: Bench, limits: LimitSettings, problem: Problem, answer: str, tests: Sequence[str]) -> list[str | None]:
-    """What is wrong, test by test. Raises BackendError, FrameError or OSError for faults of our own."""
+async def _examined(bench: Bench, limits: LimitSettings, problem: Problem, answer: str, tests: Sequence[str]) -> Examined:
+    """Raises BackendError, FrameError or OSError for faults of our own."""
     if problem.verifier == "number":
-        return number.examine(answer, tests)
+        return Examined(number.examine(answer, tests), False)
     source = extract_code(answer, problem.entry_point)
     if problem.verifier == "stdio":
         return await stdio.examine(bench.backend, limits, source, tests)

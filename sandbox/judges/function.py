@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from sandbox.backend import Backend
+from sandbox.deadline import Deadline
 from sandbox.guest.frames import FrameError, encode_frame
 from sandbox.guest.jail import CPU_LIMIT_STATUS
 from sandbox.judges.bench import Bench, Judge
+from sandbox.judges.examined import Examined
 from sandbox.process import Process
 from sandbox.settings import LimitSettings
 
@@ -29,8 +31,8 @@ SEND_TIMEOUT_S = 10.0
 
 async def examine(
     bench: Bench, limits: LimitSettings, source: str, entry_point: str, tests: Sequence[str], setup: str, *, own: bool
-) -> list[str | None]:
-    """What is wrong with the candidate ``source``, test by test; None where it passes.
+) -> Examined:
+    """The candidate ``source``, test by test.
 
     Args:
         own: the tests are the task set's; others, such as a worker's, run in a process of their own.
@@ -46,7 +48,7 @@ async def examine(
             judgement = Judgement(judge, candidate, len(tests))
             await candidate.start(judge, start)
             await judgement.collect(limits.wall_s)
-            return judgement.results
+            return Examined(judgement.results, judgement.late)
     finally:
         candidate.close()
 
@@ -75,7 +77,7 @@ class Candidate:
             self._process = await self._backend.spawn("candidate", [theirs])
             if sent < len(self._frame):
                 with contextlib.suppress(OSError, TimeoutError):  # it does not load, then
-                    async with asyncio.timeout(SEND_TIMEOUT_S):
+                    async with Deadline(SEND_TIMEOUT_S):
                         await asyncio.get_running_loop().sock_sendall(ours, self._frame[sent:])
             await judge.channel.send(message, [ours])
 
@@ -94,6 +96,8 @@ class Judgement:
             count: tests to report.
         """
         self.results: list[str | None] = []
+        self.late = False
+        """True once a deadline of the clock ended a test, here or in the judge."""
         self._judge = judge
         self._candidate = candidate
         self._count = count
@@ -104,9 +108,10 @@ class Judgement:
         Raises FrameError where the judge ended early and not at its limit of CPU time: that is our fault, not the candidate's.
         """
         try:
-            async with asyncio.timeout(wall_s):
+            async with Deadline(wall_s):
                 await self._receive()
         except TimeoutError:
+            self.late = True
             self._fail_rest(f"no answer within {wall_s:g} s")
 
     async def _receive(self) -> None:
@@ -123,6 +128,7 @@ class Judgement:
                 continue
             if frame.get("test") != len(self.results) or not isinstance(frame.get("passed"), bool):
                 raise FrameError("the judge's frames are out of order")
+            self.late = self.late or frame.get("late") is True
             self.results.append(None if frame["passed"] else str(frame.get("message", ""))[:MAX_MESSAGE_CHARACTERS])
         status = await self._judge.process.wait()
         if status != CPU_LIMIT_STATUS:  # killed, by whomever: says nothing of the answer

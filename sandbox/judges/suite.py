@@ -11,7 +11,9 @@ from collections.abc import Sequence
 
 from sandbox.backend import Backend
 from sandbox.channel import Channel
+from sandbox.deadline import Deadline
 from sandbox.guest.frames import FrameError
+from sandbox.judges.examined import Examined
 from sandbox.judges.perturb import SIDES, perturbed
 from sandbox.process import Process
 from sandbox.settings import LimitSettings
@@ -21,41 +23,43 @@ CALL_SHARE = 0.5
 FORGED = "it passes the same test with wrong expectations"
 
 
-async def examine(backend: Backend, limits: LimitSettings, source: str, tests: Sequence[str], setup: str) -> list[str | None]:
-    """What is wrong with a candidate, test by test; None where it passes the test and fails its controls.
+async def examine(backend: Backend, limits: LimitSettings, source: str, tests: Sequence[str], setup: str) -> Examined:
+    """Test by test: a candidate must pass the test and fail its controls.
 
     Raises BackendError, FrameError or OSError for faults of our own.
     """
-    controls = [[perturbed(test, side) for test in tests] for side in SIDES]
-    results, *checks = await asyncio.gather(
+    try:
+        controls = [[perturbed(test, side) for test in tests] for side in SIDES]
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # whoever wrote the test, the box is not at fault
+        return Examined([f"no control can be made of a test ({type(error).__name__})"] * len(tests), False)
+    found, *checks = await asyncio.gather(
         _run(backend, limits, source, list(tests), setup),
         *(_run(backend, limits, source, [control for control in group if control is not None], setup) for group in controls),
     )
+    results = list(found.results)
     for group, check in zip(controls, checks, strict=True):
-        outcomes = iter(check)
+        outcomes = iter(check.results)
         for index, control in enumerate(group):
             if control is not None and next(outcomes) is None and results[index] is None:
                 results[index] = FORGED
-    return results
+    return Examined(results, found.late or any(check.late for check in checks))
 
 
-async def _run(backend: Backend, limits: LimitSettings, source: str, tests: list[str], setup: str) -> list[str | None]:
+async def _run(backend: Backend, limits: LimitSettings, source: str, tests: list[str], setup: str) -> Examined:
     """Every test in turn; after one that hangs or kills its process the others get a fresh one."""
     results: list[str | None] = []
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + limits.wall_s
+    late = False
+    deadline = Deadline(limits.wall_s)
     while len(results) < len(tests):
-        left_s = deadline - loop.time()
-        if left_s <= 0:
-            return results + [f"no answer within {limits.wall_s:g} s"] * (len(tests) - len(results))
-        fresh = await _one_process(backend, source, tests[len(results) :], setup, left_s, limits.wall_s * CALL_SHARE)
-        results += fresh
-    return results
+        if deadline.left_s <= 0:
+            return Examined(results + [f"no answer within {limits.wall_s:g} s"] * (len(tests) - len(results)), True)
+        fresh = await _one_process(backend, source, tests[len(results) :], setup, deadline, limits.wall_s * CALL_SHARE)
+        results += fresh.results
+        late = late or fresh.late
+    return Examined(results, late)
 
 
-async def _one_process(
-    backend: Backend, source: str, tests: list[str], setup: str, left_s: float, test_timeout_s: float
-) -> list[str | None]:
+async def _one_process(backend: Backend, source: str, tests: list[str], setup: str, deadline: Deadline, test_timeout_s: float) -> Examined:
     """At least one result, unless the host's side fails."""
     ours, theirs = socket.socketpair()
     channel = Channel(ours)
@@ -64,32 +68,32 @@ async def _one_process(
     try:
         process = await backend.spawn("suite", [theirs])
         await channel.send({"source": source, "tests": tests, "setup": setup})
-        async with asyncio.timeout(left_s):
+        async with deadline:
             loaded = await channel.receive()
             if loaded is None:
                 await process.wait()  # raises BackendError where the zygote died, too
             if loaded is None or loaded.get("loaded") is not True:
-                return [str((loaded or {}).get("message", "the solution ended while it loaded"))[:400]] * len(tests)
+                return Examined([str((loaded or {}).get("message", "the solution ended while it loaded"))[:400]] * len(tests), False)
             while len(results) < len(tests):
-                async with asyncio.timeout(test_timeout_s):
+                async with Deadline(test_timeout_s):
                     frame = await channel.receive()
                 if frame is None:
                     await process.wait()
                 if frame is None or frame.get("test") != len(results) or not isinstance(frame.get("passed"), bool):
-                    return [*results, "the solution's process broke off"]
+                    return Examined([*results, "the solution's process broke off"], False)
                 results.append(None if frame["passed"] else str(frame.get("message", ""))[:400] or "it failed")
             done = await channel.receive()
         if done is None or done.get("done") != len(tests) or await process.wait() != 0:
-            return ["the solution's process did not end as it must"] * len(tests)
+            return Examined(["the solution's process did not end as it must"] * len(tests), False)
     except TimeoutError:
-        return [*results, f"no answer within {min(left_s, test_timeout_s):g} s"]
+        return Examined([*results, "no answer in time"], True)
     except FrameError as error:
         if process is None:
             raise
-        return [*results, f"the solution's process broke the protocol ({error})"]
+        return Examined([*results, f"the solution's process broke the protocol ({error})"], False)
     finally:
         if process is not None:
             process.kill()
         channel.close()
         theirs.close()
-    return results
+    return Examined(results, False)

@@ -6,7 +6,8 @@ from typing import TypedDict
 from workflow.operators.generate import FORMS, read_solution
 from workflow.operators.operator import Operator, section
 
-_VERDICT = re.compile(r"[*_#`>\s]*\bverdict\b\W*(approved?|rejected?|not\s+approved)\b[*_`.:;,\s-]*", re.IGNORECASE)
+_VERDICT = re.compile(r"\bverdict\b\W*(approved?|rejected?|not\s+approved)\b[*_`.:;,\s-]*", re.IGNORECASE)
+_DECORATION = re.compile(r"[*_#`>\s]*")
 
 
 class ReviewReport(TypedDict):
@@ -41,7 +42,14 @@ def read_review(reply: str) -> ReviewReport:
     """The verdict in a reply (the last one where there are several) and the text around it as feedback."""
     verdicts = list(_VERDICT.finditer(reply))
     approved = bool(verdicts) and verdicts[-1][1].lower().startswith("approve")
-    return {"approved": approved, "feedback": _VERDICT.sub("\n", reply).strip()}
+    *before, rest = _VERDICT.split(reply)[::2]  # its one group is every second part
+    return {"approved": approved, "feedback": "\n".join([*map(_undecorated, before), rest]).strip()}
+
+
+def _undecorated(text: str) -> str:
+    """Without the marks at its end that stood before a verdict; read backwards, since a search for them would try every blank."""
+    marks = _DECORATION.match(text[::-1])
+    return text[: len(text) - marks.end()] if marks else text
 
 
 class Revise(Operator):

@@ -7,6 +7,10 @@ from workflow.code import extract_code
 from workflow.operators.operator import CostClass, Operator, section
 
 MAX_TEST_CHARACTERS = 2000
+MAX_TEST_LINES = 200
+"""Lines with an assert that are tried."""
+MAX_TEST_DEPTH = 50
+"""Nesting of an assert's syntax; deeper ones are beyond those who write them out again by recursion."""
 
 CAUTION = "The test below was written by a worker and may itself be wrong."
 NO_TEST = "The worker wrote no usable test, so nothing was checked."
@@ -66,18 +70,29 @@ def as_case(test: str) -> str:
 
 def find_assert(text: str, entry_point: str) -> str | None:
     """The first assert in a worker's text that calls the function and needs nothing but builtins; None where there is none."""
-    for source in (text, *(line.strip() for line in text.splitlines() if "assert" in line)):
+    lines = [line.strip() for line in text.splitlines() if "assert" in line][:MAX_TEST_LINES]
+    for source in (text, *lines):
         if len(source) > MAX_TEST_CHARACTERS:
             continue
         try:
-            nodes = list(ast.walk(ast.parse(source)))
+            tree = ast.parse(source)
+            asserts = () if _is_deep(tree) else (node for node in ast.walk(tree) if isinstance(node, ast.Assert))
+            found = next((node for node in asserts if _is_usable(node, entry_point)), None)
+            if found is not None:
+                return ast.unparse(ast.Assert(found.test, None))
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
-        for node in nodes:
-            if isinstance(node, ast.Assert) and _is_usable(node, entry_point):
-                node.msg = None
-                return ast.unparse(node)
     return None
+
+
+def _is_deep(tree: ast.Module) -> bool:
+    """Level by level and without recursion, so that no tree can exhaust the stack."""
+    level: list[ast.AST] = [tree]
+    for _ in range(MAX_TEST_DEPTH):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        if not level:
+            return False
+    return True
 
 
 def _is_usable(test: ast.Assert, entry_point: str) -> bool:

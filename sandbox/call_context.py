@@ -1,0 +1,78 @@
+"""What one operator call may use on the trusted side, and its bill."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from sandbox.budget import Reserved
+from workflow.operators.context import ProgramResult, TestReport
+from workflow.problem import Problem
+from workflow.worker import Message
+
+if TYPE_CHECKING:
+    from sandbox.host import WorkflowHost
+
+
+class Box(Protocol):
+    """What operators may have run for them."""
+
+    async def run_tests(self, problem: Problem, solution: str, tests: Sequence[str]) -> TestReport:
+        """Tests on a solution. Raises BackendError."""
+        ...
+
+    async def run_program(self, source: str) -> ProgramResult:
+        """A whole program. Raises BackendError."""
+        ...
+
+
+class CallContext:
+    """One operator call's OperatorContext: worker and tests, with their bill."""
+
+    def __init__(self, host: "WorkflowHost") -> None:
+        self._host = host
+        self.worker_calls = 0
+        self.test_runs = 0
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        self.cost_dollars = 0.0
+        self.truncated = 0
+        self.prompt = ""
+        self.parent = host.last_ended
+        """The call that had ended last when this one began."""
+
+    @property
+    def problem(self) -> Problem:
+        return self._host.problem
+
+    async def ask(self, messages: Sequence[Message], *, temperature: float | None = None, max_tokens: int | None = None) -> str:
+        host = self._host
+        self.prompt = messages[-1]["content"] if messages else ""
+        reserved = await host.budget.reserve(messages, max_tokens)
+        key = (*((message["role"], message["content"]) for message in messages), temperature, max_tokens)
+        ordinal = host.asked[key]
+        host.asked[key] += 1
+        try:
+            reply = await host.worker.complete(messages, seed=host.seed, ordinal=ordinal, temperature=temperature, max_tokens=max_tokens)
+        except asyncio.CancelledError:
+            self._bill(reserved, *reserved)
+            raise
+        except BaseException:
+            host.budget.settle(reserved, 0, 0.0)
+            raise
+        self._bill(reserved, reply.prompt_tokens, reply.completion_tokens, reply.cost_dollars)
+        self.truncated += reply.truncated
+        return reply.text
+
+    def _bill(self, reserved: Reserved, prompt_tokens: int, completion_tokens: int, dollars: float) -> None:
+        self._host.budget.settle(reserved, prompt_tokens + completion_tokens, dollars)
+        self.worker_calls += 1
+        self.prompt_tokens += prompt_tokens
+        self.completion_tokens += completion_tokens
+        self.cost_dollars += dollars
+
+    async def run_tests(self, solution: str, tests: Sequence[str]) -> TestReport:
+        self.test_runs += 1
+        return await self._host.box.run_tests(self._host.problem, solution, tests)
+
+    async def run_program(self, source: str) -> ProgramResult:
+        return await self._host.box.run_program(source)
