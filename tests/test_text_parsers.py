@@ -1,6 +1,6 @@
 """No text of a model or a worker stalls who reads it, or breaks it: what grows faster than its text would stop all runs of a sandbox.
 
-Texts of 200,000 characters are read in milliseconds where that is linear and in minutes where it is not, so that the limit of CPU time
+Texts of 100,000 characters are read in milliseconds where that is linear and in minutes where it is not, so that the limit of CPU time
 says the same on any machine.
 """
 
@@ -22,8 +22,8 @@ from workflow.operators.test import as_case, find_assert
 from workflow.parse import parse_workflow
 from workflow.simulated.job import read_job
 
-CHARACTERS = 200_000
-CPU_S = 2.0
+CHARACTERS = 100_000
+CPU_S = 1.0
 """More than thirty times what the slowest takes on a slow core."""
 PARSERS: dict[str, Callable[[str], object]] = {
     "review": read_review,
