@@ -9,6 +9,9 @@ from sandbox.deadline import Deadline
 
 CPU_SIGNALS = (-signal.SIGXCPU, -signal.SIGKILL)
 """Exit statuses of a process over its CPU limit; a process that was killed, or killed itself, may have the second one, too."""
+LEAST_SHARE = 0.5
+"""Of its CPU limit that a process must have spent to have ended at it. The kernel counts towards the limit in ticks, and on a busy core
+charges whole ones to a process that ran for a part of each, so what was really spent may be well below."""
 EXIT_TIMEOUT_S = 10.0
 """Seconds in which the exit of a process that closed its channel must be known."""
 
@@ -37,7 +40,7 @@ class Process:
 
     def spent(self, cpu_limit_s: float) -> bool:
         """True where it ended at its limit of CPU time, and not by another signal's doing."""
-        return self.exited.done() and self.exited.result() in CPU_SIGNALS and self.cpu_s >= 0.9 * cpu_limit_s
+        return self.exited.done() and self.exited.result() in CPU_SIGNALS and self.cpu_s >= LEAST_SHARE * cpu_limit_s
 
     async def wait(self, timeout_s: float = EXIT_TIMEOUT_S) -> int | None:
         """Exit status (negative: the signal that ended it), or None where it has not ended in time.
