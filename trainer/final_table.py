@@ -117,11 +117,11 @@ def print_table(rows: Sequence[Row], terminal: Terminal) -> None:
     names = [f"{row['name']} ({row['of']})" if isinstance(row.get("of"), str) else str(row["name"]) for row in rows]
     cells = [_cells(row, levels) for row in rows]
     columns = [*means, *(f"L{level}" for level in levels)]
-    parts = [slice(0, None)] if terminal.width >= TABLE_WIDTH else [slice(0, len(means)), slice(len(means), None)]
-    for part, title in zip(parts, ("Held-out problems", "Their reward by level"), strict=False):
+    parts = [slice(0, None)] if terminal.width >= TABLE_WIDTH else [slice(0, 3), slice(3, None)]
+    for part, title in zip(parts, ("Held-out problems", "Their price, and their reward by level"), strict=False):
         if columns[part]:
             lines = [[name, *row[part]] for name, row in zip(names, cells, strict=True)]
-            terminal.print(table(["", *columns[part]], lines, title=title))
+            terminal.print(table(["", *columns[part]], lines, title=title, whole=columns))
     for row in rows:
         if difference := row.get("minus_best_fixed"):
             told = ", ".join(f"{name.replace('_', ' ')} {_difference(difference, name)}" for name in ("reward", "pass_rate"))
@@ -138,7 +138,7 @@ def _difference(row: Row, name: str) -> str:
 
 def _cells(row: Row, levels: Sequence[str]) -> list[str]:
     if not row.get("problems"):
-        return ["lost to infrastructure failures", "", "", "", *("" for _ in levels)]
+        return ["lost, see below", "", "", "", *("" for _ in levels)]
     means = [_with_interval(row, "reward"), _with_interval(row, "pass_rate"), f"{row['calls']:.2f}", f"{row['cost'] * 1000:.3f}"]
     return means + [f"{_levels(row)[level]['reward']:.2f}" if level in _levels(row) else "" for level in levels]
 

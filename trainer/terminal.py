@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import IO, Any
 
 from rich import box
@@ -88,12 +88,16 @@ def panel(content: Text | str, title: str, border: str = "none") -> Panel:
     return Panel(content, title=plain(title), title_align="left", border_style=border)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Text | str]], *, title: str = "") -> Table:
-    """Rows under a header; without columns' names only aligned."""
+def table(columns: Sequence[str], rows: Sequence[Sequence[Text | str]], *, title: str = "", whole: Collection[str] = ()) -> Table:
+    """Rows under a header; without columns' names only aligned.
+
+    Args:
+        whole: columns whose cells stay in one line, however narrow the terminal is.
+    """
     out = Table(box=box.HEAVY_HEAD if columns else None, show_header=bool(columns), pad_edge=bool(columns), title_justify="left")
     out.title = plain(title, "table.title") if title else None
     for name in columns:
-        out.add_column(plain(name))
+        out.add_column(plain(name), no_wrap=name in whole)
     for row in rows:
         out.add_row(*(plain(cell) if isinstance(cell, str) else cell for cell in row))
     for column in out.columns:
