@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 TABLE_WIDTH = 150
 """Columns of a terminal that holds the whole table."""
+LEAST_WIDTH = 80
+"""Columns from which figures stay in one line."""
 
 
 async def final_table(
@@ -121,7 +123,7 @@ def print_table(rows: Sequence[Row], terminal: Terminal) -> None:
     for part, title in zip(parts, ("Held-out problems", "Their price, and their reward by level"), strict=False):
         if columns[part]:
             lines = [[name, *row[part]] for name, row in zip(names, cells, strict=True)]
-            terminal.print(table(["", *columns[part]], lines, title=title, whole=columns))
+            terminal.print(table(["", *columns[part]], lines, title=title, whole=columns if terminal.width >= LEAST_WIDTH else ()))
     for row in rows:
         if difference := row.get("minus_best_fixed"):
             told = ", ".join(f"{name.replace('_', ' ')} {_difference(difference, name)}" for name in ("reward", "pass_rate"))
