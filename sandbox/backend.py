@@ -24,7 +24,11 @@ ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 60.0
 LEVELS = ("unsafe", "landlock", "namespace")
 """Isolation levels, weakest first. ``unsafe`` limits a run and confines nothing: only tools ask for it, by name."""
-ALLOWED_TO_SING = {"unsafe": {"reads_host_file", "writes_outside_tmp", "sees_processes"}, "landlock": set[str](), "namespace": set[str]()}
+ALLOWED_TO_SING = {
+    "unsafe": {"reads_host_file", "writes_outside_tmp", "marks_a_device", "sees_processes"},
+    "landlock": set[str](),
+    "namespace": set[str](),
+}
 """What each level cannot prevent."""
 
 

@@ -10,8 +10,13 @@ from types import TracebackType
 
 STEP_S = 0.25
 """A step is late where the loop comes to its end this much later than it should."""
-MIN_SPARED = 20
-"""Steps that may be late and cost nothing; a longer deadline has as many as it has steps, so that it ends also where all of them are."""
+STALLS_S = 20.0
+"""Seconds of the machine's clock that a deadline may last longer for late steps; a longer deadline half as long again."""
+
+
+def longest_s(seconds: float) -> float:
+    """The most that a deadline of so many seconds lasts by the machine's clock."""
+    return seconds + max(STALLS_S, seconds / 2)
 
 
 class Countdown:
@@ -19,33 +24,37 @@ class Countdown:
 
     def __init__(self, seconds: float, expire: Callable[[], object]) -> None:
         self.left_s = seconds
+        self._clock_left_s = longest_s(seconds)
         self._expire = expire
-        self._spared = max(MIN_SPARED, int(seconds / STEP_S))
-        self._step_s = self._due_s = 0.0
+        self._step_s = self._began_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Goes on, in the running loop."""
         loop = asyncio.get_running_loop()
-        self._step_s = max(0.0, min(STEP_S, self.left_s))
-        self._due_s = loop.time() + self._step_s
-        self._timer = loop.call_at(self._due_s, self._end_step)
+        self._step_s = max(0.0, min(STEP_S, self.left_s, self._clock_left_s))
+        self._began_s = loop.time()
+        self._timer = loop.call_at(self._began_s + self._step_s, self._end_step)
 
     def stop(self) -> None:
         """Pauses; what is left of it is known then."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            began_s = self._due_s - self._step_s
-            self.left_s -= min(self._step_s, asyncio.get_running_loop().time() - began_s)
+            self._spend(min(self._step_s, self._took_s()))
+
+    def _took_s(self) -> float:
+        return asyncio.get_running_loop().time() - self._began_s
+
+    def _spend(self, seconds: float) -> None:
+        self.left_s -= seconds
+        self._clock_left_s -= self._took_s()
 
     def _end_step(self) -> None:
         self._timer = None
-        if self._spared and asyncio.get_running_loop().time() - self._due_s > STEP_S:
-            self._spared -= 1
-        else:
-            self.left_s -= self._step_s
-        if self.left_s > 0:
+        is_late = self._took_s() > self._step_s + STEP_S
+        self._spend(0.0 if is_late else self._step_s)
+        if min(self.left_s, self._clock_left_s) > 0:
             self.start()
         else:
             self._expire()

@@ -17,6 +17,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from sandbox.actor import SandboxActor
 from sandbox.backend import LEVELS
+from sandbox.deadline import longest_s
 from sandbox.records import Execution, Run, Verdict
 from sandbox.settings import SandboxSettings
 from workflow.outcome import Outcome
@@ -27,7 +28,7 @@ from workflow.settings import WorkerSettings
 R = TypeVar("R")
 
 GRACE_S = 30.0
-"""Seconds beyond a run's own deadlines after which an actor counts as hung."""
+"""Seconds beyond the most that a run's own deadlines may last, after which an actor counts as hung."""
 START_TIMEOUT_S = 90.0
 """Seconds for a sandbox to prove its isolation."""
 STARTS = 3
@@ -87,7 +88,8 @@ class SandboxPool:
         def failed(message: str) -> Run:
             return Run(Execution(Outcome.INFRA_ERROR, None, (), message, 0.0, self.level), None)
 
-        deadline_s = self.settings.limits.workflow_wall_s + self.settings.limits.wall_s * 2 + GRACE_S
+        limits = self.settings.limits
+        deadline_s = longest_s(limits.workflow_wall_s) + longest_s(limits.wall_s) * 2 + GRACE_S
         return await self._with_retries(
             problem.id, lambda actor: actor.run.remote(workflow, problem, seed, public), lambda run: run.outcome, failed, deadline_s
         )
@@ -98,7 +100,7 @@ class SandboxPool:
         def failed(message: str) -> Verdict:
             return Verdict(Outcome.INFRA_ERROR, (), (message,), 0.0, self.level)
 
-        deadline_s = self.settings.limits.wall_s * 2 + GRACE_S
+        deadline_s = longest_s(self.settings.limits.wall_s) * 2 + GRACE_S
         return await self._with_retries(
             problem.id, lambda actor: actor.judge.remote(problem, answer), lambda verdict: verdict.outcome, failed, deadline_s
         )

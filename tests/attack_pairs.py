@@ -54,6 +54,10 @@ PAIRS: dict[str, Pair] = {
         "    except ConnectionRefusedError:\n        pass\nagain(step)",
         "one = pair()\none.bind(chr(0) + {name!r})\nlibc.connect(one.fileno(), bytes(16), 2)\nassert socket.recv_fds(one, 9, 1)[1]",
     ),
+    "times of a device": Pair(
+        "again(lambda: os.utime('/dev/zero'))",
+        "before = os.stat('/dev/zero').st_mtime_ns\nagain(lambda: os.stat('/dev/zero').st_mtime_ns != before)",
+    ),
     "a lock on a file": Pair(
         "fcntl.flock(shared, fcntl.LOCK_EX)\nagain(lambda: False)",
         "again(lambda: locked(lambda: (fcntl.flock(shared, fcntl.LOCK_EX | fcntl.LOCK_NB), fcntl.flock(shared, fcntl.LOCK_UN))))",

@@ -10,12 +10,13 @@ import pytest
 
 from sandbox.backend import ZygoteBackend
 from sandbox.channel import Channel
-from sandbox.deadline import Countdown, Deadline
+from sandbox.deadline import STEP_S, Countdown, Deadline, longest_s
 from sandbox.guest.frames import encode_frame
 from sandbox.process import Process
 from sandbox.sandbox import Sandbox
 from sandbox.settings import LimitSettings, SandboxSettings
 from tests.sandbox_parts import PROBLEM, box, raw
+from tests.virtual_time import VirtualTimeLoop
 from workflow.outcome import Outcome
 from workflow.problem import Problem, Verifier
 
@@ -127,3 +128,20 @@ async def test_a_frame_may_be_completed_after_the_sandbox_stood_still():
     assert await reading == {"text": "x" * 2_000_000}
     channel.close()
     theirs.close()
+
+
+@pytest.mark.parametrize(("late_s", "lasts_s"), [(0.0, 10.0), (0.2, 18.0), (0.3, 30.0), (3.0, 30.0)])
+def test_a_deadline_ends_within_a_bound_however_late_the_loop_always_is(late_s: float, lasts_s: float):
+    loop = VirtualTimeLoop(late_s)
+
+    async def wait() -> float:
+        with pytest.raises(TimeoutError):
+            async with Deadline(10.0):
+                await asyncio.Event().wait()
+        return loop.time()
+
+    try:
+        took_s = loop.run_until_complete(wait())
+    finally:
+        loop.close()
+    assert lasts_s - 0.1 <= took_s <= longest_s(10.0) + STEP_S + late_s

@@ -9,13 +9,17 @@ import asyncio
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """Jumps to the next timer as soon as nothing else is to be done."""
 
-    def __init__(self) -> None:
+    def __init__(self, late_s: float = 0.0) -> None:
+        """
+        Args:
+            late_s: how much later than it should the loop wakes each time, as on a machine that has no time for it.
+        """
         super().__init__()
         self._now_s = 0.0
         select = self._selector.select
 
         def jump(timeout: float | None = None) -> list:
-            self._now_s += max(timeout or 0.0, 0.0)
+            self._now_s += max(timeout, 0.0) + late_s if timeout else 0.0
             return select(timeout if timeout is None else 0)
 
         self._selector.select = jump

@@ -37,11 +37,15 @@ def run(host: socket.socket) -> None:
         with open("/usr/lib/canary", "w"):
             return True
 
+    def marks_a_device() -> bool:
+        os.utime("/dev/null")
+        return True
+
     def sees_processes() -> bool:
         return any(name.isdigit() for name in os.listdir("/proc"))
 
     attempts: list[Callable[[], bool]] = [
-        *(reads_host_file, opens_socket, pairs_datagrams, forks, sees_environment, writes_outside_tmp, sees_processes)
+        *(reads_host_file, opens_socket, pairs_datagrams, forks, sees_environment, writes_outside_tmp, marks_a_device, sees_processes)
     ]
     send(host, {"sang": [attempt.__name__ for attempt in attempts if _succeeds(attempt)]})
 

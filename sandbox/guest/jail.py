@@ -119,8 +119,7 @@ def _close_the_view(visible: list[str]) -> None:
             os.makedirs(os.path.dirname(root + path), exist_ok=True)
             open(root + path, "w").close()
         mount(path, root + path, "", MS_BIND | MS_REC)
-        if not path.startswith("/dev/"):
-            _make_read_only(root + path)
+        _make_read_only(root + path, 0 if path.startswith("/dev/") else MS_NODEV)
     for name in ("tmp", "old"):
         os.makedirs(f"{root}/{name}", exist_ok=True)
     os.chdir(root)
@@ -131,14 +130,20 @@ def _close_the_view(visible: list[str]) -> None:
     mount("none", "/", "", MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
 
 
-def _make_read_only(path: str) -> None:
-    """A mount with all that is mounted below it; before Linux 5.12 the mount alone, whose other flags are kept."""
-    attributes = struct.pack("QQQQ", MS_RDONLY | MS_NOSUID | MS_NODEV, 0, 0, 0)
+def _make_read_only(path: str, no_devices: int) -> None:
+    """A mount with all that is mounted below it; before Linux 5.12 the mount alone, whose other flags are kept.
+
+    A device can still be written to, but its times cannot be set, which every run would see.
+
+    Args:
+        no_devices: MS_NODEV, or 0 for what is a device itself.
+    """
+    attributes = struct.pack("QQQQ", MS_RDONLY | MS_NOSUID | no_devices, 0, 0, 0)
     if libc.syscall(MOUNT_SETATTR, AT_FDCWD, path.encode(), AT_RECURSIVE, attributes, len(attributes)) == 0:
         return
     flags = os.statvfs(path).f_flag
     kept = (flags & 0x0F) | (flags & (1024 | 2048)) | ((1 << 21) if flags & 4096 else 0)  # statvfs has relatime at another bit
-    mount("none", path, "", MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | kept)
+    mount("none", path, "", MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | no_devices | kept)
 
 
 def private_tmp(size_mib: int) -> None:
