@@ -35,9 +35,29 @@ def test_a_mixed_file_holds_out_aflows_test_problems_of_each_set(tmp_path: Path)
     ids = {part: {one.id for one in getattr(tasks, part)} for part in ("train", "validation", "test")}
     for name, key in (("HumanEval", "humaneval"), ("MBPP", "mbpp")):
         assert {f"{name}/{number}" for number in NUMBERS[key]["test"]} <= ids["test"]
-    assert sum(one.startswith("BigCodeBench") for one in ids["test"]) == 75
+    assert sum(one.startswith("BigCodeBench") for one in ids["test"]) == 150
     assert len(ids["train"] | ids["validation"] | ids["test"]) == 164 + 974 + 300
     assert all(any(one.startswith(name) for one in ids["train"]) for name in ("HumanEval", "MBPP", "BigCodeBench"))
+
+
+@pytest.mark.parametrize(("rows", "test_size", "held_out"), [(1140, 772, 300), (300, 772, 150), (1140, 240, 285)])
+def test_of_a_set_without_a_published_split_as_many_are_held_out_as_the_test_has_room_for(rows: int, test_size: int, held_out: int) -> None:
+    names = [f"HumanEval/{n}" for n in range(164)] + [f"MBPP/{n}" for n in range(1, 975)] + [f"BigCodeBench/{n}" for n in range(rows)]
+    train, validation, _ = split_as_aflow([problem(name) for name in names], **{**SIZES, "test_size": test_size})
+    assert rows - sum(one.id.startswith("BigCodeBench") for one in train + validation) == held_out
+
+
+def test_a_published_sets_own_repeats_refuse_no_file(tmp_path: Path) -> None:
+    rows = [problem(f"MBPP/{n}") for n in range(1, 975)]
+    number = NUMBERS["mbpp"]["test"][0]
+    twice = next(n for n in range(601, 975) if n not in NUMBERS["mbpp"]["test"] + NUMBERS["mbpp"]["validation"])
+    rows[twice - 1] = replace(rows[twice - 1], query=rows[number - 1].query)
+    write_jsonl(tmp_path / "mbpp.jsonl", rows)
+    for splits in ("aflow", "seeded"):
+        tasks = load_tasks(TaskSettings.model_validate({"name": "jsonl", "path": str(tmp_path / "mbpp.jsonl"), "splits": splits}))
+        assert not shared(tasks.train, (*tasks.validation, *tasks.test))
+    tasks = load_tasks(TaskSettings(name="jsonl", path=str(tmp_path / "mbpp.jsonl"), splits="aflow", test_size=2000))
+    assert f"MBPP/{twice}" not in {one.id for one in tasks.train}
 
 
 @pytest.mark.parametrize("prefix", ["HumanEval+/", "humaneval_plus/", "HUMANEVAL/"])

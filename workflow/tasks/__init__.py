@@ -10,7 +10,7 @@ from workflow.settings import TaskSettings
 from workflow.tasks.aflow import split_as_aflow
 from workflow.tasks.files import read_jsonl, split_file_set
 from workflow.tasks.nano import Split, nano_problem
-from workflow.tasks.overlap import refuse_overlap, shared
+from workflow.tasks.overlap import refuse_overlap, without_repeats
 from workflow.tasks.sources import SOURCES, load_source
 
 
@@ -61,16 +61,10 @@ def _load_tasks(settings_json: str) -> TaskSet:
         test_size=settings.test_size,
         seed=settings.seed,
     )
-    if settings.name in SOURCES:  # published rows repeat each other here and there (MBPP): those are no fault of the user's
-        validation = _without(validation, test)
-        train = _without(train, (*validation, *test))
+    validation = without_repeats(validation, test)
+    train = without_repeats(train, (*validation, *test))
     refuse_overlap(train, validation, test, place=settings.path or settings.name)
     return TaskSet(settings.name, train, validation, test)
-
-
-def _without(problems: tuple[Problem, ...], held_out: Sequence[Problem]) -> tuple[Problem, ...]:
-    repeated = {problem.id for problem, _ in shared(problems, held_out)}
-    return tuple(problem for problem in problems if problem.id not in repeated)
 
 
 def load_problems(settings: TaskSettings) -> Sequence[Problem]:

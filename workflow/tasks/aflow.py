@@ -39,7 +39,8 @@ def split_as_aflow(problems: Sequence[Problem], *, train_size: int, validation_s
     """Test from AFlow's test problems; validation from its validation problems, whose rest trains beside all others.
 
     Each set of a mixed file is split by itself, as its problems' ids name it. Where a set has no other problems (HumanEval), at most
-    half of its validation problems validate. Of sets that AFlow has no split of, a quarter each is held out, at random.
+    half of its validation problems validate. Of sets that AFlow has no split of, a quarter each is held out at random, for tests more
+    where ``test_size`` leaves room for more, at most half.
 
     Raises:
         ValueError: nothing is left to train on or to test.
@@ -49,6 +50,7 @@ def split_as_aflow(problems: Sequence[Problem], *, train_size: int, validation_s
     for problem in problems:
         name, part = _set_and_part(problem)
         sets.setdefault(name, {"test": [], "validation": [], "rest": []})[part].append(problem)
+    published = sum(len(parts["test"]) for parts in sets.values())
     train: list[Problem] = []
     validation: list[Problem] = []
     test: list[Problem] = []
@@ -56,9 +58,10 @@ def split_as_aflow(problems: Sequence[Problem], *, train_size: int, validation_s
         for members in parts.values():
             rng.shuffle(members)
         if name == OTHERS:
-            quarter = len(parts["rest"]) // 4
-            parts["test"], parts["validation"] = parts["rest"][:quarter], parts["rest"][quarter : 2 * quarter]
-            del parts["rest"][: 2 * quarter]
+            count = len(parts["rest"])
+            held_out = min(max(count // 4, test_size - published), count // 2)
+            parts["test"], parts["validation"] = parts["rest"][:held_out], parts["rest"][held_out : held_out + count // 4]
+            del parts["rest"][: held_out + count // 4]
         keeps = len(parts["validation"]) if parts["rest"] else len(parts["validation"]) // 2
         test += parts["test"]
         validation += parts["validation"][:keeps]

@@ -11,6 +11,8 @@ from workflow.problem import Problem
 
 EDITIONS = frozenset({"sanitized", "plus", "full"})
 """Words of an id that tell an edition of a set, not another problem."""
+REPEATING = frozenset({"humaneval", "mbpp", "gsm8k", "bigcodebench"})
+"""Published sets, whose own rows repeat each other here and there (MBPP/248 and MBPP/704): no fault of who uses them."""
 NAMED = 3
 """Examples that a message names."""
 
@@ -30,6 +32,18 @@ def shared(some: Iterable[Problem], others: Sequence[Problem]) -> list[tuple[Pro
     known = {text_key(problem.query): problem for problem in others} | {id_key(problem.id): problem for problem in others}
     pairs = ((problem, known.get(id_key(problem.id)) or known.get(text_key(problem.query))) for problem in some)
     return [(problem, twin) for problem, twin in pairs if twin is not None]
+
+
+def without_repeats(problems: Iterable[Problem], held_out: Sequence[Problem]) -> tuple[Problem, ...]:
+    """The problems without those that repeat a held-out one of the same published set under another number."""
+    problems = tuple(problems)
+    repeated = {problem.id for problem, twin in shared(problems, held_out) if _is_of_one_set(id_key(problem.id), id_key(twin.id))}
+    return tuple(problem for problem in problems if problem.id not in repeated)
+
+
+def _is_of_one_set(one: str, other: str) -> bool:
+    name = one.partition("/")[0]
+    return one != other and name == other.partition("/")[0] and name in REPEATING
 
 
 def refuse_overlap(train: Sequence[Problem], validation: Sequence[Problem], test: Sequence[Problem], *, place: str) -> None:
