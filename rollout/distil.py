@@ -6,7 +6,7 @@ meta-prompt is, answers with reasoning and a workflow, and the workflow runs in 
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from rollout.collect import Runner, stable_seed
@@ -121,13 +121,22 @@ async def _trace(index: int, problem: Problem, teacher: Worker, runner: Runner, 
 
 
 async def distil_traces(
-    problems: Sequence[Problem], teacher: Worker, runner: Runner, settings: DistilSettings, *, seed: int, first: int = 0, passed: int = 0
+    problems: Sequence[Problem],
+    teacher: Worker,
+    runner: Runner,
+    settings: DistilSettings,
+    *,
+    seed: int,
+    first: int = 0,
+    passed: int = 0,
+    teaches: Callable[[Trace], bool] = lambda trace: trace.outcome is Outcome.PASSED,
 ) -> AsyncIterator[Trace]:
-    """Traces in the order of their requests, until ``settings.traces`` passed ones exist or ``max_requests`` were sent.
+    """Traces in the order of their requests, until ``settings.traces`` exist that can be learnt from or ``max_requests`` were sent.
 
     Args:
         problems: training problems; request ``i`` is about ``problems[i % len(problems)]``.
-        first: request to begin with, and ``passed``: passed traces that exist already (a resumed distillation).
+        first: request to begin with, and ``passed``: traces to learn from that exist already (a resumed distillation).
+        teaches: whether a trace is one to learn from; left out: whether its workflow passed.
 
     Raises:
         WorkerError: the last 20 requests in a row all failed for infrastructure reasons.
@@ -141,7 +150,7 @@ async def distil_traces(
                 waiting.append(asyncio.ensure_future(_trace(next_index, problem, teacher, runner, settings, seed)))
                 next_index += 1
             trace = await waiting.pop(0)
-            passed += trace.outcome is Outcome.PASSED
+            passed += teaches(trace)
             failures_in_a_row = failures_in_a_row + 1 if trace.outcome is Outcome.INFRA_ERROR else 0
             if failures_in_a_row >= 20:
                 raise WorkerError(

@@ -69,15 +69,15 @@ class MetaPrompt:
                 f"The tokenizer of model.path={settings.path!r} has no chat template: use an instruction-tuned model, "
                 "or add chat_template to its tokenizer_config.json."
             )
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._settings = settings
         self._max_feedback_tokens = max_feedback_tokens
 
     def ids(self, problems: Sequence[Problem]) -> list[list[int]]:
         """Prompt token ids of each problem, however long."""
         chats = [[{"role": "user", "content": self.text(problem)}] for problem in problems]
-        texts = [str(self._tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)) for chat in chats]
-        return self._tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"] if texts else []  # pyright: ignore[reportReturnType]
+        texts = [str(self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)) for chat in chats]
+        return self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"] if texts else []  # pyright: ignore[reportReturnType]
 
     def render(self, problem: Problem) -> tuple[int, ...]:
         """Prompt token ids that end where the policy's turn begins.
@@ -107,7 +107,7 @@ class MetaPrompt:
             ValueError: the chat template alone takes more than ``max_feedback_tokens``.
         """
         ids = self._turn(text, ended)
-        words = self._tokenizer.encode(text, add_special_tokens=False)
+        words = self.tokenizer.encode(text, add_special_tokens=False)
         kept = len(words)
         while len(ids) > self._max_feedback_tokens:
             kept -= max(1, len(ids) - self._max_feedback_tokens)
@@ -117,15 +117,15 @@ class MetaPrompt:
                     f"{len(self._turn('', ended))} tokens: raise it."
                 )
             head, tail = words[: kept - kept // 2], words[len(words) - kept // 2 :]
-            ids = self._turn(f"{self._tokenizer.decode(head)} ... {self._tokenizer.decode(tail)}", ended)
+            ids = self._turn(f"{self.tokenizer.decode(head)} ... {self.tokenizer.decode(tail)}", ended)
         return tuple(ids)
 
     def _turn(self, text: str, ended: bool) -> tuple[int, ...]:
         """The chat template's tokens after an assistant message, up to the next one."""
         chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": MARK}, {"role": "user", "content": text}]
-        whole = str(self._tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False))
-        ids = self._tokenizer.encode(whole.rpartition(MARK)[2], add_special_tokens=False)
-        return tuple(ids[1:] if ended and ids[:1] == [self._tokenizer.eos_token_id] else ids)
+        whole = str(self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False))
+        ids = self.tokenizer.encode(whole.rpartition(MARK)[2], add_special_tokens=False)
+        return tuple(ids[1:] if ended and ids[:1] == [self.tokenizer.eos_token_id] else ids)
 
     def text(self, problem: Problem) -> str:
         """The user's message: the query alone, or with instructions around it."""

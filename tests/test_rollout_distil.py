@@ -48,6 +48,11 @@ async def test_distillation_stops_at_its_limit_of_requests():
     assert len(found) == teacher.calls == 7
 
 
+async def test_distillation_goes_on_until_there_are_enough_traces_to_learn_from():
+    found, _ = await traces([SINGLE_CALL], DistilSettings(traces=2, concurrency=1), teaches=lambda trace: trace.index % 3 == 2)
+    assert [trace.index for trace in found] == [0, 1, 2, 3, 4, 5]
+
+
 async def test_a_reply_without_a_workflow_is_kept_with_its_outcome():
     found, _ = await traces(["no idea", SINGLE_CALL], DistilSettings(traces=1, concurrency=1))
     assert found[0].outcome is Outcome.NO_WORKFLOW

@@ -92,6 +92,19 @@ class SFTRow:
     """Ends with the end-of-text token."""
 
 
+def sft_row(prompt: Sequence[int], text: str, tokenizer: Any, settings: ModelSettings) -> SFTRow | str:
+    """A trace as a row, or why it is none; see ``sft_rows``."""
+    turn = policy_turn(text, tokenizer.decode(list(prompt[-PROMPT_END_TOKENS:])))
+    response = tokenizer(turn, add_special_tokens=False)["input_ids"]
+    if len(prompt) > settings.max_prompt_tokens:
+        return f"a prompt longer than model.max_prompt_tokens={settings.max_prompt_tokens}"
+    if len(response) >= settings.max_response_tokens:
+        return f"a reply longer than model.max_response_tokens={settings.max_response_tokens}"
+    if find_source(turn) != find_source(text):
+        return "a workflow that its reasoning hides"
+    return SFTRow(tuple(prompt), (*response, tokenizer.eos_token_id))
+
+
 def sft_rows(
     traces: Sequence[tuple[Sequence[int], str]],
     tokenizer: Any,
@@ -114,21 +127,14 @@ def sft_rows(
     """
     if tokenizer.eos_token_id is None:
         raise ValueError(f"The tokenizer {tokenizer.name_or_path} has no eos_token, so the policy could never end a completion: set one.")
-    turns = [policy_turn(text, tokenizer.decode(list(prompt[-PROMPT_END_TOKENS:]))) for prompt, text in traces]
-    responses = tokenizer(turns, add_special_tokens=False)["input_ids"] if turns else []
     rows: list[SFTRow] = []
     left_out: Counter[str] = Counter()
-    longest = max((len(response) + 1 for response in responses), default=0)
-    for (prompt, text), turn, response in zip(traces, turns, responses, strict=True):
-        if len(prompt) > settings.max_prompt_tokens:
-            left_out[f"a prompt longer than model.max_prompt_tokens={settings.max_prompt_tokens}"] += 1
-        elif len(response) >= settings.max_response_tokens:
-            limit = f"model.max_response_tokens={settings.max_response_tokens}"
-            left_out[f"a reply longer than {limit} (the longest has {longest} tokens)"] += 1
-        elif find_source(turn) != find_source(text):
-            left_out["a workflow that its reasoning hides"] += 1
+    for prompt, text in traces:
+        row = sft_row(prompt, text, tokenizer, settings)
+        if isinstance(row, SFTRow):
+            rows.append(row)
         else:
-            rows.append(SFTRow(tuple(prompt), (*response, tokenizer.eos_token_id)))
+            left_out[row] += 1
     if not rows:
         raise ValueError(
             f"None of the {len(traces)} traces fits model.max_prompt_tokens={settings.max_prompt_tokens} and "

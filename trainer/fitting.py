@@ -1,10 +1,15 @@
-"""The problems that a policy can read: those whose meta-prompt fits ``model.max_prompt_tokens``."""
+"""What fits into a policy's turns: problems whose meta-prompt it can read, traces that it can learn from."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from rollout.distil import Trace
 from rollout.prompt import MetaPrompt
 from rollout.settings import ModelSettings
+from trainer.batch import SFTRow, sft_row
+from workflow.outcome import Outcome
+from workflow.problem import Problem
 from workflow.tasks import TaskSet
 
 AT_ONCE = 256
@@ -36,3 +41,38 @@ def fitting(tasks: TaskSet, prompt: MetaPrompt, settings: ModelSettings, say: Ca
                 f"model.max_prompt_tokens={limit} (the longest has {max(lengths)} tokens)."
             )
     return replace(tasks, **parts)
+
+
+class Lessons:
+    """Which traces of a distillation SFT can learn from, and why it would leave out others that passed."""
+
+    def __init__(self, problems: Iterable[Problem], prompt: MetaPrompt, settings: ModelSettings) -> None:
+        """
+        Args:
+            problems: those that are trained on.
+            prompt: the policy's.
+        """
+        self._problems = {problem.id: problem for problem in problems}
+        self._prompt = prompt
+        self._settings = settings
+        self.useful: set[int] = set()
+        """Numbers of the traces to learn from."""
+        self.left_out: Counter[str] = Counter()
+
+    @property
+    def why_left_out(self) -> str:
+        """In words."""
+        return ", ".join(f"{count} with {reason}" for reason, count in self.left_out.items())
+
+    def add(self, trace: Trace) -> bool:
+        """Takes a trace; whether it is one to learn from."""
+        problem = self._problems.get(trace.problem_id)
+        if trace.outcome is not Outcome.PASSED or problem is None:
+            return False
+        (ids,) = self._prompt.ids([problem])
+        row = sft_row(ids, trace.completion, self._prompt.tokenizer, self._settings)
+        if isinstance(row, SFTRow):
+            self.useful.add(trace.index)
+            return True
+        self.left_out[row] += 1
+        return False

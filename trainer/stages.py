@@ -16,7 +16,7 @@ from rollout.prompt import MetaPrompt
 from trainer.batch import sft_batch, sft_rows
 from trainer.failures import Failures
 from trainer.final_table import final_table, print_table
-from trainer.fitting import fitting
+from trainer.fitting import Lessons, fitting
 from trainer.learner import Learner
 from trainer.loop import train_grpo
 from trainer.recovery import with_learner
@@ -60,7 +60,7 @@ async def train(settings: RunSettings, run: RunFolder) -> None:
     ) as system:
         run.say(describe(settings, system))
         if "distil" in due:
-            await distil(system, settings, run)
+            await distil(system, settings, run, prompt)
         failures = Failures(settings.trainer.max_failures)
         if "sft" in due:
             await with_learner(system, run, failures, base, lambda learner: sft(system, learner, settings, run))
@@ -89,11 +89,16 @@ async def prepare_policy(settings: RunSettings, run: RunFolder) -> Path:
     return run.base_policy
 
 
-async def distil(system: System, settings: RunSettings, run: RunFolder) -> None:
-    """Stage 1: asks the teacher until enough traces passed; appends each to ``traces.jsonl`` as it comes."""
+async def distil(system: System, settings: RunSettings, run: RunFolder, prompt: MetaPrompt) -> None:
+    """Stage 1: asks the teacher until there are enough traces to learn from; appends each to ``traces.jsonl`` as it comes.
+
+    Those are traces whose workflow passed and that fit into the policy's turn: what SFT would leave out is no reason to stop asking.
+    """
+    lessons = Lessons(system.tasks.train, prompt, settings.model)
     run.stage("distil", f"asking the teacher for {settings.distil.traces} traces whose workflow passes")
-    known = run.read_traces()
-    passed, fault = sum(trace.outcome is Outcome.PASSED for trace in known), ""
+    known, fault = run.read_traces(), ""
+    for trace in known:
+        lessons.add(trace)
     traits = Counter(trait for trace in known for trait in trace.traits)
     teacher = system.teacher()
     try:
@@ -106,20 +111,24 @@ async def distil(system: System, settings: RunSettings, run: RunFolder) -> None:
             settings.distil,
             seed=settings.trainer.seed,
             first=known[-1].index + 1 if known else 0,
-            passed=passed,
+            passed=len(lessons.useful),
+            teaches=lessons.add,
         ):
             run.append_trace(trace)
-            passed += trace.outcome is Outcome.PASSED
             fault = trace.fault or fault
             traits.update(trace.traits)
-            run.progress("distil", passed, settings.distil.traces, f"{trace.index + 1} asked")
+            lost = f", {lessons.left_out.total()} passed and of no use" if lessons.left_out else ""
+            run.progress("distil", len(lessons.useful), settings.distil.traces, f"{trace.index + 1} asked{lost}")
     finally:
         await teacher.aclose()
     run.say(summary(traits))
-    if not passed:
-        lost = f" (some were lost to infrastructure, the last one to: {fault})" if fault else ""
-        raise ValueError(f"No trace of the teacher passed{lost}, so there is nothing to fine-tune on: see traces.jsonl for what came back.")
-    run.mark_done("distil", passed=passed)
+    if lessons.left_out:
+        run.say(f"Not counted, since SFT leaves them out: {lessons.why_left_out}.")
+    if not lessons.useful:
+        lost = f"; some were lost to infrastructure, the last one to: {fault}" if fault else ""
+        passed = f" and can be learnt from ({lessons.why_left_out})" if lessons.left_out else ""
+        raise ValueError(f"No trace of the teacher passed{passed}, so there is nothing to fine-tune on: see traces.jsonl{lost}.")
+    run.mark_done("distil", passed=len(lessons.useful))
 
 
 async def sft(system: System, learner: Learner, settings: RunSettings, run: RunFolder) -> None:

@@ -4,14 +4,17 @@ import pytest
 import torch
 
 from reward.score import Score
+from rollout.distil import Trace
 from rollout.nano_policy import make_tokenizer
 from rollout.prompt import MetaPrompt
 from rollout.records import Completion, Episode, Group, Round
 from rollout.settings import ModelSettings
 from tests.scripted_parts import SINGLE_CALL, problem
 from trainer.batch import SFTRow, policy_batch, sft_batch, sft_rows
+from trainer.fitting import Lessons
 from trainer.settings import GRPOSettings
 from trainer.token_rows import TokenRows
+from workflow.outcome import Outcome
 from workflow.simulated.teacher import corpus
 
 NO_WHITENING = GRPOSettings(advantage="grpo", norm_by_std=False)
@@ -96,9 +99,9 @@ class SplitTokenizer:
     def decode(self, ids: list[int]) -> str:
         return "".join(chr(token + 96) for token in ids)
 
-    def __call__(self, texts: list[str], add_special_tokens: bool) -> dict[str, list[list[int]]]:
+    def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
         assert not add_special_tokens
-        return {"input_ids": [[ord(letter) - 96 for letter in text] for text in texts]}
+        return {"input_ids": [ord(letter) - 96 for letter in text]}
 
 
 def test_an_sft_row_ends_with_the_end_of_text_token():
@@ -112,7 +115,21 @@ def test_a_trace_beyond_the_models_limits_is_left_out_whole():
     assert sft_rows(traces, SplitTokenizer(), limits, said.append) == [SFTRow((7,) * 8, (*range(1, 8), 99))]
     (line,) = said
     assert line.startswith("2 of 3 passed traces are left out of SFT: 1 with a prompt longer than model.max_prompt_tokens=8, 1 with a")
-    assert "model.max_response_tokens=8 (the longest has 9 tokens)" in line
+    assert line.endswith("1 with a reply longer than model.max_response_tokens=8.")
+
+
+def test_a_distillation_counts_the_traces_that_can_be_learnt_from_alone():
+    settings = ModelSettings(max_prompt_tokens=4096, max_response_tokens=200)
+    prompt = MetaPrompt(make_tokenizer([*corpus(), problem().query]), settings)
+    lessons = Lessons([problem(0)], prompt, settings)
+    traces = [
+        Trace(0, "scripted/0", "q", SINGLE_CALL, Outcome.PASSED),
+        Trace(1, "scripted/0", "q", SINGLE_CALL, Outcome.PASSED, reasoning="It may be hard. " * 200),
+        Trace(2, "scripted/0", "q", SINGLE_CALL, Outcome.WRONG_ANSWER),
+        Trace(3, "scripted/9", "q", SINGLE_CALL, Outcome.PASSED),
+    ]
+    assert [lessons.add(trace) for trace in traces] == [True, False, False, False]
+    assert lessons.useful == {0} and lessons.why_left_out == "1 with a reply longer than model.max_response_tokens=200"
 
 
 def test_rows_that_all_fit_are_not_spoken_of():
