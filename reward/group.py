@@ -44,8 +44,8 @@ def score_group(attempts: Sequence[Attempt], settings: RewardSettings) -> list[S
     Nothing is known of a run that infrastructure failed, nor of an answer that nobody judged (a query without hidden
     tests). An attempt's total is the mean over its other runs. A run that was judged is worth
     ``sum_k weight_k * term_k``. One that crashed, timed out or exhausted its budget, and a round without a workflow, is worth the
-    floor in place of its performance, and less for whatever it cost: giving up makes nothing free, and is never worth more than
-    a wrong answer at the same price.
+    floor in place of its performance, and less for whatever it cost: giving up makes nothing free, and a crash is never worth
+    more than a wrong answer of the same workflow.
     """
     shares = terms.diversity([attempt.workflow.fingerprint if attempt.workflow else None for attempt in attempts])
     return [_score(attempt, share, settings) for attempt, share in zip(attempts, shares, strict=True)]
