@@ -12,6 +12,7 @@ import aiohttp
 
 from workflow.chat_request import MalformedReply
 from workflow.endpoint import StatusError
+from workflow.shown_url import with_shown_urls
 
 FIRST_WAIT_S = 0.25
 LONGEST_WAIT_S = 60.0
@@ -93,7 +94,7 @@ def _connection_failure(error: aiohttp.ClientError, timeout_s: float) -> Failure
         cause = cause.__cause__
     if isinstance(cause, TimeoutError):
         return Failure(f"no reply within {timeout_s:g} s", retry=True, kind="timeout")
-    text = " ".join(str(cause).split())[:160]
+    text = " ".join(with_shown_urls(str(cause)).split())[:160]
     remedy = "Name the file of its certificate authority in SSL_CERT_FILE." if isinstance(cause, ssl.SSLCertVerificationError) else ""
     reason = f"no connection ({type(cause).__name__}{': ' if text else ''}{text})"
     unreachable = isinstance(error, aiohttp.ClientConnectorError | aiohttp.InvalidURL)
