@@ -21,17 +21,27 @@ from workflow.shown_url import shown_url
 class StatusError(Exception):
     """The endpoint answered with an HTTP status other than 2xx, or with an error inside of one."""
 
-    def __init__(self, status: int, body: ErrorBody, headers: Mapping[str, str] | None = None, *, inside: bool = False) -> None:
+    def __init__(
+        self,
+        status: int,
+        body: ErrorBody,
+        headers: Mapping[str, str] | None = None,
+        *,
+        inside: bool = False,
+        used: tuple[int, int] = (0, 0),
+    ) -> None:
         """
         Args:
             status: HTTP's; of an error inside HTTP 200 the one that it stands for.
             inside: True for the latter.
+            used: the prompt and completion tokens that the latter is billed for.
         """
-        super().__init__(status, body, headers, inside)
+        super().__init__(status, body)  # pickling carries the attributes beside it
         self.status = status
         self.body = body
         self.headers = headers or {}
         self.inside = inside
+        self.prompt_tokens, self.completion_tokens = used
 
 
 def is_near(host: str) -> bool:

@@ -58,6 +58,9 @@ class Failure:
     """A sentence, where the user can do something."""
     wait_s: float | None = None
     """What the endpoint asks to wait."""
+    prompt_tokens: int = 0
+    """What a reply that is a refusal is billed for, as are the completion tokens."""
+    completion_tokens: int = 0
     kind: Kind = "other"
     """``unreachable``: nothing was connected. ``prompt``: the endpoint refuses this prompt and would take another."""
 
@@ -106,11 +109,11 @@ def _status_failure(error: StatusError, api_key_env: str, section: str) -> Failu
     words = f"{body.code} {body.message}".lower()[:_SEARCHED]
     shown = " ".join(body.message.split())[:200]
     reason = f"an error inside HTTP 200 ({shown})" if error.inside else f"HTTP {status} ({shown})"
+    if _refuses_prompt(status, body.code.lower(), words):
+        return Failure(reason, False, kind="prompt", prompt_tokens=error.prompt_tokens, completion_tokens=error.completion_tokens)
     if status == 402 or _NO_CREDIT.search(words):
         remedy = f"Add credit to the account, or set {section}.base_url and {section}.model to another endpoint."
         return Failure(reason, retry=False, remedy=remedy)
-    if _refuses_prompt(status, body.code, words):
-        return Failure(reason, retry=False, kind="prompt")
     if status in (401, 403):
         remedy = f"Put a valid key into the environment variable {api_key_env} ({section}.api_key_env)."
         return Failure(reason, retry=False, remedy=remedy, kind="model" if _NO_MODEL.search(words) else "other")
@@ -126,7 +129,7 @@ def _status_failure(error: StatusError, api_key_env: str, section: str) -> Failu
 
 def _refuses_prompt(status: int, code: str, words: str) -> bool:
     """True for prompts that are too long or filtered, in the words of many vendors."""
-    if status in (401, 404, 408):
+    if status in (401, 402, 404, 408):
         return False
     if status == 429:
         return "request too large" in words  # more tokens than a minute allows: no wait helps
