@@ -10,6 +10,7 @@ from trainer.algorithms import problems_of_names
 from trainer.devices import gpus_needed, too_few
 from trainer.settings import RunSettings
 from trainer.submission import in_submitted_job, joins_cluster
+from workflow.shown_url import shown_url
 
 STAGES = ("distil", "sft", "grpo", "evaluate")
 
@@ -50,9 +51,9 @@ def _worker(config: RunSettings) -> Iterator[str]:
     for section, name in ((config.worker, "worker"), (config.distil, "distil")):
         url = section.base_url
         if url is not None and not url.startswith(("http://", "https://")):
-            yield f"{name}.base_url={url!r} is not a URL: it must start with http:// or https://, for example http://localhost:8000/v1."
+            yield f"{name}.base_url={shown_url(url)!r} is not a URL: it must start with http:// or https://, for example http://localhost:8000/v1."
         if url is not None and section.model.startswith("simulated-"):
-            yield f"{name}.base_url={url!r} is set, but {name}.model={section.model!r}: set {name}.model to one that it serves."
+            yield f"{name}.base_url={shown_url(url)!r} is set, but {name}.model={section.model!r}: set {name}.model to one that it serves."
 
 
 def _teacher(config: RunSettings) -> Iterator[str]:

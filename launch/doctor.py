@@ -23,6 +23,7 @@ from trainer.terminal import Terminal, plain, table
 from workflow.endpoint import Endpoint, StatusError
 from workflow.model_listing import listed_models
 from workflow.settings import WorkerSettings
+from workflow.shown_url import shown_url, with_shown_urls
 from workflow.worker_client import WorkerClient
 
 PACKAGES = ("ray", "vllm", "verl", "torch", "transformers", "deepspeed", "hydra-core", "wandb")
@@ -110,12 +111,13 @@ def driver(text: str) -> Finding:
 
 async def endpoint(url: str, key_variable: str, model: str | None) -> Finding:
     """Whether a worker endpoint answers: with a model's name by one completion, else by the models that it lists, which proves less."""
+    name = shown_url(url)
     if model is not None:
         client = WorkerClient(WorkerSettings(base_url=url, model=model, api_key_env=key_variable, max_retries=2), url)
         try:
-            return Finding(url, True, f"answers as {model}. {await client.check()}".rstrip())
+            return Finding(name, True, f"answers as {model}. {await client.check()}".rstrip())
         except ValueError as error:
-            return Finding(url, False, str(error))
+            return Finding(name, False, str(error))
         finally:
             await client.aclose()
     requests = Endpoint(url, os.environ.get(key_variable) or "none", 1)
@@ -126,14 +128,19 @@ async def endpoint(url: str, key_variable: str, model: str | None) -> Finding:
     except StatusError as error:
         refused = error.status in (401, 403)
         remedy = f"export {key_variable}=..., or {ask}" if refused else f"the URL must end where /chat/completions follows; {ask}"
-        return Finding(url, False, f"{'refuses the key' if refused else 'answers'} for /models (status {error.status})", remedy)
+        return Finding(name, False, f"{'refuses the key' if refused else 'answers'} for /models (status {error.status})", remedy)
     except (aiohttp.ClientError, TimeoutError) as error:
-        return Finding(url, False, f"no connection ({type(error).__name__}: {error})"[:200], "start the endpoint or correct the URL")
+        return Finding(
+            name,
+            False,
+            f"no connection ({type(error).__name__}: {with_shown_urls(str(error))})"[:200],
+            "start the endpoint or correct the URL",
+        )
     finally:
         await requests.aclose()
     if not names:
-        return Finding(url, False, "lists no models", ask)
-    return Finding(url, True, f"lists {', '.join(names[:5])}" + (f" and {len(names) - 5} more" if len(names) > 5 else ""))
+        return Finding(name, False, "lists no models", ask)
+    return Finding(name, True, f"lists {', '.join(names[:5])}" + (f" and {len(names) - 5} more" if len(names) > 5 else ""))
 
 
 def show(findings: list[Finding], terminal: Terminal) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from sandbox.budget import Reserved
 from workflow.operators.context import ProgramResult, TestReport
 from workflow.problem import Problem
-from workflow.worker import Message
+from workflow.worker import Message, PromptRefused
 
 if TYPE_CHECKING:
     from sandbox.host import WorkflowHost
@@ -56,8 +56,11 @@ class CallContext:
         except asyncio.CancelledError:
             self._bill(reserved, *reserved)
             raise
-        except BaseException:
-            host.budget.settle(reserved, 0, 0.0)
+        except BaseException as failure:
+            if isinstance(failure, PromptRefused) and failure.prompt_tokens + failure.completion_tokens:  # generated, and paid for
+                self._bill(reserved, failure.prompt_tokens, failure.completion_tokens, failure.cost_dollars)
+            else:
+                host.budget.settle(reserved, 0, 0.0)
             raise
         self._bill(reserved, reply.prompt_tokens, reply.completion_tokens, reply.cost_dollars)
         self.truncated += reply.truncated

@@ -25,7 +25,7 @@ class ScriptedWorker:
         self,
         text: str = ANSWER,
         *,
-        fails: bool = False,
+        fails: bool | Exception = False,
         latency_s: float = 0.0,
         tokens: tuple[int, int] = (10, 20),
         finish_reason: str = "",
@@ -44,7 +44,7 @@ class ScriptedWorker:
         await asyncio.sleep(self.latency_s)
         self.in_flight -= 1
         if self.fails:
-            raise WorkerError("the endpoint is down")
+            raise self.fails if isinstance(self.fails, Exception) else WorkerError("the endpoint is down")
         return Reply(self.text, *self.tokens, 0.001, 0.0, finish_reason=self.finish_reason)
 
 

@@ -12,7 +12,7 @@ from sandbox.settings import BudgetSettings, LimitSettings, SandboxSettings
 from tests.sandbox_parts import PROBLEM, ScriptedWorker, box, raw
 from workflow.operators.context import BudgetExceeded
 from workflow.outcome import Outcome
-from workflow.worker import Message, Reply
+from workflow.worker import Message, PromptRefused, Reply
 
 HELLO: list[Message] = [{"role": "user", "content": "x" * 84}]
 """A prompt that may use 100 tokens."""
@@ -43,6 +43,29 @@ async def test_replies_that_were_cut_off_are_counted_call_by_call():
     assert [call.truncated for call in done.trace] == [1]
     done = await execute("return await self.generate(problem)", ScriptedWorker(finish_reason="stop"), BudgetSettings())
     assert [call.truncated for call in done.trace] == [0]
+
+
+REFUSED_AGAIN_AND_AGAIN = """for i in range(30):
+    try:
+        await self.generate(problem, str(i))
+    except OperatorError:
+        pass
+return "x"
+"""
+
+
+async def test_a_reply_that_was_generated_and_refused_is_billed_like_any_other():
+    worker = ScriptedWorker(fails=PromptRefused("filtered", 900, 4000, 0.01))
+    done = await execute(REFUSED_AGAIN_AND_AGAIN, worker, BudgetSettings(calls=100, tokens=10**6, dollars=100.0))
+    assert (done.outcome, done.worker_calls, len(worker.seeds)) == (Outcome.ANSWERED, 30, 30), done.error
+    assert done.cost_dollars == pytest.approx(0.3) and {call.completion_tokens for call in done.trace} == {4000}
+    done = await execute(REFUSED_AGAIN_AND_AGAIN, worker, BudgetSettings(calls=100, tokens=60_000))
+    assert done.outcome is Outcome.BUDGET_EXCEEDED or done.worker_calls < 30
+
+
+async def test_a_prompt_that_was_refused_before_anything_was_generated_costs_nothing():
+    done = await execute(REFUSED_AGAIN_AND_AGAIN, ScriptedWorker(fails=PromptRefused("too long")), BudgetSettings(calls=100))
+    assert (done.outcome, done.worker_calls, done.cost_dollars) == (Outcome.ANSWERED, 0, 0.0)
 
 
 async def test_an_exhausted_budget_that_ends_the_run_is_named():

@@ -1,4 +1,4 @@
-"""Requests that an endpoint does not take as they are, in the words of many vendors: what is left out, what is the prompt's fault."""
+"""Requests that an endpoint does not take as they are, in the words of many vendors: what is left out."""
 
 from collections.abc import Callable
 from typing import Any
@@ -146,61 +146,3 @@ async def test_a_value_out_of_range_is_the_users_to_correct(refusal: bytes):
         with pytest.raises(WorkerError, match=r"Check worker\.max_tokens and worker\.temperature") as caught:
             await client.complete(ASK, seed=1)
     assert len(server.requests) == 1 and not isinstance(caught.value, PromptRefused)
-
-
-REFUSED_PROMPTS = {
-    "openai": error(400, "This model's maximum context length is 4096 tokens. However, your messages resulted in 9000 tokens."),
-    "llama.cpp": http(400, {"error": {"code": 400, "message": "the request exceeds the available context size. try increasing it"}}),
-    "llama.cpp_500": error(500, "the request exceeds the available context size"),
-    "anthropic": error(400, "prompt is too long: 210000 tokens > 200000 maximum"),
-    "gemini": http(
-        400, [{"error": {"message": "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."}}]
-    ),
-    "tgi": http(422, {"error": "Input validation error: `inputs` must have less than 4095 tokens. Given: 9000"}),
-    "tgi_sum": http(422, {"error": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000 `inputs`"}),
-    "dashscope": error(400, "Range of input length should be [1, 30720]"),
-    "mistral": http(
-        400, {"message": "Prompt contains 40000 tokens and 0 draft tokens, too large for model with 32768 maximum context length"}
-    ),
-    "xai": error(400, "This model's maximum prompt length is 131072 but the request contains 150000 tokens."),
-    "moonshot": error(400, "Invalid request: Your request exceeded model token limit: 8192"),
-    "bedrock": http(400, {"message": "Input is too long for requested model."}),
-    "cohere": http(400, {"message": "too many tokens: total number of tokens in the prompt cannot exceed 4081"}),
-    "sglang": http(400, {"object": "error", "message": "Input length (9000 tokens) exceeds the maximum allowed length (4096)."}),
-    "tpm": error(429, "Request too large for m on tokens per min (TPM): Limit 30000, Requested 54000.", "rate_limit_exceeded"),
-    "inside_200": http(200, {"error": {"code": 400, "message": "This model's maximum context length is 4096 tokens"}}),
-    "filter_azure": error(400, "The response was filtered due to the prompt triggering a content management policy.", "content_filter"),
-    "filter_dashscope": error(400, "Input data may contain inappropriate content.", "data_inspection_failed"),
-    "filter_deepseek": error(400, "Content Exists Risk"),
-    "filter_openrouter": error(403, "Your chosen model requires moderation and your input was flagged for violence"),
-    "filter_zhipu": http(400, {"error": {"code": "1301", "message": "系统检测到输入或生成内容可能包含不安全或敏感内容"}}),
-    "reply_filtered": http(200, {"choices": [{"finish_reason": "content_filter", "message": {"content": None}}]}),
-    "reply_filtered_gemini": http(200, {"choices": [{"finish_reason": "SAFETY", "index": 0}]}),
-    "refusal": http(200, {"choices": [{"finish_reason": "stop", "message": {"content": None, "refusal": "I cannot help"}}]}),
-}
-
-
-@pytest.mark.parametrize("refusal", REFUSED_PROMPTS.values(), ids=REFUSED_PROMPTS)
-async def test_a_prompt_that_is_too_long_or_filtered_is_the_workflows_doing(refusal: bytes):
-    async with endpoint(refusal) as server, client_of(server) as client:
-        with pytest.raises(PromptRefused):
-            await client.complete(ASK, seed=1)
-    assert len(server.requests) == 1
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        error(500, "The request exceeded the time limit"),
-        error(503, "too many messages: capacity exceeded"),
-        error(429, "Requests exceed the rate limit"),
-        error(403, "Your account has been flagged for a violation of our terms"),
-        error(401, "the prompt is too long a story: bad key"),
-        error(402, "Insufficient Balance"),
-    ],
-)
-async def test_no_fault_of_the_machine_or_the_account_is_the_workflows_doing(fault: bytes):
-    async with endpoint(fault) as server, client_of(server, max_retries=0) as client:
-        with pytest.raises(WorkerError) as caught:
-            await client.complete(ASK, seed=1)
-    assert not isinstance(caught.value, PromptRefused)

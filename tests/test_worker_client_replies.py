@@ -1,6 +1,7 @@
 """What a client reads from a reply with status 200: text, reasoning, how it ended, and faults that are no answers."""
 
 import json
+import pickle
 import shutil
 import ssl
 import subprocess
@@ -11,7 +12,9 @@ import pytest
 
 from tests.scripted_endpoint import completion, endpoint, error, http
 from tests.test_worker_client_calls import ASK, client_of
-from workflow.worker import Reply, WorkerError
+from workflow.endpoint import StatusError
+from workflow.error_body import ErrorBody
+from workflow.worker import PromptRefused, Reply, WorkerError
 
 GOOD = completion("good")
 
@@ -125,6 +128,70 @@ async def test_reasoning_is_kept_apart_from_the_text(message: dict[str, Any]):
 )
 async def test_a_reply_that_can_be_read_is_read(payload: bytes, text: str):
     assert (await reply_to(http(200, payload))).text == text
+
+
+ODD = (True, False, 7, 1.5, "", "odd", [], [7, None, {"type": 3}], {}, {"a": [None]}, [[]])
+"""Values in the place of an optional field."""
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content", "thinking", "refusal", "tool_calls", "role", "annotations"])
+async def test_no_odd_field_beside_the_content_costs_a_reply(name: str, odd: Any):
+    assert (await reply_to(http(200, choice(**({"content": "hi"} | {name: odd}))))).text == "hi"
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+async def test_no_odd_usage_costs_a_reply_or_is_billed(odd: Any):
+    for usage in (odd, {"prompt_tokens": odd, "completion_tokens": odd}, {"prompt_tokens": -1, "completion_tokens": 1e400}):
+        reply = await reply_to(http(200, choice(content="hi") | {"usage": usage}))
+        assert reply.text == "hi" and reply.prompt_tokens >= 0 and reply.cost_dollars >= 0
+        assert isinstance(reply.prompt_tokens, int) and not isinstance(reply.prompt_tokens, bool)
+
+
+@pytest.mark.parametrize("odd", [True, 7, [], [7], {}, {"a": 1}], ids=repr)
+@pytest.mark.parametrize("name", ["finish_reason", "logprobs", "index", "stop_reason"])
+async def test_no_odd_field_of_a_choice_costs_a_reply(name: str, odd: Any):
+    payload = choice(content="hi")
+    payload["choices"][0][name] = odd
+    assert (await reply_to(http(200, payload))).text == "hi"
+
+
+async def test_odd_parts_of_a_content_are_passed_over():
+    content = [None, 7, {"type": "thinking", "thinking": True}, {"type": "text", "text": "hi"}, {"type": "image"}]
+    assert (await reply_to(http(200, choice(content=content)))).text == "hi"
+
+
+REFUSALS = {
+    "filtered": choice("content_filter", content=""),
+    "refused": choice("stop", content=None, refusal="I cannot: insufficient_quota, temperature is not supported"),
+    "failed_choice": {"choices": [{"error": {"code": 403, "message": "the reply was flagged", "type": "content_filter"}}]},
+    "beside": {"error": {"code": 400, "type": "content_filter", "message": "no"}},
+}
+
+
+@pytest.mark.parametrize("payload", REFUSALS.values(), ids=REFUSALS)
+async def test_a_refusal_that_was_generated_carries_its_bill(payload: dict[str, Any]):
+    paid = http(200, payload | {"usage": {"prompt_tokens": 900, "completion_tokens": 4000}})
+    async with endpoint(paid) as server, client_of(server) as client:
+        with pytest.raises(PromptRefused) as caught:
+            await client.complete(ASK, seed=1)
+    refused = pickle.loads(pickle.dumps(caught.value))
+    assert (refused.prompt_tokens, refused.completion_tokens) == (900, 4000) and str(refused) == str(caught.value)
+    assert refused.cost_dollars == pytest.approx(900 * 0.15e-6 + 4000 * 0.60e-6)
+    assert len(server.requests) == 1, "the model's words are no vendor's"
+
+
+async def test_a_refusal_without_usage_gets_an_estimated_bill_and_a_refused_prompt_none():
+    for payload, billed in ((http(200, choice("stop", content="", refusal="no " * 400)), 301), (error(400, code="content_filter"), 0)):
+        async with endpoint(payload) as server, client_of(server) as client:
+            with pytest.raises(PromptRefused) as caught:
+                await client.complete(ASK, seed=1)
+        assert caught.value.completion_tokens == billed and (caught.value.cost_dollars > 0) == (billed > 0)
+
+
+def test_a_status_survives_pickling():
+    failure = StatusError(400, ErrorBody("no"), {"retry-after": "1"}, inside=True, used=(3, 4))
+    assert vars(pickle.loads(pickle.dumps(failure))) == vars(failure)
 
 
 @pytest.mark.parametrize("form", ["{}", "{}/", " {} ", "{}/chat/completions"])

@@ -27,6 +27,7 @@ from trainer.system import System
 from trainer.terminal import quiet_libraries
 from workflow.outcome import Outcome
 from workflow.reference import load_reference_workflows
+from workflow.shown_url import shown_url
 from workflow.simulated.teacher import corpus
 from workflow.tasks import load_tasks
 
@@ -75,7 +76,7 @@ def describe(settings: RunSettings, system: System) -> str:
     """What is real and what is small or simulated in this run, in one line."""
     worker = "simulated worker" if settings.worker.base_url is None else f"worker {settings.worker.model}"
     policy = "nano policy (0.9 M parameters, made on the spot)" if settings.model.path == "nano" else f"policy {settings.model.path}"
-    return f"{policy} | {worker} at {system.worker_url} | tasks {settings.tasks.name}: {system.tasks.describe()}"
+    return f"{policy} | {worker} at {shown_url(system.worker_url)} | tasks {settings.tasks.name}: {system.tasks.describe()}"
 
 
 async def prepare_policy(settings: RunSettings, run: RunFolder) -> Path:

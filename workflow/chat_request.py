@@ -13,6 +13,10 @@ from workflow.worker import Message
 
 CHARACTERS_PER_TOKEN = 4
 """For endpoints that report no usage."""
+MOST_TOKENS = 2**31
+"""A usage from here on is no number of tokens."""
+REFUSED_REPLY = "content_filter"
+"""The code under which a reply that is nothing but a refusal is handed on; its message may be the model's own words."""
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 """Fields in which vendors give the chain of thought beside the content."""
 _FINISH_REASONS = {
@@ -101,7 +105,7 @@ def _without_system(messages: Sequence[Message]) -> list[Message]:
 
 
 def read_reply(payload: bytes, request: ChatRequest) -> ReadReply:
-    """What a chat completion says.
+    """What a chat completion says. Only a content that is no text makes it none: a field that may be left out is ignored where it is odd.
 
     Raises:
         StatusError: it is an error inside HTTP 200, a generation that failed on the endpoint's side, or nothing but a refusal.
@@ -110,34 +114,45 @@ def read_reply(payload: bytes, request: ChatRequest) -> ReadReply:
     try:
         value = parsed_json(payload)
         choices = value.get("choices") if isinstance(value, dict) else None
+        prompt, completion = _usage(value)
+        reported = (prompt or 0, completion or 0)
         failure = error_in({"error": value["error"]}) if choices and value.get("error") else None
         if failure is None and not choices and is_error(value):
             failure = error_in(value)
         if failure is not None:
-            raise StatusError(failure.status, failure, inside=True)
+            raise StatusError(failure.status, failure, inside=True, used=reported)
         choice = value["choices"][0]
         finish_reason = _finish_reason(choice.get("finish_reason"))
-        _refuse_failed(choice, finish_reason)
+        _refuse_failed(choice, finish_reason, reported)
         may_lack = finish_reason in ("length", "content_filter")  # Gemini leaves the message out where thinking took all tokens
         message: dict[str, Any] = (choice.get("message") or {}) if may_lack else choice["message"]
         text, thoughts = _texts(message.get("content"))
-        fields = (_texts(message.get(name))[0] for name in _REASONING)
+        fields = (_optional_text(message.get(name)) for name in _REASONING)
         reasoning = next((field for field in fields if field), thoughts)
-        usage = value.get("usage") or {}
-        prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        if not text.strip() and (finish_reason == "content_filter" or message.get("refusal")):
-            reason = str(message.get("refusal") or "the reply was filtered")
-            raise StatusError(400, ErrorBody(reason, "content_filter"), inside=True)
+        refusal = _optional_text(message.get("refusal"))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         start = payload[:60].decode("utf-8", "replace")
         raise MalformedReply(
             f"a reply that is no chat completion ({type(error).__name__}, {len(payload)} bytes, it begins {start!r})"
         ) from None
-    if not isinstance(prompt, int):
+    if prompt is None:
         prompt = sum(len(message["content"]) for message in request.messages) // CHARACTERS_PER_TOKEN + 1
-    if not isinstance(completion, int):
-        completion = len(text + reasoning) // CHARACTERS_PER_TOKEN + 1
+    if completion is None:
+        completion = len(text + reasoning + refusal) // CHARACTERS_PER_TOKEN + 1
+    if not text.strip() and (finish_reason == "content_filter" or refusal):
+        raise StatusError(400, ErrorBody(refusal or "the reply was filtered", REFUSED_REPLY), inside=True, used=(prompt, completion))
     return ReadReply(text, prompt, completion, reasoning, finish_reason)
+
+
+def _usage(value: Any) -> tuple[int | None, int | None]:
+    """Prompt and completion tokens that a reply reports; None for what it reports not, or not as a number of tokens."""
+    usage = value.get("usage") if isinstance(value, dict) else None
+    reported = (usage.get("prompt_tokens"), usage.get("completion_tokens")) if isinstance(usage, dict) else (None, None)
+    prompt, completion = (
+        int(count) if isinstance(count, int | float) and not isinstance(count, bool) and 0 <= count < MOST_TOKENS else None
+        for count in reported
+    )
+    return prompt, completion
 
 
 def _finish_reason(word: object) -> str:
@@ -148,12 +163,12 @@ def _finish_reason(word: object) -> str:
     return next((reason for reason, words in _FINISH_REASONS.items() if known in words), known)
 
 
-def _refuse_failed(choice: Mapping[str, Any], finish_reason: str) -> None:
+def _refuse_failed(choice: Mapping[str, Any], finish_reason: str, used: tuple[int, int]) -> None:
     """Raises StatusError where the endpoint says that it did not finish the generation."""
     failure = error_in({"error": choice["error"]}) if choice.get("error") else None
     if failure is not None or finish_reason == "error":
         failure = failure or ErrorBody(f"the generation ended with finish_reason {choice.get('finish_reason')!r}")
-        raise StatusError(failure.status, failure, inside=True)
+        raise StatusError(failure.status, failure, inside=True, used=used)
 
 
 def _texts(content: object) -> tuple[str, str]:
@@ -172,11 +187,21 @@ def _texts(content: object) -> tuple[str, str]:
     for part in content:
         if isinstance(part, str):
             text += part
+        elif not isinstance(part, dict):
+            continue
         elif "think" in str(part.get("type")) or "reason" in str(part.get("type")):
-            thoughts += _texts(part.get("thinking") or part.get("text"))[0]
+            thoughts += _optional_text(part.get("thinking") or part.get("text"))
         else:
             text += _texts(part.get("text"))[0]
     return _encodable(text), _encodable(thoughts)
+
+
+def _optional_text(content: object) -> str:
+    """A text that a reply may lack; empty where it is something else."""
+    try:
+        return "".join(_texts(content))
+    except TypeError:
+        return ""
 
 
 def _encodable(text: str) -> str:

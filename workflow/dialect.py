@@ -6,6 +6,7 @@ A refusal is believed only on trial: the client leaves the part out, and remembe
 import re
 from collections.abc import Iterable, Sequence
 
+from workflow.chat_request import REFUSED_REPLY
 from workflow.endpoint import StatusError
 from workflow.worker import Message
 
@@ -46,7 +47,7 @@ def refused_part(error: StatusError, messages: Sequence[Message], sent: Iterable
         messages: of the request; an error that quotes them is read without the quotation.
         sent: names of the parts that were in the request.
     """
-    if error.status not in _STATUSES:
+    if error.status not in _STATUSES or error.body.code == REFUSED_REPLY:  # the model's words are no vendor's
         return None
     words = _without_echo(error.body.message, messages).lower()[:_SHOWN]
     param = error.body.param.lower()

@@ -15,22 +15,33 @@ import certifi
 import orjson
 
 from workflow.error_body import ErrorBody, error_body
+from workflow.shown_url import shown_url
 
 
 class StatusError(Exception):
     """The endpoint answered with an HTTP status other than 2xx, or with an error inside of one."""
 
-    def __init__(self, status: int, body: ErrorBody, headers: Mapping[str, str] | None = None, *, inside: bool = False) -> None:
+    def __init__(
+        self,
+        status: int,
+        body: ErrorBody,
+        headers: Mapping[str, str] | None = None,
+        *,
+        inside: bool = False,
+        used: tuple[int, int] = (0, 0),
+    ) -> None:
         """
         Args:
             status: HTTP's; of an error inside HTTP 200 the one that it stands for.
             inside: True for the latter.
+            used: the prompt and completion tokens that the latter is billed for.
         """
-        super().__init__(status, body, headers, inside)
+        super().__init__(status, body)  # pickling carries the attributes beside it
         self.status = status
         self.body = body
         self.headers = headers or {}
         self.inside = inside
+        self.prompt_tokens, self.completion_tokens = used
 
 
 def is_near(host: str) -> bool:
@@ -55,8 +66,8 @@ class Endpoint:
         self.api_key = api_key
         base = urlsplit(base_url.strip())
         self._base = base._replace(path=base.path.rstrip("/").removesuffix("/chat/completions"))
-        self.shown = base_url.replace(f"{base.netloc.rpartition('@')[0]}@", "") if "@" in base.netloc else base_url
-        """The URL without credentials."""
+        self.shown = shown_url(base_url)
+        """The URL without what may be a key."""
         self._max_connections = max_connections
         self._session: aiohttp.ClientSession | None = None
 
@@ -81,7 +92,7 @@ class Endpoint:
             payload = await response.read()
             moved = response.history[0] if response.history else None
             if moved is not None and moved.method != response.method:  # the redirect has lost the request
-                raise StatusError(moved.status, ErrorBody(f"moved to {moved.headers.get('Location')}"))
+                raise StatusError(moved.status, ErrorBody(f"moved to {shown_url(moved.headers.get('Location', '?'))}"))
             if not 200 <= response.status < 300:
                 raise StatusError(response.status, error_body(payload), dict(response.headers))
         return payload

@@ -42,6 +42,17 @@ class WorkerError(Exception):
 class PromptRefused(WorkerError):
     """The endpoint takes no such prompt (too long, or filtered): another workflow would have got an answer."""
 
+    def __init__(self, message: str, prompt_tokens: int = 0, completion_tokens: int = 0, cost_dollars: float = 0.0) -> None:
+        """
+        Args:
+            prompt_tokens, completion_tokens, cost_dollars: the bill of a reply that was generated, then filtered or nothing but a
+                refusal; 0 where the prompt was refused before anything was generated.
+        """
+        super().__init__(message)  # pickling carries the attributes beside it
+        self.prompt_tokens = prompt_tokens
+        self.completion_tokens = completion_tokens
+        self.cost_dollars = cost_dollars
+
 
 class Worker(Protocol):
     """Answers chat requests."""

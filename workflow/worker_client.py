@@ -164,24 +164,27 @@ class WorkerClient:
                 raise
             prompt_tokens = sum(len(message["content"]) for message in request.messages) // CHARACTERS_PER_TOKEN + 1
             read = ReadReply("", prompt_tokens, request.max_tokens, finish_reason="length")
-        dollars = (
-            read.prompt_tokens * settings.prompt_dollars_per_million + read.completion_tokens * settings.completion_dollars_per_million
-        )
         return Reply(
             text=read.text,
             prompt_tokens=read.prompt_tokens,
             completion_tokens=read.completion_tokens,
-            cost_dollars=dollars / 1e6,
+            cost_dollars=self._dollars(read.prompt_tokens, read.completion_tokens),
             latency_s=time.monotonic() - start,
             reasoning=read.reasoning,
             finish_reason=read.finish_reason,
         )
 
     def _error(self, failure: Failure, tries: int) -> WorkerError:
-        kind = PromptRefused if failure.kind == "prompt" else WorkerError
         times = "1 try" if tries == 1 else f"{tries} tries"
         message = (
             f"The endpoint {self._endpoint.shown} (model {self.settings.model}) gave no reply in {times}; "
             f"the last failed with {failure.reason}."
         )
-        return kind(f"{message} {failure.remedy}".strip())
+        if failure.kind == "prompt":
+            used = failure.prompt_tokens, failure.completion_tokens
+            return PromptRefused(message, *used, self._dollars(*used))
+        return WorkerError(f"{message} {failure.remedy}".strip())
+
+    def _dollars(self, prompt_tokens: int, completion_tokens: int) -> float:
+        settings = self.settings
+        return (prompt_tokens * settings.prompt_dollars_per_million + completion_tokens * settings.completion_dollars_per_million) / 1e6

@@ -12,6 +12,7 @@ from launch.report.examples import example_workflows
 from launch.report.run_data import Row, RunData, read_run, setting_of
 from launch.report.tables import final_rows, heat_tables
 from trainer.console import minutes
+from workflow.shown_url import with_shown_urls
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def render(run: RunData) -> str:
         oracle=(run.row("oracle") or {}).get("of", {}),
         examples=example_workflows(run),
         traces=run.traces.most_common(),
-        config=yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True),
+        config=with_shown_urls(yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True)),
         first_late_step=run.first_late_step + 1,
         test_size=_problems(run),
     )
