@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from rollout.distil import Trace, distil_traces, summary
-from rollout.failures import RunFailedError
 from rollout.feedback import feedback_corpus
 from rollout.nano_policy import make_nano_policy
 from rollout.policy_check import checked_prompt
@@ -25,7 +24,7 @@ from trainer.run_folder import RunFolder
 from trainer.settings import RunSettings
 from trainer.system import System
 from trainer.terminal import quiet_libraries
-from workflow.outcome import Outcome
+from workflow.outcome import Outcome, RunFailedError
 from workflow.reference import load_reference_workflows
 from workflow.simulated.teacher import corpus
 from workflow.tasks import load_tasks
