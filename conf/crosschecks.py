@@ -7,7 +7,7 @@ from pathlib import Path
 from rollout.policy_files import is_url
 from rollout.settings import context_tokens
 from trainer.algorithms import problems_of_names
-from trainer.devices import gpus_needed, too_few
+from trainer.devices import gpus_needed, started_parts, too_few
 from trainer.settings import RunSettings
 from trainer.submission import in_submitted_job, joins_cluster
 
@@ -164,13 +164,12 @@ def _nodes(config: RunSettings) -> Iterator[str]:
 
 def _devices(config: RunSettings) -> Iterator[str]:
     """The GPUs of this machine are counted where a run takes them; a cluster's are not known here."""
-    device, stages = config.cluster.device, set(config.trainer.stages)
+    device, parts = config.cluster.device, started_parts(config.trainer.stages)
     nano_on_cpu = device == "auto" and config.model.path == "nano"
     if device == "cpu" or nano_on_cpu or joins_cluster(config.cluster.address):
         return
     import torch
 
     present = torch.cuda.device_count()
-    parts = {"learner": bool(stages & {"sft", "grpo"}), "engines": bool(stages & {"grpo", "evaluate"})}
     if gpus_needed(config, **parts) > present and (present or device == "cuda"):
         yield too_few(config, present, "this machine", **parts)
