@@ -110,32 +110,32 @@ def sft_rows(
         say: prints one line: how many of the traces are left out, and why.
 
     Raises:
-        ValueError: the tokenizer has no end-of-text token, or no trace fits.
+        ValueError: the tokenizer has no end-of-text token, or no trace is left; the message says why.
     """
     if tokenizer.eos_token_id is None:
         raise ValueError(f"The tokenizer {tokenizer.name_or_path} has no eos_token, so the policy could never end a completion: set one.")
     turns = [policy_turn(text, tokenizer.decode(list(prompt[-PROMPT_END_TOKENS:]))) for prompt, text in traces]
     responses = tokenizer(turns, add_special_tokens=False)["input_ids"] if turns else []
     rows: list[SFTRow] = []
-    left_out: Counter[str] = Counter()
+    left_out: Counter[tuple[str, str]] = Counter()  # by reason and remedy
     longest = max((len(response) + 1 for response in responses), default=0)
     for (prompt, text), turn, response in zip(traces, turns, responses, strict=True):
         if len(prompt) > settings.max_prompt_tokens:
-            left_out[f"a prompt longer than model.max_prompt_tokens={settings.max_prompt_tokens}"] += 1
+            reason = f"a prompt longer than model.max_prompt_tokens={settings.max_prompt_tokens}"
+            left_out[reason, "raise model.max_prompt_tokens"] += 1
         elif len(response) >= settings.max_response_tokens:
             limit = f"model.max_response_tokens={settings.max_response_tokens}"
-            left_out[f"a reply longer than {limit} (the longest has {longest} tokens)"] += 1
+            reason = f"a reply longer than {limit} (the longest has {longest} tokens)"
+            left_out[reason, "raise model.max_response_tokens"] += 1
         elif find_source(turn) != find_source(text):
-            left_out["a workflow that its reasoning hides"] += 1
+            left_out["a workflow that its reasoning hides", "ask another teacher (distil.model)"] += 1
         else:
             rows.append(SFTRow(tuple(prompt), (*response, tokenizer.eos_token_id)))
+    reasons = ", ".join(f"{count} with {reason}" for (reason, _), count in left_out.items()) or "there are none"
     if not rows:
-        raise ValueError(
-            f"None of the {len(traces)} traces fits model.max_prompt_tokens={settings.max_prompt_tokens} and "
-            f"model.max_response_tokens={settings.max_response_tokens}: raise them."
-        )
+        remedies = " and ".join(remedy for _, remedy in left_out) or "run the stage distil first"
+        raise ValueError(f"None of the {len(traces)} passed traces is left for SFT ({reasons}): {remedies}, in a new trainer.run_dir.")
     if left_out:
-        reasons = ", ".join(f"{count} with {reason}" for reason, count in left_out.items())
         say(f"{left_out.total()} of {len(traces)} passed traces are left out of SFT: {reasons}.")
     return rows
 
