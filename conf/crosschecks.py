@@ -7,7 +7,7 @@ from pathlib import Path
 from rollout.policy_files import is_url
 from rollout.settings import context_tokens
 from trainer.algorithms import problems_of_names
-from trainer.devices import gpus_needed, too_few
+from trainer.devices import gpus_needed, started_parts, too_few
 from trainer.settings import RunSettings
 from trainer.submission import in_submitted_job, joins_cluster
 from workflow.shown_url import shown_url
@@ -19,10 +19,12 @@ def problems_between_settings(config: RunSettings, *, trains: bool = True) -> li
     """Everything that does not fit together, machine and files included where they are asked for by name.
 
     Args:
-        trains: False for a command that does not run the stages: it counts the GPUs that it takes itself.
+        trains: False for a command that does not run the stages: it learns nothing, so a finished run is used whatever it was trained
+            with, and it counts the GPUs that it takes itself.
     """
-    checks = (_model, _tasks, _worker, _teacher, _batch, _learner, _deterministic, _stages, _folder, _nodes)
-    return [problem for check in (*checks, *([_devices] if trains else [])) for problem in check(config)]
+    checks = (_model, _tasks, _worker, _learner, _deterministic, _folder, _nodes)
+    training = (_teacher, _batch, _reward, _algorithms, _stages, _devices)
+    return [problem for check in (*checks, *(training if trains else ())) for problem in check(config)]
 
 
 def _model(config: RunSettings) -> Iterator[str]:
@@ -96,9 +98,21 @@ def _batch(config: RunSettings) -> Iterator[str]:
         )
 
 
+def _reward(config: RunSettings) -> Iterator[str]:
+    floor, performance = config.reward.floor, config.reward.weights.performance
+    if not floor <= 0:  # also where it is no number
+        yield f"reward.floor={floor} must be at most 0, else a completion without a workflow that runs is rewarded: set it to 0 or less."
+    if not performance >= 0:
+        yield f"reward.weights.performance={performance} must be at least 0, else failing is rewarded: set it to 0 or more."
+
+
+def _algorithms(config: RunSettings) -> Iterator[str]:
+    if "grpo" in config.trainer.stages:
+        yield from problems_of_names(config.trainer.grpo)
+
+
 def _learner(config: RunSettings) -> Iterator[str]:
     grpo = config.trainer.grpo
-    yield from problems_of_names(grpo)
     for name, value in (("rollout_is", grpo.rollout_is), ("rollout_rs", grpo.rollout_rs)):
         if value != "none" and grpo.old_logprobs == "rollout":
             yield (
@@ -165,13 +179,12 @@ def _nodes(config: RunSettings) -> Iterator[str]:
 
 def _devices(config: RunSettings) -> Iterator[str]:
     """The GPUs of this machine are counted where a run takes them; a cluster's are not known here."""
-    device, stages = config.cluster.device, set(config.trainer.stages)
+    device, parts = config.cluster.device, started_parts(config.trainer.stages)
     nano_on_cpu = device == "auto" and config.model.path == "nano"
     if device == "cpu" or nano_on_cpu or joins_cluster(config.cluster.address):
         return
     import torch
 
     present = torch.cuda.device_count()
-    parts = {"learner": bool(stages & {"sft", "grpo"}), "engines": bool(stages & {"grpo", "evaluate"})}
     if gpus_needed(config, **parts) > present and (present or device == "cuda"):
         yield too_few(config, present, "this machine", **parts)

@@ -3,6 +3,7 @@
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("workflow", "sandbox", "reward", "rollout", "trainer", "conf")
@@ -19,16 +20,21 @@ def intruders(root: Path = ROOT, packages: tuple[str, ...] = PACKAGES) -> list[s
     return found
 
 
+def _refuse(sentence: str) -> NoReturn:
+    print(sentence, file=sys.stderr)
+    sys.exit(2)
+
+
 def _check() -> None:
     if find_spec("hydra") is None or find_spec("ray") is None:
-        sys.exit(
+        _refuse(
             f"{sys.executable} does not have this project's packages: make them with `make env` and use .venv/bin/python. A submitted job "
             "takes the cluster's python unless the command names another by its full path: ray job submit ... -- $PWD/.venv/bin/python -m "
             "launch.train ..."
         )
     wrong = intruders()
     if wrong:
-        sys.exit(
+        _refuse(
             f"{'; '.join(wrong)}: another package of that name comes first on Python's path. "
             f"Run commands as `python -m launch.X` in {ROOT}, or uninstall the other package."
         )

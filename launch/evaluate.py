@@ -6,6 +6,7 @@ The rows of the table meet the same problems and the same worker seeds as those 
 import argparse
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from conf.schema import Config
 from launch.shell import one_sentence_errors, saved_settings
+from trainer.export import MARKER
 from trainer.run_at_url import fetched
 from trainer.terminal import Terminal, quiet_libraries
 from workflow.aflow import read_workflow_file
@@ -111,8 +113,8 @@ async def evaluated(
         terminal.print(text, soft_wrap=True)
 
     tasks = readable_tasks(settings, run_dir, policies, say)
-    if any(folder.is_relative_to(run_dir) for folder in policies.values()):
-        refuse_trained(tasks, settings, run_dir, say)
+    for run in dict.fromkeys(filter(None, map(run_of, policies.values()))):
+        refuse_trained(tasks, settings, run, say)
     say("Starting engine and sandboxes ..." if policies else "Starting sandboxes ...")
     from trainer.final_table import final_table, print_table
     from trainer.system import System
@@ -124,20 +126,27 @@ async def evaluated(
     return rows
 
 
-def refuse_trained(tasks: TaskSet, settings: Config, run_dir: Path, say: Callable[[str], None]) -> None:
-    """Raises ValueError where other tasks than the run's own are given, and the run was trained on some of their test problems."""
-    own = saved_settings(run_dir).tasks
-    if own == settings.tasks:
-        return
+def run_of(policy: Path) -> Path | None:
+    """The run folder of a policy: where it was exported from, else the one that it lies in, under whatever name; None for any other."""
     try:
-        trained = shared(tasks.test, load_tasks(own).train)
+        return Path(json.loads((policy / MARKER).read_text())["run"]).resolve()
+    except (OSError, ValueError, KeyError, TypeError):
+        above = [*Path(os.path.abspath(policy)).parents, *policy.resolve().parents]  # not the same where links are in the path
+        return next((folder.resolve() for folder in above if (folder / "config.yaml").is_file()), None)
+
+
+def refuse_trained(tasks: TaskSet, settings: Config, run_dir: Path, say: Callable[[str], None]) -> None:
+    """Raises ValueError where other tasks than a run's own are given, and the run was trained on some of their test problems."""
+    try:
+        own = saved_settings(run_dir).tasks
+        trained = shared(tasks.test, load_tasks(own).train) if own != settings.tasks else []
     except ValueError as error:
-        say(f"Whether the run was trained on these test problems cannot be told: {error}")
+        say(f"Whether {run_dir} was trained on these test problems cannot be told: {error}")
         return
     if trained:
         raise ValueError(
             f"The policies of {run_dir} were trained on {len(trained)} of these {len(tasks.test)} test problems, such as "
-            f"{trained[0][0].id}: leave the settings of tasks as they were, or give problems that the run does not train on."
+            f"{trained[0][0].id}: leave the settings of tasks as that run has them, or give problems that it does not train on."
         )
 
 

@@ -1,6 +1,7 @@
 """What every command has around it: one sentence for a user's error, an exit code, a resumable end on Ctrl-C.
 
 Exit codes: 0 done, 1 something unexpected (its traceback is in a file), 2 the user's to repair, 130 interrupted.
+``launch.solve``, where 1 is an outcome, ends with 3 for the unexpected and for machines.
 """
 
 import errno
@@ -14,8 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from conf.schema import Config
-from rollout.failures import RunFailedError
 from trainer.terminal import printable
+from workflow.outcome import RunFailedError
 from workflow.worker import WorkerError
 
 TRACEBACK_VARIABLE = "FLOWREASONER_TRACEBACK"
@@ -65,28 +66,29 @@ def one_sentence_errors(main: Callable[[], int]) -> Callable[[], int]:
     return guarded
 
 
-def ended_by(error: Exception, folder: Path | None = None) -> int:
+def ended_by(error: Exception, folder: Path | None = None, *, failed: int = 2, unexpected: int = 1) -> int:
     """Prints the one sentence of an error and returns the exit code.
 
     Args:
         folder: where the traceback of an unexpected error goes, as ``error.log``; None: a temporary file.
+        failed: the code where machines or an endpoint ended the command. unexpected: the code where nobody knows what did.
     """
     if isinstance(error, BaseExceptionGroup):
         first = error.exceptions[0]
         if len(error.exceptions) == 1 and isinstance(first, Exception):
-            return ended_by(first, folder)
-    cause = _users_error(error)
-    if cause is not None:
-        return _end(2, cause, error)
-    return _end(1, f"{type(error).__name__}: {_first_line(error)} (traceback: {_keep_traceback(error, folder)})", error)
-
-
-def _users_error(error: Exception) -> str | None:
-    """The sentence for what the user can repair, settings or machines; None for the unexpected."""
+            return ended_by(first, folder, failed=failed, unexpected=unexpected)
     cause = getattr(error, "cause", None)  # Ray wraps an actor's exception
-    if isinstance(cause, ValueError | WorkerError):
-        return str(cause)
-    if isinstance(error, ValueError | WorkerError | RunFailedError) and not isinstance(error, UnicodeError):
+    for told in (cause, error):
+        if isinstance(told, WorkerError | RunFailedError):
+            return _end(failed, str(told), error)
+        if (sentence := _users_error(told)) is not None:
+            return _end(2, sentence, error)
+    return _end(unexpected, f"{type(error).__name__}: {_first_line(error)} (traceback: {_keep_traceback(error, folder)})", error)
+
+
+def _users_error(error: object) -> str | None:
+    """The sentence for what the user can repair in settings or on the disk; None for anything else."""
+    if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
         return str(error)
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         return f"The disk is full{_where(error)}: free some space, or give a run folder elsewhere with trainer.run_dir=..."

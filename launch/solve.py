@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conf.schema import Config
-from launch.shell import one_sentence_errors, saved_settings
+from launch.shell import ended_by, one_sentence_errors, saved_settings
 from trainer.run_at_url import fetched
 from trainer.terminal import Terminal, code, panel, plain, quiet_libraries, table
 from workflow.outcome import Outcome
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 EXIT = (
     "Exit status: 0 an answer came out and passes all given tests (or none were given); 1 no answer, or a test fails; "
-    "2 something to repair first (one sentence says what); 3 a machine or an endpoint failed, so nothing is known of the answer; "
-    "130 interrupted."
+    "2 something to repair first, such as settings, the query, or an endpoint that gives no answer when it is tried at the start "
+    "(one sentence says what); 3 a machine or an endpoint failed later, or something unexpected happened (one sentence, too), "
+    "so nothing is known of the answer; 130 interrupted."
 )
 REPLY_CHARACTERS = 160
 """Length to which the table cuts the reply of a call."""
@@ -118,6 +119,14 @@ def check_length(policy: Path, settings: Config, problem: Problem) -> None:
 def main() -> int:
     """Entry point; the exit status says how it went."""
     options = parser().parse_intermixed_args()
+    try:
+        return solved(options)
+    except Exception as error:
+        return ended_by(error, failed=3, unexpected=3)
+
+
+def solved(options: argparse.Namespace) -> int:
+    """Answers the query, shows what came out, and returns 0, 1 or 3."""
     problem = query_problem(options.query, options.entry, tuple(options.test))
     run_dir = fetched(options.run_dir)
     settings = saved_settings(run_dir, options.overrides)

@@ -8,7 +8,8 @@ from workflow.settings import Settings
 class RewardWeights(Settings):
     """Weight of each term; the paper names performance, complexity and diversity, its weights are unpublished."""
 
-    performance: float = Field(default=1.0, ge=0)
+    performance: float = 1.0
+    """At least 0."""
     complexity: float = -0.1
     diversity: float = 0.0
     calls: float = -0.025
@@ -23,8 +24,8 @@ class RewardSettings(Settings):
     """How a group of attempts is scored."""
 
     weights: RewardWeights = RewardWeights()
-    floor: float = Field(default=-0.2, le=0)
-    """What stands for the performance of a completion without a workflow that runs to an answer; what it cost counts beside it."""
+    floor: float = -0.2
+    """At most 0; stands for the performance of a completion without a workflow that runs to an answer; its cost counts beside it."""
     test_run_calls: float = Field(default=0.3, ge=0)
     """What one execution of tests counts in worker calls."""
     complexity_free_units: int = Field(default=3, ge=0)

@@ -1,14 +1,14 @@
-"""What ends a run for good, and how one tells that it was memory."""
+"""How one tells that a process died for want of memory."""
 
 import re
 from pathlib import Path
 
+LESS_MEMORY = (
+    "Where engines lack memory, lower rollout.engine_args.gpu_memory_utilization or rollout.engine_args.max_num_seqs; their own words are "
+    "in Ray's worker logs."
+)
 _LAST_WORDS = re.compile(r"out of memory|OutOfMemory|low on memory|allocate memory|bad_alloc|MemoryError", re.IGNORECASE)
 _VMSTAT = Path("/proc/vmstat")
-
-
-class RunFailedError(RuntimeError):
-    """Machines ended the run or a command: a whole sentence with the reason and the remedy."""
 
 
 def killed_for_memory(vmstat: Path = _VMSTAT) -> int:

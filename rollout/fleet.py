@@ -10,7 +10,7 @@ from typing import Any
 from ray.exceptions import RayError, RayTaskError
 
 from rollout.engine_handle import Engine, RayEngine
-from rollout.failures import MemoryDeaths, RunFailedError
+from rollout.failures import LESS_MEMORY, MemoryDeaths
 from rollout.health import EngineHealth
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings, context_tokens
@@ -18,13 +18,10 @@ from rollout.slot import EngineSlot
 from rollout.weights.delivery import reason
 from rollout.weights.publishing import EngineRefusedError, Published, Update
 from rollout.weights.source import HeldWeights
+from workflow.outcome import RunFailedError
 
 TRIES = 3
 """Times that one request is sent before the run gives up."""
-LESS_MEMORY = (
-    "Where engines lack memory, lower rollout.engine_args.gpu_memory_utilization or rollout.engine_args.max_num_seqs; their own words are "
-    "in Ray's worker logs."
-)
 CLOSE_TIMEOUT_S = 10.0
 """Seconds for an engine to end its processes before it is killed."""
 STICKY_LEAD = 32
@@ -81,7 +78,7 @@ class Fleet:
 
         Raises:
             ValueError: the policy's positions do not suffice for the settings' prompts and responses.
-            RuntimeError: one does not come up.
+            RunFailedError: one does not come up.
         """
         check_positions(self._policy, self._model, self._rollout)
         self._slots = [self._slot(index) for index in range(self._rollout.engines)]
@@ -106,7 +103,7 @@ class Fleet:
 
         Raises:
             ValueError: the engine refuses the request, for example a prompt that is too long.
-            RuntimeError: the request failed ``TRIES`` times, no engine is left, or two ran out of memory at it.
+            RunFailedError: the request failed ``TRIES`` times, no engine is left, or two ran out of memory at it.
         """
         failure, deaths = "", MemoryDeaths()
         for _ in range(TRIES):
@@ -134,12 +131,12 @@ class Fleet:
         """The least loaded engine, or the request's own one; waits where all are under repair.
 
         Raises:
-            RuntimeError: none is left.
+            RunFailedError: none is left.
         """
         while not (up := [slot for slot in self._slots if slot.up]):
             repairs = [slot.repair for slot in self._slots if slot.repair is not None]
             if not repairs:
-                raise RuntimeError(f"No rollout engine is left: {'; '.join(slot.lost for slot in self._slots)}")
+                raise RunFailedError(f"No rollout engine is left: {'; '.join(slot.lost for slot in self._slots)}. {LESS_MEMORY}")
             await asyncio.wait(repairs, return_when=asyncio.FIRST_COMPLETED)
         least = min(up, key=lambda slot: slot.ledger.in_flight)
         if sticky is None:

@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable
 from ray.exceptions import RayError
 
 from rollout.engine_handle import Engine
+from rollout.failures import LESS_MEMORY
 from rollout.health import EngineLedger
 from rollout.weights.delivery import reason
+from workflow.outcome import RunFailedError
 
 STARTS = 3
 """Engines that are started in one place, one after another, before it is given up."""
@@ -53,14 +55,14 @@ class EngineSlot:
         """Brings the first engine up.
 
         Raises:
-            RuntimeError: it does not come up.
+            RunFailedError: it does not come up.
         """
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await self.engine.ready()
         except (RayError, TimeoutError) as error:
             self.engine.kill()
-            raise RuntimeError(f"{self._name} does not start: {reason(error)}") from None
+            raise RunFailedError(f"{self._name} does not start: {reason(error)}. {LESS_MEMORY}") from None
 
     def mend(self, broken: Engine, why: str) -> None:
         """Begins to put a new engine in the place of ``broken``, once, whoever notices it first."""

@@ -20,7 +20,7 @@ from sandbox.backend import LEVELS
 from sandbox.deadline import longest_s
 from sandbox.records import Execution, Run, Verdict
 from sandbox.settings import SandboxSettings
-from workflow.outcome import Outcome
+from workflow.outcome import Outcome, RunFailedError
 from workflow.problem import Problem
 from workflow.program import Workflow
 from workflow.settings import WorkerSettings
@@ -139,13 +139,14 @@ class SandboxPool:
         """A slot: the key's own actor where it has one free, else the least loaded actor; waits where all are full or down.
 
         Raises:
-            RuntimeError: none is left.
+            RunFailedError: none is left.
         """
         own = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") % len(self._actors)
         async with self._free:
             while True:
                 if len(self._lost) == len(self._actors):
-                    raise RuntimeError(f"No sandbox is left: {'; '.join(self._lost.values())}")
+                    lost = "; ".join(self._lost.values())
+                    raise RunFailedError(f"No sandbox is left: {lost}. Mend the cause, then give the same command again.")
                 down = self._reviving.keys() | self._lost.keys()
                 free = [index for index, load in enumerate(self._load) if load < self.settings.slots_per_actor and index not in down]
                 preferred = [index for index in free if index != avoid] or free

@@ -2,10 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import yaml
 
 from conf.schema import load
+from launch.compose import saved
+from launch.shell import saved_settings
 from trainer.algorithms import (
     LOSS_AGGREGATIONS,
     ONE_AGGREGATION,
@@ -72,6 +76,32 @@ def test_names_are_checked_with_the_settings_before_anything_starts():
     assert [line.split("=")[0] for line in str(caught.value).splitlines()] == [
         f"trainer.grpo.{setting}" for setting in ("advantage", "policy_loss", "loss_aggregation")
     ]
+
+
+@pytest.mark.parametrize(
+    "trained_with",
+    [
+        *({"trainer": {"grpo": {"advantage": name}}} for name in REFUSED_ESTIMATORS),
+        *({"trainer": {"grpo": {"policy_loss": name}}} for name in (*REFUSED_LOSSES, "sapo", "no_longer_known")),
+        {"trainer": {"grpo": {"loss_aggregation": "no-longer-known"}}},
+        {"reward": {"floor": 0.1}},
+        {"learner": {"micro_batch_tokens": 100}},
+    ],
+    ids=str,
+)
+def test_a_finished_run_is_used_whatever_it_was_trained_with(trained_with, tmp_path: Path):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(trained_with))
+    saved_settings(tmp_path)
+    with pytest.raises(ValueError, match=r"trainer\.grpo|reward\.floor|micro_batch_tokens"):
+        saved(tmp_path)
+
+
+def test_names_of_grpo_are_checked_where_grpo_is_to_run():
+    grpo = {"advantage": "gdpo"}
+    load({"trainer": {"grpo": grpo, "stages": ["distil", "sft"]}})
+    load({"trainer": {"grpo": grpo, "stages": ["evaluate"]}})
+    with pytest.raises(ValueError, match="advantage=gdpo"):
+        load({"trainer": {"grpo": grpo, "stages": ["grpo"]}})
 
 
 def test_every_offered_name_loads():

@@ -1,12 +1,15 @@
 """GPU or CPU: with GPUs there, a run takes them or says how many it lacks."""
 
+import itertools
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
+from conf.crosschecks import STAGES, problems_between_settings
 from conf.schema import defaults
 from launch import ROOT
 from launch.compose import composed
@@ -16,7 +19,7 @@ from rollout.settings import ModelSettings, RolloutSettings
 from trainer.cluster import device_of
 from trainer.cluster_settings import ClusterSettings
 from trainer.devices import choose
-from trainer.settings import LearnerSettings, RunSettings
+from trainer.settings import LearnerSettings, RunSettings, TrainerSettings
 from trainer.sweep_cluster import fitting, trial_gpus
 
 SEVEN = ["experiment=flowreasoner_7b", "cluster.device=auto"]
@@ -107,8 +110,9 @@ def test_the_gpus_of_a_cluster_are_not_those_of_its_driver(gpus, device: str):
     composed(["experiment=flowreasoner_7b", "cluster=multi_node", "trainer.run_dir=/x", f"cluster.device={device}"])
 
 
-def settings(device: str, path: str = "owner/name") -> RunSettings:
+def settings(device: str, path: str = "owner/name", *, stages: Sequence[str] = STAGES) -> RunSettings:
     return RunSettings(
+        trainer=TrainerSettings.model_validate({"stages": tuple(stages)}),
         model=ModelSettings(path=path),
         learner=LearnerSettings(ranks=2),
         rollout=RolloutSettings(engines=2),
@@ -123,11 +127,33 @@ def test_a_cluster_that_is_too_small_may_still_grow_where_cuda_is_asked_for_by_n
 
 
 def test_a_sweep_counts_as_its_trials_do():
-    assert trial_gpus([settings("auto"), settings("auto")], {"GPU": 8.0}) == 4 and fitting(0, 1.0, 4, {"CPU": 64.0, "GPU": 8.0})[0] == 2
-    assert trial_gpus([settings("auto", "nano")], {"GPU": 1.0}) == 0 == trial_gpus([settings("auto")], {})
-    assert trial_gpus([settings("cuda")], {"GPU": 1.0}) == 4
-    with pytest.raises(ValueError, match="needs 4 GPUs"):
-        trial_gpus([settings("auto")], {"GPU": 1.0})
+    def taken(*trials: RunSettings, gpus: float) -> int:
+        return trial_gpus(trials, {"GPU": gpus} if gpus else {}, "this machine")
+
+    assert taken(settings("auto"), settings("auto"), gpus=8) == 4
+    assert fitting(0, 1.0, 4, {"CPU": 64.0, "GPU": 8.0}, "this machine")[0] == 2
+    assert taken(settings("auto", "nano"), gpus=1) == 0 == taken(settings("auto"), gpus=0)
+    assert taken(settings("cuda"), gpus=1) == 4
+
+
+@pytest.mark.parametrize("stages", [stages for length in range(1, 5) for stages in itertools.combinations(STAGES, length)], ids=",".join)
+def test_a_sweep_counts_the_parts_of_its_trials_stages_as_a_single_run_does(gpus, stages: tuple[str, ...]):
+    needed = 2 * bool({"sft", "grpo"} & set(stages)) + 2 * bool({"grpo", "evaluate"} & set(stages))
+    one = settings("auto", stages=stages)
+    for present in (1, 2, 3):
+        gpus(present)
+        alone = [line for line in problems_between_settings(one) if "GPUs" in line]
+        if needed <= present:
+            assert not alone and trial_gpus([one], {"GPU": float(present)}, "this machine") == needed
+            continue
+        with pytest.raises(ValueError) as refused:
+            trial_gpus([one], {"GPU": float(present)}, "this machine")
+        assert alone == [str(refused.value)] and "wait for more nodes" not in alone[0]
+
+
+def test_a_trial_on_cpu_does_not_hide_what_another_one_takes():
+    smaller = settings("cuda", stages=["distil", "sft"])
+    assert trial_gpus([settings("cpu"), smaller], {"GPU": 2.0}, "the cluster") == 2
 
 
 @pytest.mark.parametrize(

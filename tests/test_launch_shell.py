@@ -108,5 +108,5 @@ def test_a_shadowed_package_stops_every_command_with_a_sentence(tmp_path: Path):
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     script = "import sys; sys.path = [p for p in sys.path if p]; import launch"
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert str(tmp_path / "trainer") in done.stderr and done.stderr.count("\n") == 1

@@ -1,23 +1,31 @@
 """``python -m launch.solve`` up to the point where actors start, and what it shows and says of what came out."""
 
+import asyncio
+import errno
 import subprocess
 import sys
 from dataclasses import replace
 from io import StringIO
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from launch import ROOT
-from launch.solve import EXIT, exit_status, parser, show
+from launch.solve import EXIT, exit_status, main, parser, show
 from rollout.records import Episode, Round
+from sandbox.pool import SandboxPool
 from sandbox.records import Execution, OperatorCall, Run, Verdict
+from sandbox.settings import SandboxSettings
 from tests.scripted_parts import completion
 from trainer.solve import Solution
 from trainer.terminal import Terminal
-from workflow.outcome import Outcome
+from workflow.outcome import Outcome, RunFailedError
 from workflow.parse import parse_workflow
+from workflow.problem import Problem
 from workflow.program import Refusal, Workflow
+from workflow.settings import WorkerSettings
+from workflow.worker import WorkerError
 
 SOURCE = "class Workflow:\n    async def __call__(self, problem):\n        return await self.generate(problem)\n"
 CALL = OperatorCall(0, "generate", "{}", '"def f(xs):\\n    return xs"', "", 1, 0, 5, 7, 0.0, 0.0, 0.25)
@@ -117,6 +125,47 @@ def test_what_infrastructure_lost_is_told_with_its_reason():
     )
     lost = printed(solution(verdict=Verdict(Outcome.INFRA_ERROR, (), ("the zygote hangs",), 0.0, "landlock")))
     assert "tests could not be run" in lost and "the zygote hangs" in lost and "0 of 0" not in lost
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (RunFailedError("The rollout engines failed 3 times."), 3),
+        (WorkerError("no answer from http://x"), 3),
+        (ExceptionGroup("unhandled", [RunFailedError("No sandbox is left.")]), 3),
+        (RuntimeError("Ray is gone"), 3),
+        (KeyError("lost"), 3),
+        (ValueError("The worker endpoint http://x failed with no connection."), 2),
+        (OSError(errno.ENOSPC, "No space left on device", "/x"), 2),
+        (KeyboardInterrupt(), 130),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else str(value),
+)
+def test_what_ends_a_solve_is_never_told_as_an_outcome(error: BaseException, status: int, tmp_path, monkeypatch, capsys):
+    class BrokenSystem:
+        def __init__(self, *args: object, **options: object) -> None: ...
+
+        async def __aenter__(self) -> "BrokenSystem":
+            raise error
+
+        async def __aexit__(self, *exc: object) -> None: ...
+
+    (tmp_path / "policy").mkdir()
+    (tmp_path / "policy" / "config.json").write_text("{}")
+    (tmp_path / "config.yaml").write_text("{}")
+    monkeypatch.setitem(sys.modules, "trainer.system", SimpleNamespace(System=BrokenSystem))
+    monkeypatch.setattr("launch.solve.check_length", lambda *given: None)
+    monkeypatch.setattr("launch.solve.quiet_libraries", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["solve", str(tmp_path), "Write f(xs)."])
+    assert main() == status
+    assert len(capsys.readouterr().err.splitlines()) == 2  # that it starts, and the one sentence
+
+
+def test_a_pool_without_a_sandbox_ends_as_a_failure_of_machines():
+    pool = SandboxPool(SandboxSettings(actors=1), WorkerSettings(), "http://x")
+    pool._actors, pool._load, pool._lost = [None], [0], {0: "Sandbox actor 1 does not start: no memory"}
+    with pytest.raises(RunFailedError, match=r"No sandbox is left: Sandbox actor 1 does not start: no memory\. Mend"):
+        asyncio.run(pool.judge(Problem("t/0", "q", "f", (), ()), "x"))
 
 
 def test_the_exit_status_is_in_the_help():

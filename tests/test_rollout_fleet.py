@@ -9,13 +9,13 @@ import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 
 from rollout import slot as slots
-from rollout.failures import RunFailedError
 from rollout.fleet import STICKY_LEAD, TRIES, Fleet
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings
 from rollout.weights.buckets import Bucket, TensorSum, digest
 from rollout.weights.link import Address
 from rollout.weights.source import WeightsGoneError
+from workflow.outcome import RunFailedError
 
 
 class ScriptedWeights:
@@ -283,7 +283,7 @@ async def test_without_any_engine_left_a_request_ends_in_one_sentence() -> None:
         engine.starts = False
     made = Made(ScriptedEngine(0, dies=True), *broken)
     fleet = await fleet_of(made)
-    with pytest.raises(RuntimeError, match=r"^No rollout engine is left: ActorDiedError"):
+    with pytest.raises(RunFailedError, match=r"^No rollout engine is left: ActorDiedError"):
         await fleet.sample((1,), 1, temperature=1.0, seed=0)
 
 
@@ -447,7 +447,7 @@ async def test_health_counts_what_each_engine_does_and_did() -> None:
 async def test_an_engine_that_does_not_start_ends_in_one_sentence_and_is_killed() -> None:
     broken = ScriptedEngine(0)
     broken.starts = False
-    with pytest.raises(RuntimeError, match="Rollout engine 1 of 1 does not start: ActorDiedError"):
+    with pytest.raises(RunFailedError, match="Rollout engine 1 of 1 does not start: ActorDiedError"):
         await fleet_of(Made(broken))
     assert broken.killed
 

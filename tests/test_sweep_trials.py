@@ -111,12 +111,14 @@ def test_a_single_runs_folder_is_no_place_for_a_sweep(tmp_path: Path):
 def test_no_more_trials_run_at_a_time_than_the_cluster_holds(
     asked: int, cpus: float, gpus: int, resources: dict[str, float], parallel: int
 ):
-    assert fitting(asked, cpus, gpus, resources)[0] == parallel
+    assert fitting(asked, cpus, gpus, resources, "the cluster")[0] == parallel
 
 
 def test_a_cluster_that_is_too_small_for_one_trial_is_refused():
     with pytest.raises(ValueError, match="The cluster has 4 CPUs and one trial takes 5"):
-        fitting(0, 5, 0, {"CPU": 4.0})
+        fitting(0, 5, 0, {"CPU": 4.0}, "the cluster")
+    with pytest.raises(ValueError, match=r"This machine has 1 GPUs and one trial takes 4: use a larger machine or a cluster \("):
+        fitting(0, 5, 4, {"CPU": 64.0, "GPU": 1.0}, "this machine")
 
 
 def test_a_failed_trial_does_not_end_the_sweep_and_the_exit_code_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -7,7 +7,6 @@ import pytest
 
 from reward.score import Score
 from reward.settings import RewardSettings
-from rollout.failures import RunFailedError
 from rollout.records import Episode, Group, Round
 from sandbox.records import Verdict
 from tests.scripted_parts import SINGLE_CALL, TEST_LOOP, ScriptedRunner, completion, problem, run
@@ -18,7 +17,7 @@ from trainer.metrics import group_metrics
 from trainer.result_rows import minus, refuse_if_all_lost, result_row
 from trainer.settings import EvaluationSettings
 from trainer.terminal import Terminal
-from workflow.outcome import Outcome
+from workflow.outcome import Outcome, RunFailedError
 from workflow.parse import parse_workflow
 from workflow.program import Refusal, Workflow
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from rollout.failures import MemoryDeaths, RunFailedError, killed_for_memory
+from rollout.failures import MemoryDeaths, killed_for_memory
 from rollout.stream import StreamState
 from tests.run_factory import settings as run_settings
 from tests.test_run_folder_resume import ScriptedLearner
@@ -19,6 +19,7 @@ from trainer.recovery import with_learner
 from trainer.run_folder import RunFolder
 from trainer.stages import refuse_if_all_masked
 from trainer.terminal import Terminal
+from workflow.outcome import RunFailedError
 
 STREAM = StreamState(0, (), ())
 

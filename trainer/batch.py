@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -92,16 +92,26 @@ class SFTRow:
     """Ends with the end-of-text token."""
 
 
-def sft_row(prompt: Sequence[int], text: str, tokenizer: Any, settings: ModelSettings) -> SFTRow | str:
+class LeftOut(NamedTuple):
+    """Why a trace is no row."""
+
+    reason: str
+    """To follow "with"."""
+    remedy: str
+
+
+def sft_row(prompt: Sequence[int], text: str, tokenizer: Any, settings: ModelSettings) -> SFTRow | LeftOut:
     """A trace as a row, or why it is none; see ``sft_rows``."""
     turn = policy_turn(text, tokenizer.decode(list(prompt[-PROMPT_END_TOKENS:])))
     response = tokenizer(turn, add_special_tokens=False)["input_ids"]
     if len(prompt) > settings.max_prompt_tokens:
-        return f"a prompt longer than model.max_prompt_tokens={settings.max_prompt_tokens}"
+        limit = f"model.max_prompt_tokens={settings.max_prompt_tokens}"
+        return LeftOut(f"a prompt longer than {limit}", "raise model.max_prompt_tokens")
     if len(response) >= settings.max_response_tokens:
-        return f"a reply longer than model.max_response_tokens={settings.max_response_tokens}"
+        limit = f"model.max_response_tokens={settings.max_response_tokens}"
+        return LeftOut(f"a reply longer than {limit}", "raise model.max_response_tokens")
     if find_source(turn) != find_source(text):
-        return "a workflow that its reasoning hides"
+        return LeftOut("a workflow that its reasoning hides", "ask another teacher (distil.model)")
     return SFTRow(tuple(prompt), (*response, tokenizer.eos_token_id))
 
 
@@ -123,25 +133,23 @@ def sft_rows(
         say: prints one line: how many of the traces are left out, and why.
 
     Raises:
-        ValueError: the tokenizer has no end-of-text token, or no trace fits.
+        ValueError: the tokenizer has no end-of-text token, or no trace is left; the message says why.
     """
     if tokenizer.eos_token_id is None:
         raise ValueError(f"The tokenizer {tokenizer.name_or_path} has no eos_token, so the policy could never end a completion: set one.")
     rows: list[SFTRow] = []
-    left_out: Counter[str] = Counter()
+    left_out: Counter[LeftOut] = Counter()
     for prompt, text in traces:
         row = sft_row(prompt, text, tokenizer, settings)
         if isinstance(row, SFTRow):
             rows.append(row)
         else:
             left_out[row] += 1
+    reasons = ", ".join(f"{count} with {one.reason}" for one, count in left_out.items()) or "there are none"
     if not rows:
-        raise ValueError(
-            f"None of the {len(traces)} traces fits model.max_prompt_tokens={settings.max_prompt_tokens} and "
-            f"model.max_response_tokens={settings.max_response_tokens}: raise them."
-        )
+        remedies = " and ".join(one.remedy for one in left_out) or "run the stage distil first"
+        raise ValueError(f"None of the {len(traces)} passed traces is left for SFT ({reasons}): {remedies}, in a new trainer.run_dir.")
     if left_out:
-        reasons = ", ".join(f"{count} with {reason}" for reason, count in left_out.items())
         say(f"{left_out.total()} of {len(traces)} passed traces are left out of SFT: {reasons}.")
     return rows
 

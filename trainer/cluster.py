@@ -53,9 +53,9 @@ def device_of(settings: RunSettings, *, learner: bool = True, engines: bool = Tr
     return device.name
 
 
-def actor_cpus(settings: RunSettings) -> float:
-    """Logical CPUs that all actors of a run ask for together, driver excluded."""
-    return settings.learner.ranks + settings.rollout.engines + settings.sandbox.actors + 1
+def actor_cpus(settings: RunSettings, *, learner: bool = True, engines: bool = True) -> float:
+    """Logical CPUs that all actors of the parts that are started ask for together, driver excluded."""
+    return learner * settings.learner.ranks + engines * settings.rollout.engines + settings.sandbox.actors + 1
 
 
 def start_ray(settings: RunSettings) -> Path | None:

@@ -1,5 +1,6 @@
 """What a run computes on: GPUs where there are enough, and a sentence where there are too few. Imports nothing heavy."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from trainer.settings import RunSettings
@@ -13,6 +14,11 @@ class Device:
     """``cuda`` or ``cpu``."""
     note: str = ""
     """A line for the user, where the choice may surprise; else empty."""
+
+
+def started_parts(stages: Collection[str]) -> dict[str, bool]:
+    """The parts that take GPUs, by the names that the functions below know them by: True where one of the stages needs it."""
+    return {"learner": not {"sft", "grpo"}.isdisjoint(stages), "engines": not {"grpo", "evaluate"}.isdisjoint(stages)}
 
 
 def gpus_needed(settings: RunSettings, *, learner: bool = True, engines: bool = True) -> int:

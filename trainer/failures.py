@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from rollout.failures import RunFailedError
+from workflow.outcome import RunFailedError
 
 
 class LearnerLostError(RuntimeError):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from rollout.distil import Trace
 from rollout.prompt import MetaPrompt
 from rollout.settings import ModelSettings
-from trainer.batch import SFTRow, sft_row
+from trainer.batch import LeftOut, SFTRow, sft_row
 from workflow.outcome import Outcome
 from workflow.problem import Problem
 from workflow.tasks import TaskSet
@@ -57,12 +57,12 @@ class Lessons:
         self._settings = settings
         self.useful: set[int] = set()
         """Numbers of the traces to learn from."""
-        self.left_out: Counter[str] = Counter()
+        self.left_out: Counter[LeftOut] = Counter()
 
     @property
     def why_left_out(self) -> str:
         """In words."""
-        return ", ".join(f"{count} with {reason}" for reason, count in self.left_out.items())
+        return ", ".join(f"{count} with {one.reason}" for one, count in self.left_out.items())
 
     def add(self, trace: Trace) -> bool:
         """Takes a trace; whether it is one to learn from."""

@@ -44,7 +44,7 @@ async def train_grpo(
     Raises:
         LearnerLostError: a rank of the learner died. After any other error the state is saved:
         ValueError: the next step would cost more than ``max_dollars`` allows.
-        RuntimeError: no engine or sandbox is left, or in ``max_failures`` steps in a row no episode could be judged.
+        RunFailedError: no engine or sandbox is left, or in ``max_failures`` steps in a row no episode could be judged.
     """
     grpo = settings.grpo
     alarms, spending = watchers(run, settings)

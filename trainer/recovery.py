@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from rollout.failures import MemoryDeaths, RunFailedError
+from rollout.failures import MemoryDeaths
 from trainer.failures import Failures, LearnerLostError
 from trainer.learner import Learner
 from trainer.run_folder import RunFolder
 from trainer.system import System
+from workflow.outcome import RunFailedError
 
 
 async def with_learner(system: System, run: RunFolder, failures: Failures, start: Path, work: Callable[[Learner], Awaitable[None]]) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from rollout.failures import RunFailedError
 from trainer.evaluation import Trial, Trials
 from trainer.settings import EvaluationSettings
+from workflow.outcome import RunFailedError
 
 Row = dict[str, Any]
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from rollout.distil import Trace, distil_traces, summary
-from rollout.failures import RunFailedError
 from rollout.feedback import feedback_corpus
 from rollout.nano_policy import make_nano_policy
 from rollout.policy_check import checked_prompt
 from rollout.prompt import MetaPrompt
 from trainer.batch import sft_batch, sft_rows
+from trainer.devices import started_parts
 from trainer.failures import Failures
 from trainer.final_table import final_table, print_table
 from trainer.fitting import Lessons, fitting
@@ -25,7 +25,7 @@ from trainer.run_folder import RunFolder
 from trainer.settings import RunSettings
 from trainer.system import System
 from trainer.terminal import quiet_libraries
-from workflow.outcome import Outcome
+from workflow.outcome import Outcome, RunFailedError
 from workflow.reference import load_reference_workflows
 from workflow.shown_url import shown_url
 from workflow.simulated.teacher import corpus
@@ -47,14 +47,13 @@ async def train(settings: RunSettings, run: RunFolder) -> None:
     started = run.sft_policy if run.is_done("sft") else base
     prompt = await asyncio.to_thread(checked_prompt, started, settings.model, settings.rollout)
     tasks = await asyncio.to_thread(fitting, load_tasks(settings.tasks), prompt, settings.model, run.say)
-    learns = {"sft", "grpo"} & set(due)
-    asks = {"grpo", "evaluate"} & set(due)
-    policy_at = await asyncio.to_thread(run.reachable, started) if asks else None
+    parts = started_parts(due)
+    policy_at = await asyncio.to_thread(run.reachable, started) if parts["engines"] else None
     async with System(
         settings,
-        policy=started if asks else None,
+        policy=started if parts["engines"] else None,
         policy_at=policy_at,
-        learner_start=started if learns else None,
+        learner_start=started if parts["learner"] else None,
         log_dir=run.path,
         tasks=tasks,
         say=run.say,

@@ -16,7 +16,7 @@ import ray
 from ray.exceptions import AuthenticationError
 
 from trainer.cluster import ROOT, actor_cpus, no_answer, sigterm_kept
-from trainer.devices import choose, gpus_needed
+from trainer.devices import choose, gpus_needed, started_parts
 from trainer.settings import RunSettings
 
 
@@ -45,11 +45,11 @@ def sweep_cluster(trials: Sequence[RunSettings], asked: int) -> Iterator[Shared]
     Raises:
         ValueError: the address does not answer, or the cluster is too small for one trial.
     """
-    cpus = max(actor_cpus(settings) for settings in trials)
+    cpus = max(actor_cpus(settings, **started_parts(settings.trainer.stages)) for settings in trials)
     address = trials[0].cluster.address or os.environ.get("RAY_ADDRESS")
     if address or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         resources = _resources(address or "auto")
-        parallel, note = fitting(asked, cpus, trial_gpus(trials, resources), resources)
+        parallel, note = fitting(asked, cpus, trial_gpus(trials, resources, "the cluster"), resources, "the cluster")
         yield Shared(parallel, {}, note)
         return
     cores = os.cpu_count() or 1
@@ -66,7 +66,7 @@ def sweep_cluster(trials: Sequence[RunSettings], asked: int) -> Iterator[Shared]
     try:
         with _ray(**options):
             resources = ray.cluster_resources()
-            parallel, note = fitting(parallel, cpus, trial_gpus(trials, resources), resources)
+            parallel, note = fitting(parallel, cpus, trial_gpus(trials, resources, "this machine"), resources, "this machine")
             paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
             job = {"runtime_env": {"env_vars": {"PYTHONPATH": paths}}}
             joined = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address, "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps(job)}
@@ -75,11 +75,21 @@ def sweep_cluster(trials: Sequence[RunSettings], asked: int) -> Iterator[Shared]
         shutil.rmtree(temp, ignore_errors=True)
 
 
-def trial_gpus(trials: Sequence[RunSettings], resources: Mapping[str, float]) -> int:
-    """GPUs that the largest trial takes; 0 where trials run on CPU. Raises ValueError where there are some and not enough for it."""
-    largest = max(trials, key=gpus_needed)
-    device = choose(largest, int(resources.get("GPU", 0)), "the cluster")
-    return gpus_needed(largest) if device.name == "cuda" else 0
+def trial_gpus(trials: Sequence[RunSettings], resources: Mapping[str, float], where: str) -> int:
+    """GPUs of the trial that takes most for the parts that its stages start; 0 where all run on CPU.
+
+    Args:
+        resources: as Ray names them. where: whose they are, ``this machine`` or ``the cluster``.
+
+    Raises:
+        ValueError: there are some and not enough for a trial.
+    """
+    most = 0
+    for settings in trials:
+        parts = started_parts(settings.trainer.stages)
+        if choose(settings, int(resources.get("GPU", 0)), where, **parts).name == "cuda":
+            most = max(most, gpus_needed(settings, **parts))
+    return most
 
 
 @contextmanager
@@ -103,11 +113,12 @@ def _resources(address: str) -> Mapping[str, float]:
         raise no_answer(address, failure) from None
 
 
-def fitting(asked: int, cpus: float, gpus: int, resources: Mapping[str, float]) -> tuple[int, str]:
-    """Trials that run side by side on a cluster, and why that many.
+def fitting(asked: int, cpus: float, gpus: int, resources: Mapping[str, float], where: str) -> tuple[int, str]:
+    """Trials that run side by side, and why that many.
 
     Args:
-        asked: ``sweep.parallel``; 0: as many as fit. cpus, gpus: what one trial takes. resources: the cluster's, as Ray names them.
+        asked: ``sweep.parallel``; 0: as many as fit. cpus, gpus: what one trial takes. resources: what there is, as Ray names them.
+        where: whose they are, ``this machine`` or ``the cluster``.
 
     Raises:
         ValueError: not even one fits.
@@ -118,10 +129,11 @@ def fitting(asked: int, cpus: float, gpus: int, resources: Mapping[str, float]) 
     scarce = min(fits, key=lambda name: fits[name])
     most = int(fits[scarce])
     if most < 1:
+        more = "add nodes" if where == "the cluster" else "use a larger machine or a cluster (cluster.address)"
         raise ValueError(
-            f"The cluster has {resources.get(scarce, 0.0):g} {scarce}s and one trial takes {cpus if scarce == 'CPU' else gpus:g}: "
-            "add nodes, or lower learner.ranks, rollout.engines or sandbox.actors."
+            f"{where.capitalize()} has {resources.get(scarce, 0.0):g} {scarce}s and one trial takes {cpus if scarce == 'CPU' else gpus:g}: "
+            f"{more}, or lower learner.ranks, rollout.engines or sandbox.actors."
         )
     parallel = min(asked or most, most)
-    bound = f", since the cluster's {resources[scarce]:g} {scarce}s hold no more" if asked > most else ""
+    bound = f", since the {resources[scarce]:g} {scarce}s of {where} hold no more" if asked > most else ""
     return parallel, f"{parallel} at a time{bound}"

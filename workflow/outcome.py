@@ -1,4 +1,4 @@
-"""How one attempt at a query ended.
+"""How one attempt at a query ended, and the error where machines end everything.
 
 Everything the policy or the worker LLM causes is a value here and earns a reward.
 ``INFRA_ERROR`` is the one value that says "we do not know": such episodes are retried
@@ -6,6 +6,10 @@ and, if that does not help, masked out of the loss and counted, never scored 0.
 """
 
 from enum import StrEnum
+
+
+class RunFailedError(RuntimeError):
+    """Machines ended the run or a command: a whole sentence with the reason and the remedy."""
 
 
 class Outcome(StrEnum):

@@ -148,9 +148,33 @@ def test_a_policy_whose_template_opens_its_thoughts_learns_to_close_them_before_
     assert tokenizer.decode(row.response_ids) == f"It is easy.\n</think>\n\n{SINGLE_CALL}{tokenizer.eos_token}"
 
 
-def test_traces_of_which_none_fits_are_refused_with_the_settings_to_raise():
-    with pytest.raises(ValueError, match="max_response_tokens=8: raise"):
-        sft_rows([((7,), "abcdefghij")], SplitTokenizer(), ModelSettings(max_response_tokens=8))
+LONG_PROMPT, LONG_REPLY = ((7,) * 9, "abc"), ((7,), "abcdefghij")
+HIDDEN = ((7,), "class Workflow")
+
+
+@pytest.mark.parametrize(
+    ("traces", "needed"),
+    [
+        (
+            [LONG_REPLY],
+            r"1 passed traces .*1 with a reply .*max_response_tokens=8\): raise model.max_response_tokens, in",
+        ),
+        ([LONG_PROMPT] * 2, r"2 passed traces is left for SFT \(2 with a prompt [^,]*\): raise model.max_prompt_tokens, in a new trainer"),
+        (
+            [HIDDEN],
+            r"1 passed .*\(1 with a workflow that its reasoning hides\): ask another teacher \(distil.model\), in",
+        ),
+        (
+            [HIDDEN, LONG_PROMPT],
+            r"\(1 with a workflow .*, 1 with a prompt .*\): ask .* and raise model.max_prompt_tokens, in",
+        ),
+    ],
+)
+def test_traces_of_which_none_is_left_are_refused_with_each_reason_and_its_remedy(traces, needed: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("trainer.batch.policy_turn", lambda text, end: "abc" if text == HIDDEN[1] else text)
+    monkeypatch.setattr("trainer.batch.find_source", lambda text: text)
+    with pytest.raises(ValueError, match=needed):
+        sft_rows(traces, SplitTokenizer(), ModelSettings(max_prompt_tokens=8, max_response_tokens=8))
 
 
 def test_a_tokenizer_without_end_of_text_is_refused():
