@@ -37,7 +37,7 @@ def problems(file: Path, *lengths: int) -> Path:
     rows = [
         {
             "id": f"p/{number}",
-            "query": "word " * length,
+            "query": f"{number} " + "word " * length,
             "entry_point": "f",
             "public_tests": [],
             "hidden_tests": ["assert candidate() == 1"],
