@@ -13,7 +13,7 @@ import pytest
 from launch import ROOT
 from launch.compose import composed
 from rollout.nano_policy import make_nano_policy
-from tests.scripted_endpoint import Endpoint, endpoint
+from tests.scripted_endpoint import Endpoint, endpoint, error
 from trainer.console import RunConsole
 from trainer.run_folder import RunFolder
 from trainer.stages import train
@@ -92,8 +92,11 @@ async def test_prompts_that_are_all_too_long_are_refused_before_the_first_reques
     assert "all 20 training problems are longer than model.max_prompt_tokens=192" in said
 
 
-async def test_problems_that_are_too_long_are_told_before_the_first_request(paid: Endpoint, tmp_path: Path):
+async def test_problems_that_are_too_long_are_told_before_the_worker_is_tried(tmp_path: Path):
     file = problems(tmp_path / "problems.jsonl", *([900] + [5] * 9) * 4)
-    sizes = ("tasks.train_size=20", "tasks.validation_size=10", "tasks.test_size=10", "worker.model=not-served")
-    said, shown = await refused(overrides(paid, tmp_path / "run", "tasks.name=jsonl", f"tasks.path={file}", *sizes))
-    assert "not-served" in said and "Left out " in shown and "model.max_prompt_tokens=192 (the longest has " in shown
+    sizes = ("tasks.train_size=20", "tasks.validation_size=10", "tasks.test_size=10")
+    async with endpoint(error(404, "There is no such model.", "model_not_found")) as scripted:
+        said, shown = await refused(overrides(scripted, tmp_path / "run", "tasks.name=jsonl", f"tasks.path={file}", *sizes))
+        assert len(scripted.requests) == 1, "the trial of the worker, which ends the run"
+    assert "serves no model 'scripted-worker'" in said or "There is no such model." in said
+    assert "Left out " in shown and "model.max_prompt_tokens=192 (the longest has " in shown
