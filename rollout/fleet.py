@@ -1,7 +1,6 @@
 """All rollout engines of a run: which one a request goes to, and new weights for all."""
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from rollout.engine_handle import Engine, RayEngine
 from rollout.failures import LESS_MEMORY, MemoryDeaths
 from rollout.health import EngineHealth
 from rollout.records import Completion
-from rollout.settings import ModelSettings, RolloutSettings, context_tokens
+from rollout.settings import ModelSettings, RolloutSettings
 from rollout.slot import EngineSlot
 from rollout.weights.delivery import reason
 from rollout.weights.publishing import EngineRefusedError, Published, Update
@@ -49,8 +48,6 @@ class Fleet:
             say: prints one line.
         """
         self._rollout = rollout
-        self._policy = policy
-        self._model = model
         self._new_engine = engine or (lambda index: RayEngine(policy, model, rollout, device))
         self._say = say
         self._linked = rollout.weights_via == "link" or (rollout.weights_via == "auto" and device == "cuda")
@@ -77,10 +74,8 @@ class Fleet:
         """Starts all engines at once.
 
         Raises:
-            ValueError: the policy's positions do not suffice for the settings' prompts and responses.
             RunFailedError: one does not come up.
         """
-        check_positions(self._policy, self._model, self._rollout)
         self._slots = [self._slot(index) for index in range(self._rollout.engines)]
         await asyncio.gather(*(slot.start() for slot in self._slots))
 
@@ -212,15 +207,3 @@ class Fleet:
         """Ends all engines and their processes; also in the middle of their start."""
         await asyncio.gather(*(slot.close(CLOSE_TIMEOUT_S) for slot in self._slots))
         self._slots = []
-
-
-def check_positions(policy: Path, model: ModelSettings, rollout: RolloutSettings) -> None:
-    """Raises ValueError where an episode of full length has more tokens than the model has positions."""
-    file = policy / "config.json"
-    positions = json.loads(file.read_text()).get("max_position_embeddings") if file.is_file() else None
-    wanted = context_tokens(model, rollout)
-    if isinstance(positions, int) and wanted > positions:
-        raise ValueError(
-            f"model.max_prompt_tokens={model.max_prompt_tokens} and model.max_response_tokens={model.max_response_tokens} make {wanted} "
-            f"tokens with rollout.rounds={rollout.rounds}, but the model at {policy} has {positions} positions: lower one of them."
-        )

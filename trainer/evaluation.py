@@ -122,8 +122,8 @@ def _by_cell(trials: Sequence[Trial]) -> dict[Cell, list[Trial]]:
 
 
 def best_fixed(validation: Mapping[str, Sequence[Trial]]) -> str:
-    """Name of the workflow with the highest mean reward on the validation problems."""
-    return max(validation, key=lambda name: float(np.mean([trial.reward for trial in validation[name]] or [-np.inf])))
+    """Name of the workflow with the highest mean reward on the validation problems; each has a trial or more."""
+    return max(validation, key=lambda name: float(np.mean([trial.reward for trial in validation[name]])))
 
 
 def oracle(validation: Mapping[str, Sequence[Trial]], test: Mapping[str, Sequence[Trial]]) -> tuple[dict[Cell, str], list[Trial]]:

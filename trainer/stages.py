@@ -63,7 +63,7 @@ async def train(settings: RunSettings, run: RunFolder) -> None:
             await distil(system, settings, run, prompt)
         failures = Failures(settings.trainer.max_failures)
         if "sft" in due:
-            await with_learner(system, run, failures, base, lambda learner: sft(system, learner, settings, run))
+            await with_learner(system, run, failures, base, lambda learner: sft(system, learner, settings, run, prompt))
         if "grpo" in due:
             start = run.sft_policy if run.is_done("sft") else base
             await with_learner(system, run, failures, start, lambda learner: grpo(system, learner, settings, run, failures))
@@ -131,20 +131,16 @@ async def distil(system: System, settings: RunSettings, run: RunFolder, prompt: 
     run.mark_done("distil", passed=len(lessons.useful))
 
 
-async def sft(system: System, learner: Learner, settings: RunSettings, run: RunFolder) -> None:
+async def sft(system: System, learner: Learner, settings: RunSettings, run: RunFolder, prompt: MetaPrompt) -> None:
     """Stage 2: supervised fine-tuning on the passed traces; writes the SFT policy as a Hugging Face folder."""
-    from transformers import AutoTokenizer
-
     sft_settings = settings.trainer.sft
     by_id = {problem.id: problem for problem in system.tasks.train}
     traces: list[Trace] = [trace for trace in run.read_traces() if trace.outcome is Outcome.PASSED and trace.problem_id in by_id]
     if not traces:
         raise ValueError(f"{run.path} has no distilled traces: run the stage distil first, or leave sft out of trainer.stages.")
     run.stage("sft", f"{sft_settings.steps} steps of {sft_settings.batch_size} on {len(traces)} traces")
-    tokenizer = AutoTokenizer.from_pretrained(system.learner_start)
-    prompt = MetaPrompt(tokenizer, settings.model)
     ids = prompt.ids([by_id[trace.problem_id] for trace in traces])
-    rows = sft_rows([(one, trace.completion) for one, trace in zip(ids, traces, strict=True)], tokenizer, settings.model, run.say)
+    rows = sft_rows([(one, trace.completion) for one, trace in zip(ids, traces, strict=True)], prompt.tokenizer, settings.model, run.say)
     await learner.configure_optimizer(sft_settings.optimizer, sft_settings.steps)
     rng = np.random.default_rng([settings.trainer.seed, 1])
     order = np.concatenate([rng.permutation(len(rows)) for _ in range(sft_settings.steps * sft_settings.batch_size // len(rows) + 1)])
