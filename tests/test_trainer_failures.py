@@ -98,6 +98,19 @@ async def test_so_many_learners_lost_in_a_row_end_the_run_with_the_reason(tmp_pa
         await recovered(tmp_path, learners, work, limit=2)
 
 
+async def test_a_run_that_comes_further_with_every_learner_goes_on_however_many_it_loses(tmp_path: Path) -> None:
+    learners = Learners()
+    with RunFolder.open(run_settings(tmp_path / "run"), RunConsole("test", Terminal(file=StringIO()))) as run:
+
+        async def work(learner: Watched) -> None:
+            run.log("sft", len(learners.made) - 1, {"sft/loss": 1.0}, total=9)  # and no checkpoint
+            if len(learners.made) < 7:
+                raise LearnerLostError("a rank died")
+
+        await with_learner(cast(Any, learners), run, Failures(2), Path("start"), work)
+    assert len(learners.made) == 7
+
+
 @pytest.mark.parametrize(
     "reason",
     [

@@ -22,7 +22,7 @@ async def with_learner(system: System, run: RunFolder, failures: Failures, start
         work: restores from the run folder what a new learner lacks; it may be cancelled.
 
     Raises:
-        RunFailedError: ``trainer.max_failures`` learners were lost without a further checkpoint, or two ran out of memory in the same step.
+        RunFailedError: ``trainer.max_failures`` learners were lost without one further step, or two ran out of memory in the same step.
         Exception: what ``work`` raises otherwise.
     """
     deaths = MemoryDeaths()
@@ -35,8 +35,13 @@ async def with_learner(system: System, run: RunFolder, failures: Failures, start
             if deaths.again(str(lost), step):
                 raise RunFailedError(out_of_memory(run, step, str(lost))) from lost
             run.say(f"THE LEARNER IS LOST ({lost}). A new one is started and goes on from what was saved last.")
-            failures.count("The learner", str(lost), reached=max(run.checkpoints.steps(), default=0))
+            failures.count("The learner", str(lost), reached=steps_logged(run))
             await system.replace_learner(start)
+
+
+def steps_logged(run: RunFolder) -> int:
+    """Steps of training that the run has logged, those included that the next learner repeats."""
+    return len(run.rows("sft")) + len(run.rows("grpo"))
 
 
 def step_under_way(run: RunFolder) -> str:

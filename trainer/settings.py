@@ -204,7 +204,7 @@ class TrainerSettings(Settings):
     checkpoint: CheckpointSettings = CheckpointSettings()
     alarms: AlarmSettings = AlarmSettings()
     max_failures: int = Field(default=3, ge=1)
-    """Failures of one kind in a row (learners lost before the next checkpoint, steps without one episode that could be judged) after
+    """Failures of one kind in a row (learners lost without a further step, steps without one episode that could be judged) after
     which the run stops with the reason, its state saved."""
     deterministic: bool = False
     """The same seed gives the same weights to the last bit, also after a kill and a resume: groups are collected to their end before

@@ -84,7 +84,7 @@ class Rig:
 
     async def mended(self) -> None:
         """Waits until no engine is being replaced."""
-        async with asyncio.timeout(100):
+        async with asyncio.timeout(900):  # engines start slowly on busy cores
             while any(slot.repair is not None for slot in self.fleet._slots):
                 await asyncio.sleep(0.05)
 

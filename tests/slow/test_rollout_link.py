@@ -10,7 +10,7 @@ from rollout.weights.buckets import digest, sums
 from rollout.weights.source import HeldWeights
 from tests.slow.engine_rig import MODEL, TOLERANCE, Rig, Weights, rig_up
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(1200)]
 
 SETTINGS = RolloutSettings(engines=2, publish_bucket_mib=0.5, weights_via="link")
 
