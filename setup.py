@@ -1,25 +1,9 @@
 """Packaging: the one place where dependencies are declared; ``make lock`` pins them in requirements/."""
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
-PACKAGES = [
-    "workflow",
-    "workflow.aflow",
-    "workflow.operators",
-    "workflow.reference",
-    "workflow.simulated",
-    "workflow.tasks",
-    "sandbox",
-    "sandbox.guest",
-    "sandbox.judges",
-    "reward",
-    "rollout",
-    "rollout.weights",
-    "trainer",
-    "conf",
-    "launch",
-    "launch.report",
-]
+FOLDERS = ("workflow", "sandbox", "reward", "rollout", "trainer", "conf", "launch")
+PACKAGES = [package for package in find_packages() if package.split(".")[0] in FOLDERS]
 
 CORE = [
     "ray[default]==2.60.0",
@@ -74,7 +58,12 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
     packages=PACKAGES,
-    package_data={"conf": ["*.yaml", "*/*.yaml"], "workflow.tasks": ["*.json"], "launch.report": ["*.jinja", "*.css"]},
+    package_data={
+        "conf": ["*.yaml", "*/*.yaml"],
+        "workflow.tasks": ["*.json"],
+        "launch.report": ["*.jinja", "*.css"],
+        "launch": ["cluster/*.sh", "cluster/kuberay/*.yaml"],
+    },
     install_requires=CORE,
     extras_require=EXTRAS,
 )

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from launch.compose import composed
-from rollout.fleet import Fleet
-from trainer.cluster import device_of, start_ray, stop_ray
-from trainer.terminal import quiet_libraries
+from rollout.fleet.fleet import Fleet
+from trainer.cluster.session import device_of, start_ray, stop_ray
+from trainer.run.terminal import quiet_libraries
 
 
 async def measure(job: dict[str, Any]) -> dict[str, float]:

@@ -3,7 +3,7 @@
     python -m benchmarks.learner --shape 30m                    on CPU, all sides alive and interleaved step by step
     python -m benchmarks.learner --shape 1.5b --device cuda     on a GPU, one side after the other
 
-A step is one optimizer step of supervised fine-tuning on random rows of equal lengths, through ``trainer.learner.Learner``: Ray,
+A step is one optimizer step of supervised fine-tuning on random rows of equal lengths, through ``trainer.learner.handle.Learner``: Ray,
 batches, micro-batches, gradient clipping and AdamW included. The bare step is a transformers model with torch's attention, fused
 AdamW and nothing else, on the same device, in the same types (float32; on a GPU bfloat16 over float32 weights), with the same rows.
 With ``--siblings N`` N neighbours share their prompt, which the engines compute once and the bare step each time. Utilisation
@@ -28,10 +28,10 @@ import ray
 
 from benchmarks.model_shapes import PEAK_TFLOPS, SHAPES, Shape, make_policy
 from benchmarks.neighbours import Neighbours
-from trainer.cluster import start_ray, stop_ray
-from trainer.learner import Learner
+from trainer.cluster.session import start_ray, stop_ray
+from trainer.engines.token_rows import TokenRows
+from trainer.learner.handle import Learner
 from trainer.settings import ClusterSettings, LearnerSettings, OptimizerSettings, RunSettings
-from trainer.token_rows import TokenRows
 
 SIDES = ("bare", "fsdp2", "zero1", "zero2", "zero3")
 OPTIMIZER = OptimizerSettings(lr=1e-5, warmup_steps=0)

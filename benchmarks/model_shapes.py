@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from rollout.nano_policy import make_tokenizer
+from rollout.nano.policy import make_tokenizer
 
 
 @dataclass(frozen=True, slots=True)

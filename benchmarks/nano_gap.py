@@ -20,19 +20,19 @@ from statistics import fmean
 from typing import Any
 
 from reward.settings import RewardSettings
+from workflow.language.parse import parse_workflow
+from workflow.nano.composition import apply, read_program
+from workflow.nano.problems import nano_problem
+from workflow.nano.simulated.book import Book
+from workflow.nano.simulated.player import WORKER_MODEL, Player
+from workflow.nano.simulated.teacher import PLANS
 from workflow.operators import OPERATORS
 from workflow.operators.context import ProgramResult, TestReport
-from workflow.parse import parse_workflow
 from workflow.problem import Problem
 from workflow.program import Workflow
 from workflow.reference import load_reference_workflows
 from workflow.settings import SimulatedWorkerSettings
-from workflow.simulated.book import Book
-from workflow.simulated.player import WORKER_MODEL, Player
-from workflow.simulated.teacher import PLANS
-from workflow.tasks.composition import apply, read_program
-from workflow.tasks.nano import nano_problem
-from workflow.worker import Message
+from workflow.worker.interface import Message
 
 Cell = tuple[int, bool]
 CELLS: tuple[Cell, ...] = tuple((level, examples) for examples in (True, False) for level in range(1, 7))

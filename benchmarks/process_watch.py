@@ -10,7 +10,7 @@ import psutil
 
 SHM = Path("/dev/shm")
 ROLES = (
-    ("workflow.simulated.server", "simulated worker"),
+    ("workflow.nano.simulated.child", "simulated worker"),
     ("sandbox.guest.zygote", "zygote"),
     ("gcs_server", "gcs"),
     ("raylet/raylet", "raylet"),
@@ -58,6 +58,20 @@ def role_of(command: Sequence[str], parent: str) -> str:
     if parent in ("zygote", "box"):
         return "box"
     return next((role for part, role in ROLES if part in text), "other")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One look during the run."""
+
+    at_s: float
+    step: int
+    """Finished GRPO steps."""
+    look: Look
+    folder_mib: float
+    """The run folder without its checkpoints."""
+    ray_mib: float
+    """Ray's session folders: its logs."""
 
 
 class ProcessTree:

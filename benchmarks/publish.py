@@ -27,17 +27,17 @@ import torch
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 from benchmarks.neighbours import Neighbours
-from rollout.engine_handle import RayEngine
-from rollout.nano_policy import make_nano_policy
+from rollout.fleet.publishing import Update
+from rollout.fleet.ray_engine import RayEngine
+from rollout.nano.policy import make_nano_policy
 from rollout.settings import ModelSettings, RolloutSettings
 from rollout.weights.buckets import Bucket
 from rollout.weights.outgoing import Outgoing
-from rollout.weights.publishing import Update
-from trainer.cluster import start_ray, stop_ray
-from trainer.learner_weights import LearnerWeights
+from trainer.cluster.session import start_ray, stop_ray
+from trainer.learner.weights import LearnerWeights
+from trainer.run.terminal import quiet_libraries
 from trainer.settings import RunSettings
-from trainer.terminal import quiet_libraries
-from workflow.simulated.teacher import corpus
+from workflow.nano.simulated.teacher import corpus
 
 WIDTH = 1024
 MODEL = ModelSettings(max_prompt_tokens=64, max_response_tokens=8)

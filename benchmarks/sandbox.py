@@ -31,13 +31,13 @@ from benchmarks.neighbours import Neighbours
 from sandbox.backend import LEVELS, ZygoteBackend
 from sandbox.sandbox import Sandbox
 from sandbox.settings import SandboxSettings
+from workflow.language.parse import parse_workflow
 from workflow.outcome import Outcome
-from workflow.parse import parse_workflow
 from workflow.problem import Problem
 from workflow.program import Refusal
 from workflow.settings import TaskSettings
 from workflow.tasks import load_problems
-from workflow.worker import FixedWorker
+from workflow.worker.interface import FixedWorker
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS_REQUIREMENTS = "benchmarks/peers/evaluators.txt"

@@ -33,15 +33,15 @@ from benchmarks.bare_channel import bare_overheads
 from sandbox.records import Execution
 from sandbox.sandbox import Sandbox
 from sandbox.settings import BudgetSettings, SandboxSettings
-from workflow.chat_request import sample_seed
+from workflow.language.parse import parse_workflow
+from workflow.nano.problems import nano_problem
+from workflow.nano.simulated.process import start_simulated_worker
 from workflow.outcome import Outcome
-from workflow.parse import parse_workflow
 from workflow.program import Workflow
 from workflow.settings import FaultSettings, LatencySettings, SimulatedWorkerSettings, TaskSettings, WorkerSettings
-from workflow.simulated.process import start_simulated_worker
-from workflow.tasks.nano import nano_problem
-from workflow.worker import Message, Reply
-from workflow.worker_client import WorkerClient
+from workflow.worker.client import WorkerClient
+from workflow.worker.interface import Message, Reply
+from workflow.worker.request import sample_seed
 
 CALLS = 50
 SPREAD_S = 2.0

@@ -26,14 +26,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.neighbours import Neighbours
-from benchmarks.process_watch import Look, ProcessTree, Usage, folder_mib
+from benchmarks.process_watch import ProcessTree, Sample, Usage, folder_mib
 from benchmarks.processes import ROOT, our_versions, rounded, sft_policy
 from benchmarks.step import MAKE_POLICY, step_overrides
 from launch.shell import one_sentence_errors
@@ -53,20 +52,6 @@ MEASURES = ("anon_mib", "rss_mib", "fds", "threads", "processes")
 BOUNDS = {"anon_mib": (16.0, 0.03), "fds": (8.0, 0.0), "threads": (4.0, 0.0), "processes": (1.0, 0.0), "shm_mib": (16.0, 0.03)}
 BOUNDS |= {"shm_files": (4.0, 0.0), "boxes": (4.0, 0.0)}
 """Growth that counts as flat: so much, or so large a share of the start."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One look during the run."""
-
-    at_s: float
-    step: int
-    """Finished GRPO steps."""
-    look: Look
-    folder_mib: float
-    """The run folder without its checkpoints."""
-    ray_mib: float
-    """Ray's session folders: its logs."""
 
 
 def parser() -> argparse.ArgumentParser:

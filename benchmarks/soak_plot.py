@@ -2,17 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from benchmarks.process_watch import Usage
-
-if TYPE_CHECKING:
-    from benchmarks.soak import Sample
+from benchmarks.process_watch import Sample, Usage
 
 PANELS = (("anon_mib", "anonymous memory, MiB"), ("rss_mib", "resident memory, MiB"), ("fds", "open descriptors"), ("threads", "threads"))
 
 
-def plot(samples: Sequence["Sample"], warmup: int, file: Path) -> None:
+def plot(samples: Sequence[Sample], warmup: int, file: Path) -> None:
     """Writes a PNG: a panel a measure with a line a role, then processes, /dev/shm and folders. Grey: warm-up."""
     import matplotlib
 
@@ -26,7 +23,7 @@ def plot(samples: Sequence["Sample"], warmup: int, file: Path) -> None:
     begin = next((sample.at_s / 60 for sample in samples if sample.step >= warmup), at[-1])
     end = next((sample.at_s / 60 for sample in samples if sample.step >= samples[-1].step), at[-1])
 
-    def lines(axis: Any, title: str, curves: dict[str, Callable[["Sample"], float]], *, log: bool = False) -> None:
+    def lines(axis: Any, title: str, curves: dict[str, Callable[[Sample], float]], *, log: bool = False) -> None:
         for name, value in curves.items():
             axis.plot(at, [value(sample) for sample in samples], label=name, color=colours.get(name), linewidth=1.6)
         axis.axvspan(0, begin, color="0.93")
@@ -34,7 +31,7 @@ def plot(samples: Sequence["Sample"], warmup: int, file: Path) -> None:
         axis.set(title=title, xlabel="minutes", yscale="log" if log else "linear")
         axis.grid(alpha=0.3)
 
-    def by_role(name: str, but: str = "") -> dict[str, Callable[["Sample"], float]]:
+    def by_role(name: str, but: str = "") -> dict[str, Callable[[Sample], float]]:
         return {
             role: lambda sample, role=role: getattr(sample.look.roles.get(role, Usage()), name) or float("nan")
             for role in roles

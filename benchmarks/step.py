@@ -78,8 +78,8 @@ def make_job(policy: Path, overrides: list[str], warmup: int, steps: int) -> dic
     """What all sides share: the settings and the prompts that our steps will draw, as token ids by step."""
     from transformers import AutoTokenizer
 
-    from rollout.prompt import MetaPrompt
-    from trainer.data_order import problem_at
+    from rollout.prompt.meta_prompt import MetaPrompt
+    from trainer.algorithm.data_order import problem_at
     from workflow.tasks import load_tasks
 
     settings = composed(overrides)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from rollout.policy_files import is_url
 from rollout.settings import context_tokens
-from trainer.algorithms import problems_of_names
-from trainer.devices import gpus_needed, started_parts, too_few
+from trainer.algorithm.names import problems_of_names
+from trainer.cluster.devices import gpus_needed, started_parts, too_few
+from trainer.cluster.submission import in_submitted_job, joins_cluster
 from trainer.settings import RunSettings
-from trainer.submission import in_submitted_job, joins_cluster
-from workflow.shown_url import shown_url
+from workflow.worker.shown_url import shown_url
 
 STAGES = ("distil", "sft", "grpo", "evaluate")
 

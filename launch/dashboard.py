@@ -16,10 +16,10 @@ from wandb_workspaces import workspaces
 from wandb_workspaces.reports.v2 import interface as panels
 
 from launch.shell import one_sentence_errors
-from trainer.jsonl import read_rows
-from trainer.metric_families import GRPO_STEP, PANELS, STEPS, Panel, family
+from trainer.run.jsonl import read_rows
+from trainer.run.panels import GRPO_STEP, PANELS, STEPS, Panel, family
+from trainer.run.sinks import has_wandb_key
 from trainer.settings import LoggerSettings
-from trainer.sinks import has_wandb_key
 
 LABELS = ("stage", "step", "policy", "worker")
 """Columns of metrics.jsonl that are no metrics."""
@@ -134,7 +134,7 @@ def main() -> int:
     metrics = metrics_of(options.folder) if options.folder else []
     project = options.project or _project(options.folder)
     if options.out is None and has_wandb_key():
-        from trainer.wandb_sink import default_entity
+        from trainer.run.wandb_sink import default_entity
 
         made = workspace(options.entity or default_entity(), project, metrics)
         made.save()

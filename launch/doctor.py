@@ -19,12 +19,12 @@ import psutil
 
 from launch.shell import one_sentence_errors
 from sandbox.probe import Finding, kernel, levels
-from trainer.terminal import Terminal, plain, table
-from workflow.endpoint import Endpoint, StatusError
-from workflow.model_listing import listed_models
+from trainer.run.terminal import Terminal, plain, table
 from workflow.settings import WorkerSettings
-from workflow.shown_url import shown_url, with_shown_urls
-from workflow.worker_client import WorkerClient
+from workflow.worker.client import WorkerClient
+from workflow.worker.endpoint import Endpoint, StatusError
+from workflow.worker.model_listing import listed_models
+from workflow.worker.shown_url import shown_url, with_shown_urls
 
 PACKAGES = ("ray", "vllm", "verl", "torch", "transformers", "deepspeed", "hydra-core", "wandb")
 OPTIONAL = ("deepspeed",)

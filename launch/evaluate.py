@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from conf.schema import Config
 from launch.shell import one_sentence_errors, saved_settings
-from trainer.export import MARKER
-from trainer.run_at_url import fetched
-from trainer.terminal import Terminal, quiet_libraries
+from trainer.evaluation.export import MARKER
+from trainer.run.at_url import fetched
+from trainer.run.terminal import Terminal, quiet_libraries
 from workflow.aflow import read_workflow_file
 from workflow.program import Refusal, Workflow
 from workflow.reference import load_reference_workflows
@@ -24,7 +24,7 @@ from workflow.tasks import TaskSet, load_tasks
 from workflow.tasks.overlap import shared
 
 if TYPE_CHECKING:
-    from trainer.result_rows import Row
+    from trainer.evaluation.rows import Row
 
 
 def parser() -> argparse.ArgumentParser:
@@ -98,7 +98,7 @@ def main() -> int:
     rows = asyncio.run(evaluated(settings, run_dir, policies, workflows, terminal))
     if options.out:
         options.out.write_text(json.dumps({"rows": rows}, indent=1))
-    from trainer.result_rows import refuse_if_all_lost
+    from trainer.evaluation.rows import refuse_if_all_lost
 
     refuse_if_all_lost(rows)
     return 0
@@ -116,7 +116,7 @@ async def evaluated(
     for run in dict.fromkeys(filter(None, map(run_of, policies.values()))):
         refuse_trained(tasks, settings, run, say)
     say("Starting engine and sandboxes ..." if policies else "Starting sandboxes ...")
-    from trainer.final_table import final_table, print_table
+    from trainer.evaluation.table import final_table, print_table
     from trainer.system import System
 
     first = next(iter(policies.values()), None)

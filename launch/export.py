@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from launch.shell import one_sentence_errors, saved_settings
-from trainer.export import chosen_step, export
+from trainer.evaluation.export import chosen_step, export
 
 
 def parser() -> argparse.ArgumentParser:

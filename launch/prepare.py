@@ -17,7 +17,7 @@ from launch.shell import one_sentence_errors
 from sandbox.audit import RowAudit, audit
 from sandbox.sandbox import Sandbox
 from sandbox.settings import LimitSettings, SandboxSettings
-from trainer.terminal import Bar, Terminal
+from trainer.run.terminal import Bar, Terminal
 from workflow.problem import Problem
 from workflow.tasks.files import read_jsonl, write_jsonl
 from workflow.tasks.sources import SOURCES, Loaded, load_source

@@ -28,8 +28,8 @@ from workflow.problem import Problem
 from workflow.program import Refusal, Workflow
 from workflow.settings import WorkerSettings
 from workflow.tasks.humaneval import split_check
-from workflow.worker import FixedWorker, Worker
-from workflow.worker_client import WorkerClient
+from workflow.worker.client import WorkerClient
+from workflow.worker.interface import FixedWorker, Worker
 
 LIMITS = ("wall_s", "workflow_wall_s", "cpu_s", "memory_mib", "open_files", "output_kib")
 BUDGETS = ("calls", "concurrent_calls", "tokens")

@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from conf.schema import Config
-from trainer.terminal import printable
+from trainer.run.terminal import printable
 from workflow.outcome import RunFailedError
-from workflow.worker import WorkerError
+from workflow.worker.interface import WorkerError
 
 TRACEBACK_VARIABLE = "FLOWREASONER_TRACEBACK"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)

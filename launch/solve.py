@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 from conf.schema import Config
 from launch.shell import ended_by, one_sentence_errors, saved_settings
-from trainer.run_at_url import fetched
-from trainer.terminal import Terminal, code, panel, plain, quiet_libraries, table
+from trainer.run.at_url import fetched
+from trainer.run.terminal import Terminal, code, panel, plain, quiet_libraries, table
+from workflow.language.reasoning import shown_reasoning
 from workflow.outcome import Outcome
 from workflow.problem import Problem
-from workflow.query import query_problem
-from workflow.reasoning import shown_reasoning
+from workflow.tasks.query import query_problem
 
 if TYPE_CHECKING:
     from sandbox.records import OperatorCall
-    from trainer.solve import Solution
+    from trainer.evaluation.solve import Solution
 
 EXIT = (
     "Exit status: 0 an answer came out and passes all given tests (or none were given); 1 no answer, or a test fails; "
@@ -139,7 +139,7 @@ def solved(options: argparse.Namespace) -> int:
     check_length(policy, settings, problem)
 
     async def answer() -> "Solution":
-        from trainer.solve import solve
+        from trainer.evaluation.solve import solve
         from trainer.system import System
 
         def say(text: str) -> None:

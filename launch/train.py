@@ -1,7 +1,7 @@
 """``python -m launch.train [name=value ...]``: distil, SFT, GRPO, evaluate, report.
 
 Hydra composes conf/, the schema checks it, ``trainer.stages.train`` runs it. With ``trainer.run_dir`` of an earlier
-run, that run goes on with its own settings; ``-m name=a,b,c`` is a sweep (``launch.sweep_run``). ``seed=1`` is short for
+run, that run goes on with its own settings; ``-m name=a,b,c`` is a sweep (``launch.sweep.run``). ``seed=1`` is short for
 ``trainer.seed=1``.
 """
 
@@ -19,17 +19,17 @@ from conf.schema import Config
 from launch.compose import CONF, checked, for_hydra, is_group, parse, register_defaults, saved, with_overrides
 from launch.shell import Interrupted, ended_by, one_sentence_errors
 from rollout.policy_files import is_url
-from trainer.run_at_url import settings_at
+from trainer.run.at_url import settings_at
 
 if TYPE_CHECKING:
-    from trainer.run_folder import RunFolder
+    from trainer.run.folder import RunFolder
 
 FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--info", "-i")
 
 
 def run(settings: Config) -> int:
     """One training run in its folder; returns the exit code."""
-    from trainer.run_folder import RunFolder
+    from trainer.run.folder import RunFolder
 
     with RunFolder.open(settings) as folder:
         try:
@@ -85,7 +85,7 @@ def main() -> int:
     if {"-m", "--multirun"} & set(flags):
         if len(flags) > 1:
             raise ValueError(f"A sweep takes settings and no other flags (given: {' '.join(flags)}).")
-        from launch.sweep_run import run_sweep
+        from launch.sweep.run import run_sweep
 
         return run_sweep(given)
     codes: list[int] = []

@@ -3,8 +3,8 @@
 import argparse
 import sys
 
+from workflow.nano.simulated.server import serve
 from workflow.settings import FaultSettings, LatencySettings, SimulatedWorkerSettings, TaskSettings
-from workflow.simulated.server import serve
 from workflow.tasks.sources import SOURCES
 
 

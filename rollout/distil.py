@@ -9,15 +9,15 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from rollout.collect import Runner, stable_seed
+from rollout.groups.collect import Runner, stable_seed
 from rollout.settings import DistilSettings
+from workflow.language.parse import parse_workflow
+from workflow.language.reasoning import joined, split_reasoning
 from workflow.operators import catalogue
 from workflow.outcome import Outcome
-from workflow.parse import parse_workflow
 from workflow.problem import Problem
 from workflow.program import Refusal
-from workflow.reasoning import joined, split_reasoning
-from workflow.worker import Message, PromptRefused, Worker, WorkerError
+from workflow.worker.interface import Message, PromptRefused, Worker, WorkerError
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Trace:
 
     @property
     def completion(self) -> str:
-        """Reasoning and text as one text, in the form that ``workflow.reasoning`` splits again."""
+        """Reasoning and text as one text, in the form that ``workflow.language.reasoning`` splits again."""
         return joined(self.reasoning, self.text)
 
     @property

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rollout.policy_files import check_weights, check_weights_at_hub, hub_files
-from rollout.prompt import MetaPrompt
+from rollout.prompt.meta_prompt import MetaPrompt
 from rollout.settings import ModelSettings, RolloutSettings, context_tokens
 from workflow.problem import Problem
 

@@ -10,7 +10,7 @@ from sandbox.settings import SandboxSettings
 from workflow.problem import Problem
 from workflow.program import Workflow
 from workflow.settings import WorkerSettings
-from workflow.worker_client import WorkerClient
+from workflow.worker.client import WorkerClient
 
 
 @ray.remote

@@ -15,7 +15,7 @@ from sandbox.records import Verdict
 from sandbox.sandbox import Sandbox
 from workflow.outcome import Outcome
 from workflow.problem import Problem
-from workflow.simulated.ast_sites import find_sites, mutate, without_docstrings
+from workflow.tasks.mutants import find_sites, mutate, without_docstrings
 
 CONSTANTS = ("True", "False", "0", "1", "''", "[]")
 EQUAL = """class Equal:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from sandbox.settings import BudgetSettings
 from workflow.operators.context import BudgetExceeded
-from workflow.worker import Message
+from workflow.worker.interface import Message
 
 MESSAGE_TOKENS = 16
 """What a chat template may add to a message."""

@@ -1,16 +1,14 @@
 """What one operator call may use on the trusted side, and its bill."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from typing import Protocol
 
-from sandbox.budget import Reserved
+from sandbox.budget import Budget, Reserved
 from workflow.operators.context import ProgramResult, TestReport
 from workflow.problem import Problem
-from workflow.worker import Message, PromptRefused
-
-if TYPE_CHECKING:
-    from sandbox.host import WorkflowHost
+from workflow.worker.interface import Message, PromptRefused, Worker
 
 
 class Box(Protocol):
@@ -25,10 +23,23 @@ class Box(Protocol):
         ...
 
 
+class RunContext(Protocol):
+    """What the calls of one run share; ``sandbox.host.WorkflowHost`` is the real one."""
+
+    problem: Problem
+    worker: Worker
+    box: Box
+    budget: Budget
+    seed: int
+    asked: Counter[Hashable]
+    """How often each request was made so far: equal requests of a run get different samples."""
+    last_ended: int
+
+
 class CallContext:
     """One operator call's OperatorContext: worker and tests, with their bill."""
 
-    def __init__(self, host: "WorkflowHost") -> None:
+    def __init__(self, host: RunContext) -> None:
         self._host = host
         self.worker_calls = 0
         self.test_runs = 0

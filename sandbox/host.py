@@ -25,7 +25,7 @@ from sandbox.settings import BudgetSettings
 from workflow.operators import OPERATORS, Operator
 from workflow.operators.context import BudgetExceeded
 from workflow.problem import Problem
-from workflow.worker import PromptRefused, Worker, WorkerError
+from workflow.worker.interface import PromptRefused, Worker, WorkerError
 
 TRACE_CHARACTERS = 4000
 """Length to which arguments and replies are cut in the trace."""

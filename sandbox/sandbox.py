@@ -26,7 +26,7 @@ from workflow.operators.context import ProgramResult, TestReport
 from workflow.outcome import Outcome
 from workflow.problem import Problem
 from workflow.program import Workflow
-from workflow.worker import Worker
+from workflow.worker.interface import Worker
 
 TRIES = 2
 """Times that a run or a judgement is tried here where the box fails; the pool then tries elsewhere."""

@@ -12,7 +12,7 @@ from sandbox.sandbox import Sandbox
 from sandbox.settings import SandboxSettings
 from workflow.problem import Problem
 from workflow.program import Workflow
-from workflow.worker import Message, Reply, WorkerError
+from workflow.worker.interface import Message, Reply, WorkerError
 
 PROBLEM = Problem("t/0", "Write f(xs) that adds.", "f", ("assert f([1, 2]) == 3",), ("assert f([4, 5]) == 9",))
 ANSWER = "```python\ndef f(xs):\n    return sum(xs)\n```"

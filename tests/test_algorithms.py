@@ -10,7 +10,7 @@ import yaml
 from conf.schema import load
 from launch.compose import saved
 from launch.shell import saved_settings
-from trainer.algorithms import (
+from trainer.algorithm.names import (
     LOSS_AGGREGATIONS,
     ONE_AGGREGATION,
     REFUSED_ESTIMATORS,

@@ -84,7 +84,7 @@ time.sleep(60)
 
 
 def test_a_look_sees_memory_descriptors_and_unlinked_shared_memory_of_a_grandchild() -> None:
-    shell = f'{sys.executable} -c "$CHILD" soak-test-{os.getpid()} workflow.simulated.server; true'
+    shell = f'{sys.executable} -c "$CHILD" soak-test-{os.getpid()} workflow.nano.simulated.child; true'
     process = subprocess.Popen(["sh", "-c", shell], env=os.environ | {"CHILD": CHILD}, stdout=subprocess.PIPE, text=True)
     tree = ProcessTree(process.pid)
     try:

@@ -10,8 +10,8 @@ import yaml
 from conf.schema import load
 from launch import ROOT
 from launch.compose import composed
-from launch.sweep_run import run_sweep
-from trainer.submission import in_submitted_job, joins_cluster
+from launch.sweep.run import run_sweep
+from trainer.cluster.submission import in_submitted_job, joins_cluster
 
 KUBERAY = ROOT / "launch" / "kuberay"
 JOB = json.dumps({"runtime_env": {}, "metadata": {"job_submission_id": "raysubmit_1"}})

@@ -16,11 +16,11 @@ from launch.compose import composed
 from launch.doctor import LEAST_DRIVER, driver
 from launch.shell import saved_settings
 from rollout.settings import ModelSettings, RolloutSettings
-from trainer.cluster import device_of
-from trainer.cluster_settings import ClusterSettings
-from trainer.devices import choose
+from trainer.cluster.devices import choose
+from trainer.cluster.session import device_of
+from trainer.cluster.settings import ClusterSettings
+from trainer.cluster.sweep import fitting, trial_gpus
 from trainer.settings import LearnerSettings, RunSettings, TrainerSettings
-from trainer.sweep_cluster import fitting, trial_gpus
 
 SEVEN = ["experiment=flowreasoner_7b", "cluster.device=auto"]
 FOURTEEN = ["experiment=flowreasoner_14b", "cluster.device=auto"]

@@ -14,11 +14,11 @@ import pytest
 from rich.console import Console
 
 from rollout.distil import Trace
-from rollout.stream import StreamState
+from rollout.groups.stream import StreamState
 from tests.run_factory import settings
-from trainer.console import RunConsole
-from trainer.jsonl import Appender, WholeFile, drop_half_line, keep_rows, read_rows
-from trainer.run_folder import RunFolder
+from trainer.run.console import RunConsole
+from trainer.run.folder import RunFolder
+from trainer.run.jsonl import Appender, WholeFile, drop_half_line, keep_rows, read_rows
 from workflow.outcome import Outcome
 
 FIRST = [{"n": number, "text": "×" * 40} for number in range(10)]

@@ -13,7 +13,7 @@ import yaml
 from conf.schema import load
 from launch.evaluate import chosen_policies, evaluated, refuse_trained
 from tests.test_tasks_splits import mixed_file
-from trainer.terminal import Terminal
+from trainer.run.terminal import Terminal
 from workflow.tasks import load_tasks
 
 
@@ -62,7 +62,7 @@ def evaluate_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_dir:
     other = load({"tasks": {"name": "jsonl", "path": path, "splits": "aflow"}})
 
     monkeypatch.setattr("launch.evaluate.readable_tasks", lambda *given: load_tasks(other.tasks))
-    monkeypatch.setitem(sys.modules, "trainer.final_table", None)  # what it would start then is not to be had
+    monkeypatch.setitem(sys.modules, "trainer.evaluation.table", None)  # what it would start then is not to be had
     out = StringIO()
     with pytest.raises(ModuleNotFoundError, match="final_table"):
         policies = chosen_policies(run_dir, [policy], own=False)

@@ -11,7 +11,7 @@ import pytest
 
 from launch import ROOT, intruders
 from launch.shell import Interrupted, ended_by, one_sentence_errors
-from workflow.worker import WorkerError
+from workflow.worker.interface import WorkerError
 
 
 def ended(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:

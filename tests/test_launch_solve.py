@@ -18,14 +18,14 @@ from sandbox.pool import SandboxPool
 from sandbox.records import Execution, OperatorCall, Run, Verdict
 from sandbox.settings import SandboxSettings
 from tests.scripted_parts import completion
-from trainer.solve import Solution
-from trainer.terminal import Terminal
+from trainer.evaluation.solve import Solution
+from trainer.run.terminal import Terminal
+from workflow.language.parse import parse_workflow
 from workflow.outcome import Outcome, RunFailedError
-from workflow.parse import parse_workflow
 from workflow.problem import Problem
 from workflow.program import Refusal, Workflow
 from workflow.settings import WorkerSettings
-from workflow.worker import WorkerError
+from workflow.worker.interface import WorkerError
 
 SOURCE = "class Workflow:\n    async def __call__(self, problem):\n        return await self.generate(problem)\n"
 CALL = OperatorCall(0, "generate", "{}", '"def f(xs):\\n    return xs"', "", 1, 0, 5, 7, 0.0, 0.0, 0.25)

@@ -9,7 +9,7 @@ from workflow.operators.context import TestReport
 from workflow.operators.ensemble import LETTERS
 from workflow.operators.test import CAUTION, NO_TEST
 from workflow.problem import Problem
-from workflow.worker import Message
+from workflow.worker.interface import Message
 
 PROBLEM = Problem("p", "Write f(xs) that returns {the sum}.", "f", ("assert f([1, 2]) == 3",), ())
 UNTESTED = Problem("p", PROBLEM.query, "f", (), ())

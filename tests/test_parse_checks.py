@@ -4,11 +4,11 @@ import textwrap
 
 import pytest
 
+from workflow.language.parse import MAX_SOURCE_BYTES, parse_source
+from workflow.nano.simulated.teacher import PLANS
 from workflow.outcome import Outcome
-from workflow.parse import MAX_SOURCE_BYTES, parse_source
 from workflow.program import Refusal, Workflow
 from workflow.reference import FOLDER, load_reference_workflows
-from workflow.simulated.teacher import PLANS
 
 
 def call(*lines: str, before: str = "", methods: str = "") -> str:

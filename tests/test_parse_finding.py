@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workflow.language.parse import MAX_COMPLETION_CHARACTERS, find_source, parse_workflow
 from workflow.outcome import Outcome
-from workflow.parse import MAX_COMPLETION_CHARACTERS, find_source, parse_workflow
 from workflow.program import Refusal, Workflow
 
 SOURCE = """class Workflow:

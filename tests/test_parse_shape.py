@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow.parse import parse_source
+from workflow.language.parse import parse_source
+from workflow.nano.simulated.teacher import PLANS
 from workflow.program import Workflow
 from workflow.reference import load_reference_workflows
-from workflow.simulated.teacher import PLANS
 
 
 def parsed(body: str, before: str = "") -> Workflow:

@@ -2,8 +2,8 @@
 
 from rollout.settings import RolloutSettings
 from sandbox.settings import SandboxSettings
-from trainer.cluster_settings import ClusterSettings, ResourceSettings
-from trainer.placement import engines_wanted, learner_wanted, sandbox_wanted, shown
+from trainer.cluster.placement import engines_wanted, learner_wanted, sandbox_wanted, shown
+from trainer.cluster.settings import ClusterSettings, ResourceSettings
 from trainer.settings import LearnerSettings, RunSettings
 
 

@@ -3,9 +3,9 @@
 import pytest
 
 from tests.scripted_parts import SINGLE_CALL, TEST_LOOP
-from workflow.parse import find_source, parse_workflow
+from workflow.language.parse import find_source, parse_workflow
+from workflow.language.reasoning import joined, policy_turn, shown_reasoning, split_reasoning
 from workflow.program import Workflow
-from workflow.reasoning import joined, policy_turn, shown_reasoning, split_reasoning
 
 R1_END = "<assistant><think>\n"
 PLAIN_END = "<|im_start|>assistant\n"

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from rollout.engines.vllm.shared_memory import in_memory
 from rollout.weights.buckets import WeightsMismatchError, arrays, as_bytes, checksum, digest, in_buckets, offsets, sums, tensor_of
-from rollout.weights.shared_memory import in_memory
 
 
 def tensors(count: int = 9, seed: int = 0) -> list[tuple[str, torch.Tensor]]:

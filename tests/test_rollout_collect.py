@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from reward.settings import RewardSettings
-from rollout.collect import Collector
+from rollout.groups.collect import Collector
 from rollout.settings import RolloutSettings
 from tests.scripted_parts import SINGLE_CALL, TEST_LOOP, ScriptedRenderer, ScriptedRunner, ScriptedSampler, problem, run
 from workflow.outcome import Outcome

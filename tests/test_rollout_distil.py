@@ -8,7 +8,7 @@ from rollout.distil import distil_traces, summary, teacher_messages
 from rollout.settings import DistilSettings
 from tests.scripted_parts import SINGLE_CALL, TEST_LOOP, ScriptedRunner, problem, run
 from workflow.outcome import Outcome
-from workflow.worker import PromptRefused, Reply, WorkerError
+from workflow.worker.interface import PromptRefused, Reply, WorkerError
 
 PROBLEMS = [problem(number) for number in range(5)]
 

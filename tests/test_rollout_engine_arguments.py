@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import pytest
 
-from rollout.engine_arguments import weights_dtype
+from rollout.engines.vllm.arguments import weights_dtype
 from rollout.settings import ModelSettings, RolloutSettings
 
 

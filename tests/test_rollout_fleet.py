@@ -9,7 +9,7 @@ import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 
 from rollout import slot as slots
-from rollout.fleet import STICKY_LEAD, TRIES, Fleet
+from rollout.fleet.fleet import STICKY_LEAD, TRIES, Fleet
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings
 from rollout.weights.buckets import Bucket, TensorSum, digest

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
-from rollout.partial_completion import PartialCompletion
+from rollout.engines.vllm.partial_completion import PartialCompletion
 
 
 def output(tokens: list[int], reason: str) -> Any:

@@ -8,8 +8,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from rollout.engines.vllm.read_back import CHUNK, INTEGERS, ReadBack, bits
 from rollout.weights.buckets import WeightsMismatchError
-from rollout.weights.read_back import CHUNK, INTEGERS, ReadBack, bits
 
 
 class Multiply:

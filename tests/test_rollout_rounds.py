@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from reward.settings import RewardSettings
-from rollout.collect import Collector
+from rollout.groups.collect import Collector
 from rollout.records import Completion, Episode
 from rollout.settings import RolloutSettings
 from sandbox.records import Run, Verdict

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reward.score import Score
+from rollout.groups.stream import GroupStream, Ready, StreamLimits, StreamState, Taken, is_flat
 from rollout.records import Completion, Episode, Group, Round
-from rollout.stream import GroupStream, Ready, StreamLimits, StreamState, Taken, is_flat
 from tests.scripted_parts import problem
 from tests.virtual_time import VirtualTimePolicy
 

@@ -13,15 +13,15 @@ from rich.console import Console
 
 from reward.score import Score
 from rollout.distil import Trace
+from rollout.groups.stream import StreamState
 from rollout.records import Completion, Episode, Group, Round
-from rollout.stream import StreamState
 from sandbox.records import Execution, OperatorCall, Run, Verdict
 from tests.run_factory import settings
-from trainer.console import RunConsole
-from trainer.jsonl import read_rows
-from trainer.run_folder import RunFolder
+from trainer.metrics.spending import Spending
+from trainer.run.console import RunConsole
+from trainer.run.folder import RunFolder
+from trainer.run.jsonl import read_rows
 from trainer.settings import CheckpointSettings, EvaluationSettings, GRPOSettings, RunSettings
-from trainer.spending import Spending
 from workflow.outcome import Outcome
 from workflow.problem import Problem
 from workflow.program import Workflow
@@ -255,7 +255,7 @@ def test_results_have_the_steps_and_the_time_of_all_sessions(tmp_path: Path):
 
 def test_two_processes_cannot_hold_one_folder(tmp_path: Path):
     with opened(settings(tmp_path / "run")) as run:
-        script = "from pathlib import Path; from trainer.run_access import hold; hold(Path(__import__('sys').argv[1]))"
+        script = "from pathlib import Path; from trainer.run.lock import hold; hold(Path(__import__('sys').argv[1]))"
         other = subprocess.run([sys.executable, "-c", script, str(run.path)], capture_output=True, text=True, check=False)
         assert f"in use by process {os.getpid()}" in other.stderr
 

@@ -7,11 +7,11 @@ import pytest
 from rich.console import Console
 
 from tests.run_factory import settings
-from trainer.console import RunConsole
-from trainer.jsonl import Appender, read_rows
-from trainer.run_folder import RunFolder
+from trainer.run.console import RunConsole
+from trainer.run.folder import RunFolder
+from trainer.run.jsonl import Appender, read_rows
+from trainer.run.sinks import JsonlSink, Sinks, TensorboardSink, wandb_mode
 from trainer.settings import LoggerSettings
-from trainer.sinks import JsonlSink, Sinks, TensorboardSink, wandb_mode
 
 
 class Failing:

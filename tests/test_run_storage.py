@@ -13,12 +13,12 @@ from rich.console import Console
 
 from rollout.policy_files import local_copy
 from tests.run_factory import settings
-from trainer.cluster_settings import ClusterSettings
-from trainer.console import RunConsole
-from trainer.jsonl import Appender, read_rows
-from trainer.run_at_url import fetched, settings_at
-from trainer.run_folder import RunFolder
-from trainer.run_storage import RunStorage, rank
+from trainer.cluster.settings import ClusterSettings
+from trainer.run.at_url import fetched, settings_at
+from trainer.run.console import RunConsole
+from trainer.run.folder import RunFolder
+from trainer.run.jsonl import Appender, read_rows
+from trainer.run.mirror import RunStorage, rank
 
 
 class Faulty(MemoryFileSystem):

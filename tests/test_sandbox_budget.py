@@ -12,7 +12,7 @@ from sandbox.settings import BudgetSettings, LimitSettings, SandboxSettings
 from tests.sandbox_parts import PROBLEM, ScriptedWorker, box, raw
 from workflow.operators.context import BudgetExceeded
 from workflow.outcome import Outcome
-from workflow.worker import Message, PromptRefused, Reply
+from workflow.worker.interface import Message, PromptRefused, Reply
 
 HELLO: list[Message] = [{"role": "user", "content": "x" * 84}]
 """A prompt that may use 100 tokens."""

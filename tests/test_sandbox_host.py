@@ -16,7 +16,7 @@ from workflow.operators import Operator
 from workflow.operators.context import ProgramResult, TestReport
 from workflow.outcome import Outcome
 from workflow.problem import Problem
-from workflow.worker import WorkerError
+from workflow.worker.interface import WorkerError
 
 
 class NoBox:

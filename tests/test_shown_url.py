@@ -9,8 +9,8 @@ from tests.scripted_endpoint import endpoint, error, http
 from tests.test_worker_client_calls import ASK, client_of
 from trainer.settings import RunSettings
 from workflow.settings import WorkerSettings
-from workflow.shown_url import shown_url, with_shown_urls
-from workflow.worker import WorkerError
+from workflow.worker.interface import WorkerError
+from workflow.worker.shown_url import shown_url, with_shown_urls
 
 
 @pytest.mark.parametrize(

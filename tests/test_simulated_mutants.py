@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from workflow.nano.problems import nano_problem
+from workflow.nano.simulated.book import Book
+from workflow.nano.simulated.puzzle import Bug
+from workflow.nano.simulated.reference_puzzle import ReferencePuzzle
+from workflow.nano.simulated.skill import Skill, stream
 from workflow.problem import Problem
 from workflow.settings import SimulatedWorkerSettings, TaskSettings
-from workflow.simulated.book import Book
-from workflow.simulated.puzzle import Bug
-from workflow.simulated.reference_puzzle import ReferencePuzzle
-from workflow.simulated.skill import Skill, stream
 from workflow.tasks import load_problems
-from workflow.tasks.nano import nano_problem
 
 SAMPLE = load_problems(TaskSettings(name="humaneval", path=str(Path(__file__).parent / "data" / "humaneval_sample.jsonl")))
 FULL = Path(__file__).parents[1].parent / "shared" / "data" / "humaneval.jsonl.gz"

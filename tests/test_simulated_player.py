@@ -6,18 +6,18 @@ from itertools import count
 
 import pytest
 
+from workflow.nano.problems import find_query, nano_problem
+from workflow.nano.simulated.book import Book
+from workflow.nano.simulated.nano_puzzle import NanoPuzzle, nano_puzzle
+from workflow.nano.simulated.player import TEACHER_MODEL, UNKNOWN_PROBLEM, WORKER_MODEL, Player
+from workflow.nano.simulated.skill import stream
 from workflow.number import read_number
 from workflow.operators import OPERATORS
 from workflow.operators.context import TestReport
 from workflow.operators.generate import FORMS
 from workflow.problem import Problem
 from workflow.settings import SimulatedWorkerSettings
-from workflow.simulated.book import Book
-from workflow.simulated.nano_puzzle import NanoPuzzle, nano_puzzle
-from workflow.simulated.player import TEACHER_MODEL, UNKNOWN_PROBLEM, WORKER_MODEL, Player
-from workflow.simulated.skill import stream
-from workflow.tasks.nano import find_query, nano_problem
-from workflow.worker import Message
+from workflow.worker.interface import Message
 
 PLAIN = SimulatedWorkerSettings(problem_shift_sigma=0.0)
 PROBLEMS = [nano_problem(0, "train", index) for index in range(72)]

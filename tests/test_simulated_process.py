@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from launch.worker import main
+from workflow.nano.simulated.process import KeptAlive, start_simulated_worker
 from workflow.settings import SimulatedWorkerSettings, TaskSettings
-from workflow.simulated.process import KeptAlive, start_simulated_worker
 
 PATIENCE_S = 100.0
 """For answers that take milliseconds on an idle machine."""
@@ -84,7 +84,7 @@ def test_it_dies_when_its_parent_is_killed(holds_stdin: bool) -> None:
     code = (
         "import os, time\n"
         "from workflow.settings import *\n"
-        "from workflow.simulated.process import start_simulated_worker\n"
+        "from workflow.nano.simulated.process import start_simulated_worker\n"
         "worker = start_simulated_worker(SimulatedWorkerSettings(), TaskSettings())\n"
         f"held = os.fork() if {holds_stdin} else 0\n"
         f"if {holds_stdin} and not held: time.sleep(60); os._exit(0)\n"

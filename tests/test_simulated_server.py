@@ -15,10 +15,10 @@ import openai
 import pytest
 import uvicorn
 
+from workflow.nano.problems import nano_problem
+from workflow.nano.simulated.server import create_app
 from workflow.operators import OPERATORS
 from workflow.settings import FaultSettings, LatencySettings, SimulatedWorkerSettings
-from workflow.simulated.server import create_app
-from workflow.tasks.nano import nano_problem
 
 PATIENCE_S = 100.0
 """For answers that take milliseconds on an idle machine."""

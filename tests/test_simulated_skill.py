@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 import pytest
 
+from workflow.nano.composition import align, apply, disagreement, read_program
+from workflow.nano.problems import find_query, nano_problem
+from workflow.nano.simulated.nano_puzzle import NanoPuzzle, nano_puzzle
+from workflow.nano.simulated.puzzle import Bug
+from workflow.nano.simulated.skill import Skill, stream
 from workflow.problem import Problem
 from workflow.settings import SimulatedWorkerSettings
-from workflow.simulated.nano_puzzle import NanoPuzzle, nano_puzzle
-from workflow.simulated.puzzle import Bug
-from workflow.simulated.skill import Skill, stream
-from workflow.tasks.composition import align, apply, disagreement, read_program
-from workflow.tasks.nano import find_query, nano_problem
 
 PLAIN = SimulatedWorkerSettings(problem_shift_sigma=0.0)
 PROBLEMS = [nano_problem(0, "train", index) for index in range(480)]

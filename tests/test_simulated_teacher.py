@@ -5,13 +5,13 @@ from functools import cache
 
 import pytest
 
-from workflow.parse import parse_workflow
+from workflow.language.parse import parse_workflow
+from workflow.nano.problems import nano_problem
+from workflow.nano.simulated.book import Book, Known
+from workflow.nano.simulated.skill import stream
+from workflow.nano.simulated.teacher import HABIT, PLANS, SINGLE_CALL, Plan, corpus, sensible_plan, teach
 from workflow.program import Workflow
 from workflow.settings import SimulatedWorkerSettings
-from workflow.simulated.book import Book, Known
-from workflow.simulated.skill import stream
-from workflow.simulated.teacher import HABIT, PLANS, SINGLE_CALL, Plan, corpus, sensible_plan, teach
-from workflow.tasks.nano import nano_problem
 
 BOOK = Book()
 DECLARED = SimulatedWorkerSettings()

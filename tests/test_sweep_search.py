@@ -6,7 +6,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from launch.compose import composed, parse
-from launch.sweep_search import Search, distribution
+from launch.sweep.search import Search, distribution
 from tests.test_sweep_trials import finish
 
 GIVEN = ["sweep=optuna", "sweep.trials=4", "reward.weights.complexity=interval(-1.0,0.0)", "trainer.stages=[grpo,evaluate]"]

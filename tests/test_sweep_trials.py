@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from launch.sweep import Grid, Trial, is_finished, settings_of, trial_of
-from launch.sweep_run import Sweep, run_sweep
-from trainer.sweep_cluster import Shared, fitting
+from launch.sweep.run import Sweep, run_sweep
+from launch.sweep.trials import Grid, Trial, is_finished, settings_of, trial_of
+from trainer.cluster.sweep import Shared, fitting
 
 GIVEN = ["reward.weights.complexity=0,-0.4", "trainer.seed=1,2", "trainer.stages=[grpo,evaluate]", "logger.wandb=off"]
 

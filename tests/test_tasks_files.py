@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from workflow.nano.problems import nano_problem
 from workflow.problem import Problem
 from workflow.settings import TaskSettings
 from workflow.tasks import load_problems, load_tasks
 from workflow.tasks.files import read_jsonl, split_file_set, write_jsonl
 from workflow.tasks.humaneval import to_problem
-from workflow.tasks.nano import nano_problem
 from workflow.tasks.sources import load_source
 
 SAMPLE = Path(__file__).parent / "data" / "humaneval_sample.jsonl"

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from workflow.nano.composition import align, changed, read_program, single_changes, write_program
+from workflow.nano.problems import find_query, nano_problem, split_of
+from workflow.nano.steps import VERBS, Step, meaning, weight
 from workflow.problem import Problem
 from workflow.settings import TaskSettings
 from workflow.tasks import load_tasks
-from workflow.tasks.composition import align, changed, read_program, single_changes, write_program
-from workflow.tasks.nano import find_query, nano_problem, split_of
-from workflow.tasks.steps import VERBS, Step, meaning, weight
 
 ROOT = Path(__file__).parents[1]
 SMALL = TaskSettings(train_size=240, validation_size=120, test_size=120, seed=3)
@@ -46,7 +46,7 @@ def steps_of(problem: Problem) -> tuple[Step, ...]:
 
 
 def test_the_same_seed_gives_the_same_problems_in_another_process() -> None:
-    code = "from workflow.tasks.nano import nano_problem; print([nano_problem(3, 'test', i) for i in range(5)])"
+    code = "from workflow.nano.problems import nano_problem; print([nano_problem(3, 'test', i) for i in range(5)])"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert other.stdout.strip() == str([nano_problem(3, "test", index) for index in range(5)])
 

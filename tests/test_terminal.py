@@ -14,9 +14,9 @@ from launch.doctor import show as show_findings
 from launch.shell import one_sentence_errors
 from sandbox.probe import Finding
 from tests.run_factory import final_rows
-from trainer.console import RunConsole
-from trainer.final_table import print_table
-from trainer.terminal import Bar, Terminal, code, panel, plain, printable, table
+from trainer.evaluation.table import print_table
+from trainer.run.console import RunConsole
+from trainer.run.terminal import Bar, Terminal, code, panel, plain, printable, table
 
 HOSTILE = ["xs[i]", "[/INST]", "[bold]x[/bold]", "[link=http://x]y[/link]", ":smile:", "\\[red]", "[red", "a[b].py", "[@click=f()]z"]
 COMMANDS = {
@@ -122,7 +122,7 @@ def test_a_program_is_shown_in_colours():
 
 
 def test_a_terminal_that_lacks_a_letter_gets_its_number():
-    program = "from trainer.terminal import Terminal, panel\nTerminal().print(panel('caf\\u00e9 \\U0001f600', 'x'))"
+    program = "from trainer.run.terminal import Terminal, panel\nTerminal().print(panel('caf\\u00e9 \\U0001f600', 'x'))"
     around = os.environ | {"PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=around, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "caf\\xe9" in done.stdout, done.stderr

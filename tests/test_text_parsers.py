@@ -14,13 +14,13 @@ import pytest
 from sandbox.judges import perturb, stdio
 from workflow.aflow import is_aflow
 from workflow.code import extract_code
+from workflow.language.parse import parse_workflow
+from workflow.nano.simulated.job import read_job
 from workflow.number import read_number
 from workflow.operators.answer import read_answer
 from workflow.operators.ensemble import read_choice
 from workflow.operators.review import read_review
 from workflow.operators.test import as_case, find_assert
-from workflow.parse import parse_workflow
-from workflow.simulated.job import read_job
 
 CHARACTERS = 100_000
 CPU_S = 1.0

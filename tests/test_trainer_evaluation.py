@@ -10,15 +10,15 @@ from reward.settings import RewardSettings
 from rollout.records import Episode, Group, Round
 from sandbox.records import Verdict
 from tests.scripted_parts import SINGLE_CALL, TEST_LOOP, ScriptedRunner, completion, problem, run
-from trainer.data_order import problem_at, tag_at
-from trainer.evaluation import Trial, Trials, best_fixed, evaluate_workflow, oracle, trials_of_groups
-from trainer.final_table import print_table
-from trainer.metrics import group_metrics
-from trainer.result_rows import minus, refuse_if_all_lost, result_row
+from trainer.algorithm.data_order import problem_at, tag_at
+from trainer.evaluation.rows import minus, refuse_if_all_lost, result_row
+from trainer.evaluation.table import print_table
+from trainer.evaluation.trials import Trial, Trials, best_fixed, evaluate_workflow, oracle, trials_of_groups
+from trainer.metrics.step import group_metrics
+from trainer.run.terminal import Terminal
 from trainer.settings import EvaluationSettings
-from trainer.terminal import Terminal
+from workflow.language.parse import parse_workflow
 from workflow.outcome import Outcome, RunFailedError
-from workflow.parse import parse_workflow
 from workflow.program import Refusal, Workflow
 
 SETTINGS = EvaluationSettings(bootstrap=200)

@@ -9,16 +9,16 @@ from typing import Any, cast
 import pytest
 
 from rollout.failures import MemoryDeaths, killed_for_memory
-from rollout.stream import StreamState
+from rollout.groups.stream import StreamState
 from tests.run_factory import settings as run_settings
 from tests.test_run_folder_resume import ScriptedLearner
-from trainer.checkpoints import SavedOnError
-from trainer.console import RunConsole
 from trainer.failures import Failures, LearnerLostError
 from trainer.recovery import with_learner
-from trainer.run_folder import RunFolder
+from trainer.run.checkpoints import SavedOnError
+from trainer.run.console import RunConsole
+from trainer.run.folder import RunFolder
+from trainer.run.terminal import Terminal
 from trainer.stages import refuse_if_all_masked
-from trainer.terminal import Terminal
 from workflow.outcome import RunFailedError
 
 STREAM = StreamState(0, (), ())

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 
 from reward.settings import RewardSettings
-from rollout.collect import Collector
+from rollout.groups.collect import Collector
 from rollout.records import Group
 from rollout.settings import RolloutSettings
 from sandbox.records import Run
 from tests.scripted_parts import SINGLE_CALL, ScriptedRenderer, ScriptedRunner, ScriptedSampler, problem, run
-from trainer.metrics import group_metrics
+from trainer.metrics.step import group_metrics
 from workflow.outcome import Outcome
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.scripted_endpoint import HANG, Endpoint, completion, endpoint, http
 from workflow.settings import WorkerSettings
-from workflow.worker import Message, WorkerError
-from workflow.worker_client import WorkerClient
+from workflow.worker.client import WorkerClient
+from workflow.worker.interface import Message, WorkerError
 
 ASK: list[Message] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Say hello."}]
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.scripted_endpoint import completion, endpoint, error, http
 from tests.test_worker_client_calls import ASK, client_of
-from workflow.worker import PromptRefused, WorkerError
+from workflow.worker.interface import PromptRefused, WorkerError
 
 GOOD = completion("good")
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.scripted_endpoint import DROP, HANG, completion, endpoint, error, http
 from tests.test_worker_client_calls import ASK, client_of
-from workflow.worker import PromptRefused, WorkerError
+from workflow.worker.interface import PromptRefused, WorkerError
 
 GOOD = completion("good")
 CUT_JSON = http(200, GOOD.partition(b"\r\n\r\n")[2][:60])

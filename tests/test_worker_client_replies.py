@@ -12,9 +12,9 @@ import pytest
 
 from tests.scripted_endpoint import completion, endpoint, error, http
 from tests.test_worker_client_calls import ASK, client_of
-from workflow.endpoint import StatusError
-from workflow.error_body import ErrorBody
-from workflow.worker import PromptRefused, Reply, WorkerError
+from workflow.worker.endpoint import StatusError
+from workflow.worker.error_body import ErrorBody
+from workflow.worker.interface import PromptRefused, Reply, WorkerError
 
 GOOD = completion("good")
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from rollout.distil import Trace
-from rollout.prompt import MetaPrompt
+from rollout.prompt.meta_prompt import MetaPrompt
 from rollout.settings import ModelSettings
-from trainer.batch import LeftOut, SFTRow, sft_row
+from trainer.algorithm.batch import LeftOut, SFTRow, sft_row
 from workflow.outcome import Outcome
 from workflow.problem import Problem
 from workflow.tasks import TaskSet

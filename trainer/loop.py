@@ -3,22 +3,22 @@
 import time
 from collections.abc import Sequence
 
-from rollout.clock import Busy
-from rollout.collect import Collector
-from rollout.fleet import Fleet
+from rollout.fleet.fleet import Fleet
+from rollout.groups.clock import Busy
+from rollout.groups.collect import Collector
+from rollout.groups.stream import GroupStream, StreamState, Taken
 from rollout.records import Group
-from rollout.stream import GroupStream, StreamState, Taken
-from trainer.alarms import Alarms
-from trainer.batch import policy_batch
-from trainer.checkpoints import SavedOnError
-from trainer.data_order import problem_at, stream_limits, tag_at
-from trainer.evaluation import evaluate_policy
+from trainer.algorithm.batch import policy_batch
+from trainer.algorithm.data_order import problem_at, stream_limits, tag_at
+from trainer.evaluation.trials import evaluate_policy
 from trainer.failures import Failures
-from trainer.learner import Learner
-from trainer.metrics import engine_metrics, evaluation_metrics, group_metrics, stream_metrics
-from trainer.run_folder import RunFolder
+from trainer.learner.handle import Learner
+from trainer.metrics.alarms import Alarms
+from trainer.metrics.spending import Spending
+from trainer.metrics.step import engine_metrics, evaluation_metrics, group_metrics, stream_metrics
+from trainer.run.checkpoints import SavedOnError
+from trainer.run.folder import RunFolder
 from trainer.settings import EvaluationSettings, TrainerSettings
-from trainer.spending import Spending
 from workflow.problem import Problem
 
 

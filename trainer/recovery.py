@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rollout.failures import MemoryDeaths
 from trainer.failures import Failures, LearnerLostError
-from trainer.learner import Learner
-from trainer.run_folder import RunFolder
+from trainer.learner.handle import Learner
+from trainer.run.folder import RunFolder
 from trainer.system import System
 from workflow.outcome import RunFailedError
 

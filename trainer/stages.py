@@ -8,28 +8,28 @@ from pathlib import Path
 import numpy as np
 
 from rollout.distil import Trace, distil_traces, summary
-from rollout.feedback import feedback_corpus
-from rollout.nano_policy import make_nano_policy
+from rollout.nano.policy import make_nano_policy
 from rollout.policy_check import checked_prompt
-from rollout.prompt import MetaPrompt
-from trainer.batch import sft_batch, sft_rows
-from trainer.devices import started_parts
+from rollout.prompt.feedback import feedback_corpus
+from rollout.prompt.meta_prompt import MetaPrompt
+from trainer.algorithm.batch import sft_batch, sft_rows
+from trainer.cluster.devices import started_parts
+from trainer.evaluation.rows import refuse_if_all_lost
+from trainer.evaluation.table import final_table, print_table
 from trainer.failures import Failures
-from trainer.final_table import final_table, print_table
 from trainer.fitting import Lessons, fitting
-from trainer.learner import Learner
+from trainer.learner.handle import Learner
 from trainer.loop import train_grpo
 from trainer.recovery import with_learner
-from trainer.result_rows import refuse_if_all_lost
-from trainer.run_folder import RunFolder
+from trainer.run.folder import RunFolder
+from trainer.run.terminal import quiet_libraries
 from trainer.settings import RunSettings
 from trainer.system import System
-from trainer.terminal import quiet_libraries
+from workflow.nano.simulated.teacher import corpus
 from workflow.outcome import Outcome, RunFailedError
 from workflow.reference import load_reference_workflows
-from workflow.shown_url import shown_url
-from workflow.simulated.teacher import corpus
 from workflow.tasks import load_tasks
+from workflow.worker.shown_url import shown_url
 
 
 async def train(settings: RunSettings, run: RunFolder) -> None:

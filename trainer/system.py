@@ -11,21 +11,21 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rollout.collect import Collector
-from rollout.engine_arguments import weights_dtype
-from rollout.engine_handle import Engine, RayEngine
-from rollout.fleet import Fleet
-from rollout.prompt import MetaPrompt
+from rollout.engines.vllm.arguments import weights_dtype
+from rollout.fleet.fleet import Fleet
+from rollout.fleet.ray_engine import Engine, RayEngine
+from rollout.groups.collect import Collector
+from rollout.prompt.meta_prompt import MetaPrompt
 from sandbox.pool import SandboxPool
-from trainer.cluster import device_of, node_address, sigterm_kept, start_ray, stop_ray
-from trainer.learner import Learner
-from trainer.placement import Place, Placement
+from trainer.cluster.placement import Place, Placement
+from trainer.cluster.session import device_of, node_address, sigterm_kept, start_ray, stop_ray
+from trainer.cluster.submission import joins_cluster
+from trainer.learner.handle import Learner
 from trainer.settings import RunSettings
-from trainer.submission import joins_cluster
+from workflow.nano.simulated.process import KeptAlive, start_simulated_worker
 from workflow.settings import WorkerSettings
-from workflow.simulated.process import KeptAlive, start_simulated_worker
 from workflow.tasks import TaskSet, load_tasks
-from workflow.worker_client import WorkerClient
+from workflow.worker.client import WorkerClient
 
 T = TypeVar("T")
 

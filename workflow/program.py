@@ -11,7 +11,7 @@ Form = Literal["ours", "aflow", "raw"]
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """A statically checked workflow. Made by ``workflow.parse`` and, in AFlow's form, by ``workflow.aflow`` only."""
+    """A statically checked workflow. Made by ``workflow.language.parse`` and, in AFlow's form, by ``workflow.aflow`` only."""
 
     source: str
     """Python text of ``class Workflow`` as the policy wrote it."""

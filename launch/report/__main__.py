@@ -8,7 +8,7 @@ from launch.report.page import write_report
 from launch.report.sweep_data import is_sweep
 from launch.report.sweep_page import write_sweep_report
 from launch.shell import one_sentence_errors
-from trainer.run_at_url import fetched
+from trainer.run.at_url import fetched
 
 
 @one_sentence_errors

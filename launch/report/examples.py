@@ -6,9 +6,9 @@ from markupsafe import Markup
 
 from launch.report.graph import workflow_svg
 from launch.report.run_data import RunData, Shape
-from workflow.parse import parse_workflow
+from workflow.language.parse import parse_workflow
+from workflow.language.reasoning import shown_reasoning
 from workflow.program import Refusal
-from workflow.reasoning import shown_reasoning
 
 BANDS = ("easy", "medium", "hard", "all")
 

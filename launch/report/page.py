@@ -11,8 +11,8 @@ from launch.report import pipeline_figures, result_figures, training_figures
 from launch.report.examples import example_workflows
 from launch.report.run_data import Row, RunData, read_run, setting_of
 from launch.report.tables import final_rows, heat_tables
-from trainer.console import minutes
-from workflow.shown_url import with_shown_urls
+from trainer.run.console import minutes
+from workflow.worker.shown_url import with_shown_urls
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from launch.report.run_data import Row
-from trainer.run_state import flat
+from trainer.run.state import flat
 
 SEED = "trainer.seed"
 RESAMPLES = 2000

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from launch.report import sweep_figures
 from launch.report.page import Card, about, template
 from launch.report.sweep_data import SEED, Estimate, Setup, SweepData, TrialData, front, order, read_sweep
-from workflow.shown_url import with_shown_urls
+from workflow.worker.shown_url import with_shown_urls
 
 SHOWN = (("pass_rate", "{:.1%}", 1), ("calls", "{:.2f}", 1), ("cost", "{:.3f}", 1000), ("latency", "{:.2f}", 1))
 """Measure, how it is written, and its factor (cost: dollars per 1000 queries)."""

@@ -17,7 +17,7 @@ class WeightsGoneError(RuntimeError):
 
 
 class WeightsSource(Protocol):
-    """Where weights come from; ``trainer.learner_weights.LearnerWeights`` is the real one."""
+    """Where weights come from; ``trainer.learner.weights.LearnerWeights`` is the real one."""
 
     def buckets(self, max_bytes: int) -> AsyncIterator[Bucket]:
         """All tensors of the weights, from the first; raises WeightsGoneError where the source no longer has them."""

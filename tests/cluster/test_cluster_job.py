@@ -14,7 +14,7 @@ import yaml
 
 from tests.cluster.simulated_nodes import ROOT, Nodes
 from tests.wandb_file import history
-from trainer.jsonl import read_rows
+from trainer.run.jsonl import read_rows
 
 pytestmark = pytest.mark.timeout(2100)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.training import RUN_OVERRIDES, Training, check_whole, weights_hash
-from trainer.jsonl import read_rows
+from trainer.run.jsonl import read_rows
 
 pytestmark = pytest.mark.timeout(1800)
 STEPS = 10

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from trainer.jsonl import read_rows
+from trainer.run.jsonl import read_rows
 
 ROOT = Path(__file__).parents[2]
 POLICY_OVERRIDES = (
@@ -28,7 +28,7 @@ ROLES = {
     "learner": "LearnerWorker",
     "sandbox": "SandboxActor",
     "zygote": "sandbox.guest.zygote",
-    "worker": "workflow.simulated.server",
+    "worker": "workflow.nano.simulated.child",
 }
 """What the command line of each role's process holds."""
 

@@ -12,17 +12,17 @@ import ray
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rollout.engine_handle import Engine, RayEngine
-from rollout.fleet import Fleet
-from rollout.nano_policy import make_nano_policy
-from rollout.prompt import MetaPrompt
+from rollout.fleet.fleet import Fleet
+from rollout.fleet.ray_engine import Engine, RayEngine
+from rollout.nano.policy import make_nano_policy
+from rollout.prompt.meta_prompt import MetaPrompt
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings
 from rollout.weights.buckets import Bucket
-from trainer.cluster import start_ray, stop_ray
+from trainer.cluster.session import start_ray, stop_ray
 from trainer.settings import RunSettings
+from workflow.nano.simulated.teacher import corpus
 from workflow.settings import TaskSettings
-from workflow.simulated.teacher import corpus
 from workflow.tasks import load_tasks
 
 MODEL = ModelSettings(max_response_tokens=64)

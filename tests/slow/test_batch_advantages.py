@@ -6,8 +6,8 @@ import random
 import pytest
 import torch
 
-from trainer.advantage import advantages
-from trainer.algorithms import (
+from trainer.algorithm.advantage import advantages
+from trainer.algorithm.names import (
     ESTIMATORS,
     POLICY_LOSSES,
     REFUSED_ESTIMATORS,

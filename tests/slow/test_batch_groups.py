@@ -5,17 +5,17 @@ import torch
 
 from reward.score import Score
 from rollout.distil import Trace
-from rollout.nano_policy import make_tokenizer
-from rollout.prompt import MetaPrompt
+from rollout.nano.policy import make_tokenizer
+from rollout.prompt.meta_prompt import MetaPrompt
 from rollout.records import Completion, Episode, Group, Round
 from rollout.settings import ModelSettings
 from tests.scripted_parts import SINGLE_CALL, problem
-from trainer.batch import SFTRow, policy_batch, sft_batch, sft_rows
+from trainer.algorithm.batch import SFTRow, policy_batch, sft_batch, sft_rows
+from trainer.engines.token_rows import TokenRows
 from trainer.fitting import Lessons
 from trainer.settings import GRPOSettings
-from trainer.token_rows import TokenRows
+from workflow.nano.simulated.teacher import corpus
 from workflow.outcome import Outcome
-from workflow.simulated.teacher import corpus
 
 NO_WHITENING = GRPOSettings(advantage="grpo", norm_by_std=False)
 
@@ -171,8 +171,8 @@ HIDDEN = ((7,), "class Workflow")
     ],
 )
 def test_traces_of_which_none_is_left_are_refused_with_each_reason_and_its_remedy(traces, needed: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("trainer.batch.policy_turn", lambda text, end: "abc" if text == HIDDEN[1] else text)
-    monkeypatch.setattr("trainer.batch.find_source", lambda text: text)
+    monkeypatch.setattr("trainer.algorithm.batch.policy_turn", lambda text, end: "abc" if text == HIDDEN[1] else text)
+    monkeypatch.setattr("trainer.algorithm.batch.find_source", lambda text: text)
     with pytest.raises(ValueError, match=needed):
         sft_rows(traces, SplitTokenizer(), ModelSettings(max_prompt_tokens=8, max_response_tokens=8))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from launch.dashboard import metrics_of, workspace
 from tests.run_factory import write_run
-from trainer.metric_families import PANELS
+from trainer.run.panels import PANELS
 
 
 def sections(spec: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:

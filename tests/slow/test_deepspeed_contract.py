@@ -8,7 +8,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from trainer.verl_platform import select_platform
+from trainer.engines.platform import select_platform
 
 select_platform()
 
@@ -22,15 +22,15 @@ def test_deepspeed_has_the_version_that_this_was_written_for():
 def test_deepspeed_is_loaded_only_by_its_engine():
     """Its import takes seconds and says what it thinks of the machine."""
     program = (
-        "from trainer.verl_platform import select_platform\nselect_platform()\n"
-        "import sys, trainer.learner_worker, rollout.nano_policy\nprint('deepspeed' in sys.modules)"
+        "from trainer.engines.platform import select_platform\nselect_platform()\n"
+        "import sys, trainer.learner.worker, rollout.nano.policy\nprint('deepspeed' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert done.stdout.split()[-1] == "False", done.stderr
 
 
 def test_no_operator_is_compiled_when_ranks_meet():
-    import trainer.deepspeed_engine as engine
+    import trainer.engines.deepspeed as engine
 
     assert vars(engine.deepspeed.ops)["__compatible_ops__"] == {}
     from deepspeed.comm.torch import build_shm_op
@@ -71,13 +71,13 @@ def test_a_model_born_in_shards_has_the_type_of_the_configuration():
 
 
 STEPS = """
-from trainer.verl_platform import select_platform
+from trainer.engines.platform import select_platform
 select_platform()
 import torch
 torch.distributed.init_process_group("gloo")
-import trainer.deepspeed_engine as engine
-from trainer.deepspeed_config import DeepSpeedEngineConfig, deepspeed_json
-from trainer.zero_shards import ZeroShards
+import trainer.engines.deepspeed as engine
+from trainer.engines.deepspeed_config import DeepSpeedEngineConfig, deepspeed_json
+from trainer.engines.zero_shards import ZeroShards
 engine.deepspeed.init_distributed(dist_init_required=False)
 for bf16, stage in [(bf16, stage) for bf16 in (False, True) for stage in (1, 2, 3)]:
     layer = torch.nn.Linear(4, 4)

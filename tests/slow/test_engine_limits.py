@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from rollout.engine import PolicyEngine
-from rollout.engine_arguments import GPU_SHARE, engine_environment
-from rollout.nano_policy import make_nano_policy
+from rollout.engines.vllm.arguments import GPU_SHARE, engine_environment
+from rollout.engines.vllm.engine import PolicyEngine
+from rollout.nano.policy import make_nano_policy
 from rollout.settings import ModelSettings, RolloutSettings
 
 MODEL = ModelSettings(max_prompt_tokens=3072, max_response_tokens=4096, dtype="bfloat16")

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from launch import ROOT
 from rollout.settings import RolloutSettings
 from tests.slow.engine_rig import TOLERANCE, Rig, rig_up
-from trainer.checkpoints import whole_checkpoints
+from trainer.run.checkpoints import whole_checkpoints
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -126,14 +126,14 @@ def test_a_checkpoint_that_is_not_there_is_told_with_those_that_are(run: Path, t
 
 
 def test_best_is_the_step_with_the_highest_validation_reward_and_the_later_of_equals(run: Path):
-    from trainer.export import chosen_step
+    from trainer.evaluation.export import chosen_step
 
     scores = {step: score or 0.0 for step, score in whole_checkpoints(run / "checkpoints").items()}
     assert chosen_step(run, "best") == max(scores, key=lambda step: (scores[step], step))
 
 
 def test_a_run_without_a_trained_policy_says_what_it_has(run: Path, tmp_path: Path):
-    from trainer.export import chosen_step
+    from trainer.evaluation.export import chosen_step
 
     shutil.copytree(run / "checkpoints", tmp_path / "checkpoints")
     with pytest.raises(ValueError, match=r"no trained policy yet and checkpoints after steps 1, 2, 3: name one"):

@@ -9,12 +9,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from rollout.nano_policy import make_nano_policy
+from rollout.nano.policy import make_nano_policy
 from tests.slow.test_learner_training import TEXTS, on_policy, random_rows
-from trainer.cluster import start_ray, stop_ray
-from trainer.learner import Learner
+from trainer.cluster.session import start_ray, stop_ray
+from trainer.engines.token_rows import TokenRows
+from trainer.learner.handle import Learner
 from trainer.settings import ClusterSettings, GRPOSettings, LearnerSettings, OptimizerSettings, RunSettings
-from trainer.token_rows import TokenRows
 
 pytestmark = pytest.mark.timeout(400)
 

@@ -11,8 +11,8 @@ from torch.distributed.fsdp import FSDPModule
 
 from benchmarks.model_shapes import Shape, make_policy
 from tests.slow.test_learner_training import random_rows
-from trainer.cluster import start_ray, stop_ray
-from trainer.learner import Learner
+from trainer.cluster.session import start_ray, stop_ray
+from trainer.learner.handle import Learner
 from trainer.settings import ClusterSettings, LearnerSettings, OptimizerSettings, RunSettings
 
 pytestmark = pytest.mark.timeout(300)

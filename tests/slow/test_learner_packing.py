@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from trainer.packed_logprobs import token_figures
-from trainer.shared_prompt import NAME, attend_flash, attend_padded, pack
+from trainer.engines.packed_logprobs import token_figures
+from trainer.engines.shared_prompt import NAME, attend_flash, attend_padded, pack
 
 SMALL = {
     "vocab_size": 50,

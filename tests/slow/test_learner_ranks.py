@@ -7,11 +7,11 @@ import pytest
 import ray
 import torch
 
-from rollout.nano_policy import make_nano_policy
+from rollout.nano.policy import make_nano_policy
 from tests.slow.test_learner_training import TEXTS, on_policy, random_rows
-from trainer.cluster import start_ray, stop_ray
-from trainer.learner import Learner
-from trainer.placement import learner_groups
+from trainer.cluster.placement import learner_groups
+from trainer.cluster.session import start_ray, stop_ray
+from trainer.learner.handle import Learner
 from trainer.settings import ClusterSettings, GRPOSettings, LearnerSettings, OptimizerSettings, RunSettings
 
 pytestmark = pytest.mark.timeout(300)

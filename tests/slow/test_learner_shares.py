@@ -5,12 +5,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.algorithms import LOSS_AGGREGATIONS, ONE_AGGREGATION, policy_loss_names
-from trainer.learner_metrics import mean_over_steps, step_metrics
-from trainer.losses import actor_config, learning_rate_factor, policy_loss
+from trainer.algorithm.losses import actor_config, learning_rate_factor, policy_loss
+from trainer.algorithm.names import LOSS_AGGREGATIONS, ONE_AGGREGATION, policy_loss_names
+from trainer.engines.token_rows import TokenRows
+from trainer.engines.verl_data import mini_batches, share_of_rank, to_tensordict
+from trainer.learner.metrics import mean_over_steps, step_metrics
 from trainer.settings import GRPOSettings, OptimizerSettings
-from trainer.token_rows import TokenRows
-from trainer.verl_data import mini_batches, share_of_rank, to_tensordict
 
 
 @st.composite

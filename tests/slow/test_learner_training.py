@@ -11,14 +11,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rollout.nano_policy import make_nano_policy
+from rollout.nano.policy import make_nano_policy
 from rollout.weights.buckets import digest, sums
 from rollout.weights.source import WeightsGoneError
-from trainer.batch import PolicyBatch
-from trainer.cluster import start_ray, stop_ray
-from trainer.learner import Learner
+from trainer.algorithm.batch import PolicyBatch
+from trainer.cluster.session import start_ray, stop_ray
+from trainer.engines.token_rows import TokenRows
+from trainer.learner.handle import Learner
 from trainer.settings import GRPOSettings, LearnerSettings, OptimizerSettings, RunSettings
-from trainer.token_rows import TokenRows
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from rollout.nano_policy import END, make_nano_policy, make_tokenizer
+from rollout.nano.policy import END, make_nano_policy, make_tokenizer
+from workflow.nano.simulated.teacher import corpus
 from workflow.settings import TaskSettings
-from workflow.simulated.teacher import corpus
 from workflow.tasks import load_tasks
 
 TRACES = [text for text in corpus() if "```python" in text]

@@ -10,9 +10,9 @@ from ray.util.placement_group import placement_group_table
 
 from rollout.settings import RolloutSettings
 from sandbox.settings import SandboxSettings
-from trainer.cluster import device_of, start_ray, stop_ray
-from trainer.cluster_settings import ClusterSettings, ResourceSettings
-from trainer.placement import Placement, Wanted, check_visible, reserve
+from trainer.cluster.placement import Placement, Wanted, check_visible, reserve
+from trainer.cluster.session import device_of, start_ray, stop_ray
+from trainer.cluster.settings import ClusterSettings, ResourceSettings
 from trainer.settings import LearnerSettings, RunSettings
 
 

@@ -12,13 +12,13 @@ import pytest
 
 from launch import ROOT
 from launch.compose import composed
-from rollout.nano_policy import make_nano_policy
+from rollout.nano.policy import make_nano_policy
 from tests.scripted_endpoint import Endpoint, endpoint, error
-from trainer.console import RunConsole
-from trainer.run_folder import RunFolder
+from trainer.run.console import RunConsole
+from trainer.run.folder import RunFolder
+from trainer.run.terminal import Terminal
 from trainer.stages import train
-from trainer.terminal import Terminal
-from workflow.simulated.teacher import corpus
+from workflow.nano.simulated.teacher import corpus
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ import pytest
 from transformers import AutoConfig, AutoTokenizer
 
 from launch import ROOT
-from rollout.nano_policy import make_nano_policy
+from rollout.nano.policy import make_nano_policy
 from rollout.policy_check import checked_prompt, context_of, longest_prompt
-from rollout.prompt import MetaPrompt
+from rollout.prompt.meta_prompt import MetaPrompt
 from rollout.settings import ModelSettings, RolloutSettings
 from trainer.fitting import fitting
+from workflow.nano.simulated.teacher import corpus
 from workflow.problem import Problem
-from workflow.simulated.teacher import corpus
 from workflow.tasks import TaskSet
 
 MODEL, ROLLOUT = ModelSettings(), RolloutSettings()

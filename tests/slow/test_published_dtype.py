@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rollout.engine_arguments import weights_dtype
-from rollout.fleet import Fleet
-from rollout.nano_policy import make_nano_policy
+from rollout.engines.vllm.arguments import weights_dtype
+from rollout.fleet.fleet import Fleet
+from rollout.nano.policy import make_nano_policy
 from rollout.settings import ModelSettings, RolloutSettings
 from tests.slow.test_learner_training import TEXTS, random_rows
-from trainer.cluster import start_ray, stop_ray
-from trainer.learner import Learner
+from trainer.cluster.session import start_ray, stop_ray
+from trainer.learner.handle import Learner
 from trainer.settings import ClusterSettings, LearnerSettings, OptimizerSettings, RunSettings
 
 pytestmark = pytest.mark.timeout(300)

@@ -6,11 +6,11 @@ import pytest
 import torch
 from verl.utils import tensordict_utils as tu
 
-from trainer.losses import actor_config, policy_loss
-from trainer.rollout_correction import correct
+from trainer.algorithm.losses import actor_config, policy_loss
+from trainer.algorithm.rollout_correction import correct
+from trainer.engines.token_rows import TokenRows
+from trainer.engines.verl_data import to_tensordict
 from trainer.settings import GRPOSettings
-from trainer.token_rows import TokenRows
-from trainer.verl_data import to_tensordict
 
 ROWS = [((1, 2), (3, 4, 5)), ((6,), (7, 8)), ((9, 9), (10, 11, 12))]
 LOG_RATIOS = [[math.log(4), math.log(1.5), math.log(0.5)], [0.0, 0.0, 0.0], [math.log(1.4), math.log(9.0), math.log(1.4)]]

@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from rollout.nano_policy import CHAT_TEMPLATE, make_tokenizer
-from rollout.prompt import MetaPrompt
+from rollout.nano.policy import CHAT_TEMPLATE, make_tokenizer
+from rollout.prompt.meta_prompt import MetaPrompt
 from rollout.settings import ModelSettings
+from workflow.language.parse import parse_workflow
+from workflow.nano.simulated.teacher import corpus
 from workflow.operators import OPERATORS
-from workflow.parse import parse_workflow
 from workflow.problem import Problem
 from workflow.program import Workflow
-from workflow.simulated.teacher import corpus
 
 PROBLEM = Problem(
     id="nano/train/1",

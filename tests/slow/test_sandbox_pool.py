@@ -13,7 +13,7 @@ from sandbox.pool import SandboxPool
 from sandbox.settings import SandboxSettings
 from tests.scripted_endpoint import Endpoint, completion, endpoint, error
 from tests.test_sandbox_runs import PROBLEM, raw
-from trainer.cluster import start_ray, stop_ray
+from trainer.cluster.session import start_ray, stop_ray
 from trainer.settings import RunSettings
 from workflow.outcome import Outcome
 from workflow.settings import WorkerSettings

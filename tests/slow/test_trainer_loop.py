@@ -11,20 +11,20 @@ import pytest
 from rich.console import Console
 
 from reward.settings import RewardSettings
-from rollout.collect import Collector
-from rollout.health import EngineHealth
+from rollout.fleet.health import EngineHealth
+from rollout.fleet.publishing import Published
+from rollout.groups.collect import Collector
 from rollout.records import Completion
 from rollout.settings import RolloutSettings
-from rollout.weights.publishing import Published
 from sandbox.records import Run
 from tests.run_factory import settings as run_settings
 from tests.scripted_parts import SINGLE_CALL, TEST_LOOP, ScriptedRenderer, ScriptedRunner, problem, run
-from trainer.batch import PolicyBatch
-from trainer.console import RunConsole
+from trainer.algorithm.batch import PolicyBatch
 from trainer.failures import Failures
-from trainer.jsonl import read_rows
 from trainer.loop import train_grpo
-from trainer.run_folder import RunFolder
+from trainer.run.console import RunConsole
+from trainer.run.folder import RunFolder
+from trainer.run.jsonl import read_rows
 from trainer.settings import CheckpointSettings, EvaluationSettings, GRPOSettings
 from workflow.outcome import Outcome
 
@@ -177,7 +177,7 @@ async def test_a_run_that_would_overspend_pauses_with_what_it_collected_ahead(tm
 
 
 async def test_a_checkpoint_holds_the_groups_that_were_collected_ahead(tmp_path: Path):
-    from trainer.stream_file import read_stream
+    from trainer.run.stream_file import read_stream
 
     policy = Policy()
     with pytest.raises(ValueError, match="nearly spent"):
@@ -199,8 +199,8 @@ async def test_a_checkpoint_is_written_while_groups_are_collected_and_before_the
 
 
 async def test_groups_of_an_unreadable_checkpoint_file_are_collected_again(tmp_path: Path):
-    from rollout.stream import StreamState
-    from trainer.stream_file import GROUPS, read_stream, write_stream
+    from rollout.groups.stream import StreamState
+    from trainer.run.stream_file import GROUPS, read_stream, write_stream
 
     write_stream(tmp_path, StreamState(9, (), (7, 8)))
     (tmp_path / GROUPS).write_bytes(b"torn")

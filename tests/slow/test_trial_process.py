@@ -9,13 +9,13 @@ from pathlib import Path
 
 import psutil
 
-from launch.trial_process import TrialProcess, wait_for_one
+from launch.sweep.process import TrialProcess, wait_for_one
 
 STARTED_S, ENDED_S = 120.0, 90.0
 PARENT = """
 import sys, time
 from pathlib import Path
-from launch.trial_process import TrialProcess
+from launch.sweep.process import TrialProcess
 trial = TrialProcess(sys.argv[2:], Path(sys.argv[1]), {})
 print(trial._process.pid, flush=True)
 time.sleep(600)

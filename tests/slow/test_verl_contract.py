@@ -14,8 +14,8 @@ import torch
 import verl
 import yaml
 
-from rollout.nano_policy import make_nano_policy
-from trainer.verl_platform import select_platform, verl_environment
+from rollout.nano.policy import make_nano_policy
+from trainer.engines.platform import select_platform, verl_environment
 
 select_platform()
 
@@ -31,7 +31,7 @@ def test_the_cpu_platform_is_verls_platform_here():
     from verl.plugin.platform import get_platform
     from verl.utils.device import get_device_id, get_device_name, get_nccl_backend, get_torch_device
 
-    from trainer.cpu_platform import CPUPlatform
+    from trainer.engines.cpu_platform import CPUPlatform
 
     assert isinstance(get_platform(), CPUPlatform)
     assert (get_device_name(), get_nccl_backend()) == ("cpu", "gloo")
@@ -56,7 +56,7 @@ def test_a_platform_chosen_by_the_environment_is_left_alone(monkeypatch):
 def test_the_platform_plug_in_implements_all_of_verls_interface():
     from verl.plugin.platform.platform_base import PlatformBase
 
-    from trainer.cpu_platform import CPUPlatform
+    from trainer.engines.cpu_platform import CPUPlatform
 
     assert not CPUPlatform.__abstractmethods__
     assert PlatformBase.__abstractmethods__ <= set(vars(CPUPlatform))
@@ -70,7 +70,7 @@ def test_the_platform_plug_in_implements_all_of_verls_interface():
 def test_the_engine_of_fsdp2_is_ours_on_cpu():
     from verl.workers.engine import EngineRegistry
 
-    from trainer.fsdp_engine import PackedFSDPEngine
+    from trainer.engines.fsdp2 import PackedFSDPEngine
 
     assert EngineRegistry.get_engine_cls("language_model", "fsdp2") is PackedFSDPEngine
 
@@ -79,7 +79,7 @@ def test_on_an_nvidia_gpu_verl_looks_for_an_engine_of_that_vendor_first():
     from verl.plugin.platform.platform_cuda import PlatformCUDA
     from verl.workers.engine import EngineRegistry
 
-    from trainer.fsdp_engine import PackedFSDPEngine
+    from trainer.engines.fsdp2 import PackedFSDPEngine
 
     vendor = inspect.getsource(PlatformCUDA.vendor_name.fget)
     assert '"nvidia"' in vendor
@@ -121,7 +121,7 @@ def test_the_training_worker_takes_a_config_and_a_loss_and_trains_a_tensordict()
 def test_a_method_registered_for_all_ranks_carries_its_dispatch_mode():
     from verl.single_controller.base.decorator import MAGIC_ATTR, Dispatch
 
-    from trainer.learner_worker import LearnerWorker
+    from trainer.learner.worker import LearnerWorker
 
     attributes = getattr(LearnerWorker.update, MAGIC_ATTR)
     assert attributes["dispatch_mode"] == Dispatch.ONE_TO_ALL
@@ -152,7 +152,7 @@ def test_configurations_have_the_fields_that_we_set(tmp_path):
     from verl.trainer.config import CheckpointConfig
     from verl.workers.config import FSDPEngineConfig, HFModelConfig, TrainingWorkerConfig
 
-    from trainer.learner_config import optimizer_config
+    from trainer.learner.config import optimizer_config
     from trainer.settings import OptimizerSettings
 
     settings = OptimizerSettings(lr=1e-3, betas=(0.8, 0.9), clip_grad=2.0)
@@ -189,9 +189,9 @@ def differences(config: Any, yaml_file: str) -> set[str]:
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_what_we_do_not_set_has_the_value_that_verls_own_users_get(tmp_path, device):
     """verl's dataclasses and its yaml do not agree everywhere: nothing that nobody chose may be the dataclass's alone."""
-    from trainer.learner_config import optimizer_config, worker_config
-    from trainer.learner_spec import LearnerSpec
-    from trainer.losses import actor_config
+    from trainer.algorithm.losses import actor_config
+    from trainer.learner.config import optimizer_config, worker_config
+    from trainer.learner.spec import LearnerSpec
     from trainer.settings import GRPOSettings, LearnerSettings, OptimizerSettings
 
     policy = make_nano_policy(tmp_path / "nano", ["a b c"] * 8, seed=0)
@@ -210,7 +210,7 @@ def test_what_we_do_not_set_has_the_value_that_verls_own_users_get(tmp_path, dev
 def test_the_optimizer_is_built_from_that_configuration():
     from verl.workers.config.optimizer import build_optimizer
 
-    from trainer.learner_config import optimizer_config
+    from trainer.learner.config import optimizer_config
     from trainer.settings import OptimizerSettings
 
     built = build_optimizer([torch.nn.Parameter(torch.ones(2))], optimizer_config(OptimizerSettings(lr=1e-3), total_steps=1))
@@ -233,8 +233,8 @@ def test_estimators_take_rewards_mask_and_groups():
 
 
 def batch():
-    from trainer.token_rows import TokenRows
-    from trainer.verl_data import to_tensordict
+    from trainer.engines.token_rows import TokenRows
+    from trainer.engines.verl_data import to_tensordict
 
     rows = TokenRows.of([((1, 2), (3, 4, 5)), ((6,), (7,))])
     dense = {name: torch.zeros(2, 3) for name in ("old_log_probs", "rollout_log_probs", "advantages", "ref_log_prob")}
@@ -256,8 +256,8 @@ def test_the_sft_loss_is_the_mean_over_response_tokens():
 
 
 def test_the_policy_loss_has_the_kl_and_the_metrics_that_we_report():
-    from trainer.learner_metrics import step_metrics
-    from trainer.losses import actor_config, policy_loss
+    from trainer.algorithm.losses import actor_config, policy_loss
+    from trainer.learner.metrics import step_metrics
     from trainer.settings import GRPOSettings
 
     data, logprobs, output = batch()

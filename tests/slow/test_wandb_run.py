@@ -11,10 +11,10 @@ from rich.console import Console
 
 from tests.run_factory import final_rows, settings
 from tests.wandb_file import history, records
-from trainer.console import RunConsole
-from trainer.jsonl import read_rows
-from trainer.metric_families import GRPO_STEP, STEPS
-from trainer.run_folder import RunFolder
+from trainer.run.console import RunConsole
+from trainer.run.folder import RunFolder
+from trainer.run.jsonl import read_rows
+from trainer.run.panels import GRPO_STEP, STEPS
 from trainer.settings import LoggerSettings
 
 LABELS = ("stage", "step", "policy", "worker")

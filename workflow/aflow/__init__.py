@@ -15,10 +15,10 @@ operators execute on the trusted side, with the same budgets and the same trace 
 import ast
 from pathlib import Path
 
+from workflow.language.parse import MAX_SOURCE_BYTES, parse_tree, parse_workflow
+from workflow.language.shape import fingerprint, measure
 from workflow.outcome import Outcome
-from workflow.parse import MAX_SOURCE_BYTES, parse_tree, parse_workflow
 from workflow.program import Refusal, Workflow
-from workflow.shape import fingerprint, measure
 
 PROMPT_FILE = "prompt.py"
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from workflow.problem import Problem
-from workflow.worker import Message
+from workflow.worker.interface import Message
 
 
 @dataclass(frozen=True, slots=True)

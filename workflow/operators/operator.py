@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints, is_typeddict
 
 from workflow.operators.context import OperatorContext
-from workflow.worker import Message
+from workflow.worker.interface import Message
 
 
 class CostClass(StrEnum):

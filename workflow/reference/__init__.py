@@ -6,7 +6,7 @@ The files are read as text and go through the same parser as the policy's comple
 from functools import cache
 from pathlib import Path
 
-from workflow.parse import parse_source
+from workflow.language.parse import parse_source
 from workflow.program import Refusal, Workflow
 
 FOLDER = Path(__file__).resolve().parent

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from workflow.nano.problems import Split, nano_problem
 from workflow.problem import Problem
 from workflow.settings import TaskSettings
 from workflow.tasks.aflow import split_as_aflow
 from workflow.tasks.files import read_jsonl, split_file_set
-from workflow.tasks.nano import Split, nano_problem
 from workflow.tasks.overlap import refuse_overlap, without_repeats
 from workflow.tasks.sources import SOURCES, load_source
 

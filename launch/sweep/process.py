@@ -1,0 +1,115 @@
+"""One trial of a sweep as a process: ``launch.train`` with its output in a file, ended with the sweep however that ends."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+POLL_S = 0.2
+ASKS_TO_END = signal.SIGINT
+"""Not SIGTERM: Ray takes that over in its drivers and ends them on the spot."""
+REASON_BYTES = 65_536
+"""The end of a log in which the reason of a failure is looked for."""
+
+
+class Process(Protocol):
+    """A trial that was started; ``TrialProcess`` is the real one."""
+
+    log: Path
+    began_s: float
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code (negative: the signal that ended it); None while it runs."""
+        ...
+
+    def reason(self) -> str:
+        """Why it failed."""
+        ...
+
+    def interrupt(self) -> None:
+        """Asks it to end: it closes its actors and can go on later."""
+        ...
+
+    def kill(self) -> None:
+        """Ends it at once with all that it started."""
+        ...
+
+
+class TrialProcess:
+    """A running trial. It has a session of its own, so that Ctrl-C reaches the sweep alone, which then ends it in its turn."""
+
+    def __init__(self, overrides: Sequence[str], log: Path, environment: dict[str, str]) -> None:
+        """Starts it; must be called on the main thread, with whose end the trial is told to end."""
+        self.log = log
+        self.began_s = time.monotonic()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "launch.sweep.process", str(os.getpid()), *overrides],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=os.environ | environment,
+                start_new_session=True,
+            )
+
+    @property
+    def code(self) -> int | None:
+        """See ``Process.code``."""
+        return self._process.poll()
+
+    def reason(self) -> str:
+        """See ``Process.reason``: the last sentence that it printed as an error, else its last line."""
+        with self.log.open("rb") as file:
+            file.seek(max(0, self.log.stat().st_size - REASON_BYTES))
+            lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+        errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        return errors[-1] if errors else lines[-1][:300] if lines else "no output"
+
+    def interrupt(self) -> None:
+        """See ``Process.interrupt``."""
+        self._signal(ASKS_TO_END)
+
+    def kill(self) -> None:
+        """See ``Process.kill``."""
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            if self._process.poll() is None:
+                os.killpg(self._process.pid, number) if number == signal.SIGKILL else self._process.send_signal(number)
+
+
+def wait_for_one(processes: Sequence[Process], timeout_s: float | None = None) -> Process | None:
+    """The first of the processes that has ended; None where none does in time."""
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    while True:
+        for process in processes:
+            if process.code is not None:
+                return process
+        if deadline is not None and time.monotonic() >= deadline:
+            return None
+        time.sleep(POLL_S)
+
+
+def main() -> int:
+    """Entry point of a trial's process: ``python -m launch.sweep.process SWEEP_PID OVERRIDE...``."""
+    from launch.train import main as train
+    from sandbox.guest.jail import PR_SET_PDEATHSIG, prctl
+
+    parent = int(sys.argv.pop(1))
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # on the spot: the sweep's Ray is gone too, so there is nothing to close
+    if os.getppid() != parent:  # the sweep ended before the line above
+        return 130
+    return train()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

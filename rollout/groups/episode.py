@@ -1,0 +1,81 @@
+"""One conversation with the policy: it writes a workflow, reads what the public tests say of it, and writes the next one.
+
+Paper section 3.3: each rollout is multi-round. Token ids are carried through, never tokenised again, so that the learner sees
+exactly what was sampled and an engine's prefix cache meets every earlier round.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from rollout.prompt.feedback import feedback_text, is_settled
+from rollout.records import Completion, Round
+from rollout.settings import RolloutSettings
+from sandbox.records import Run
+from workflow.language.parse import parse_workflow
+from workflow.outcome import Outcome
+from workflow.problem import Problem
+from workflow.program import Workflow
+
+
+class Renderer(Protocol):
+    """Writes the policy's prompts; ``rollout.prompt.meta_prompt.MetaPrompt`` is the real one."""
+
+    def render(self, problem: Problem) -> tuple[int, ...]:
+        """The problem as prompt token ids."""
+        ...
+
+    def feedback(self, text: str, *, ended: bool) -> tuple[int, ...]:
+        """The token ids between two completions; ``ended``: the first one sampled its own end."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """The rounds of one episode."""
+
+    rounds: tuple[Round, ...]
+    judged: int
+    """Index of the round whose workflow is the result."""
+    broken: bool
+    """True where a machine failed before a further round could be asked for: nothing is known of the episode's worth."""
+
+
+async def converse(
+    first: Completion,
+    prompt_ids: Sequence[int],
+    ask: RolloutSettings,
+    renderer: Renderer,
+    *,
+    sample: Callable[[int, tuple[int, ...]], Awaitable[Completion]],
+    run: Callable[[int, Workflow], Awaitable[tuple[Run, ...]]],
+) -> Conversation:
+    """Up to ``ask.rounds`` rounds, the first of which has been sampled.
+
+    Args:
+        sample: (round from 0, ids of the whole conversation) -> the next completion.
+        run: (round from 0, workflow) -> its executions.
+    """
+    rounds: list[Round] = []
+    completion, context, feedback, feedback_ids = first, tuple(prompt_ids), "", ()
+    while True:
+        number = len(rounds)
+        parsed = parse_workflow(completion.text)
+        workflow, refusal = (parsed, None) if isinstance(parsed, Workflow) else (None, parsed)
+        runs = await run(number, workflow) if workflow is not None else ()
+        rounds.append(Round(completion, workflow, refusal, runs, feedback, feedback_ids))
+        if len(rounds) == ask.rounds or (ask.stop_when_settled and is_settled(runs)):
+            return Conversation(tuple(rounds), judged_round(rounds, ask), broken=False)
+        if runs and runs[0].outcome is Outcome.INFRA_ERROR:
+            return Conversation(tuple(rounds), number, broken=True)
+        feedback = feedback_text(number + 1, ask.rounds, refusal, runs[0] if runs else None, ask.feedback_reply_characters)
+        feedback_ids = renderer.feedback(feedback, ended=completion.finish_reason == "stop")
+        context = (*context, *completion.token_ids, *feedback_ids)
+        completion = await sample(number + 1, context)
+
+
+def judged_round(rounds: Sequence[Round], ask: RolloutSettings) -> int:
+    """Index of the round whose workflow is the episode's result; public tests alone decide, hidden ones never."""
+    if ask.judged_round == "last":
+        return len(rounds) - 1
+    return max(range(len(rounds)), key=lambda index: (rounds[index].workflow is not None, rounds[index].public_performance, index))

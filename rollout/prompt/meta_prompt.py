@@ -1,0 +1,142 @@
+"""The meta-prompt: what the policy reads before it writes a workflow."""
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from rollout.settings import ModelSettings
+from workflow.language.checks import ALLOWED_MODULES
+from workflow.operators import catalogue
+from workflow.problem import Problem, Verifier
+from workflow.reference import load_reference_workflows
+
+EXAMPLE = "test_and_revise_2"
+"""Reference workflow that the full meta-prompt shows."""
+
+FULL = """You design a multi-agent workflow for one query. Worker agents will solve the query by running it; \
+you do not solve the query yourself.
+
+Reason first, briefly: how hard is the query, and which checks are possible? Then write the workflow as one Python code block \
+that defines `class Workflow` with `async def __call__(self, problem)`. Every worker call costs money: use as many as the query \
+needs and no more.
+
+Rules of the language:
+- `__call__` returns {answer}.
+- Operators are methods of `self`; each call of one is awaited, several at once with `asyncio.gather`.
+- Loops, conditions, local functions and helper methods are allowed. Give every loop a bound.
+- `problem` has `.query`, `.entry_point` and `.public_tests`; it can be passed as it is wherever an operator takes a problem.
+- Imports: {modules}. No files, no network, no names or attributes with leading underscores, no `eval` or `exec`.
+
+Operators:
+{operators}
+
+An example of a workflow:
+```python
+{example}
+```
+
+<query>
+{query}
+</query>{examples}"""
+
+
+ANSWERS: dict[Verifier, str] = {
+    "function": "the final solution as a text of Python code that defines `{entry_point}`",
+    "unittest": "the final solution as a text of Python code that defines `{entry_point}`, with its imports",
+    "stdio": "the final solution as a text: a whole Python program that reads standard input and writes standard output",
+    "number": "the final answer as a text that ends on the number, for example `#### 42`",
+}
+"""What a workflow's answer is, by the problem's verifier."""
+
+
+MARK = "@@completion@@"
+"""Stands for a completion where a chat template is asked for what follows one."""
+
+
+class MetaPrompt:
+    """Writes a problem, and the feedback between rounds, as tokens, through the tokenizer's chat template."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, settings: ModelSettings, max_feedback_tokens: int = 128) -> None:
+        """
+        Args:
+            max_feedback_tokens: length of a feedback turn, ``rollout.max_feedback_tokens``.
+
+        Raises:
+            ValueError: the tokenizer has no chat template.
+        """
+        if not tokenizer.chat_template:
+            raise ValueError(
+                f"The tokenizer of model.path={settings.path!r} has no chat template: use an instruction-tuned model, "
+                "or add chat_template to its tokenizer_config.json."
+            )
+        self.tokenizer = tokenizer
+        self._settings = settings
+        self._max_feedback_tokens = max_feedback_tokens
+
+    def ids(self, problems: Sequence[Problem]) -> list[list[int]]:
+        """Prompt token ids of each problem, however long."""
+        chats = [[{"role": "user", "content": self.text(problem)}] for problem in problems]
+        texts = [str(self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)) for chat in chats]
+        return self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"] if texts else []  # pyright: ignore[reportReturnType]
+
+    def render(self, problem: Problem) -> tuple[int, ...]:
+        """Prompt token ids that end where the policy's turn begins.
+
+        Raises:
+            ValueError: the prompt is longer than ``max_prompt_tokens``.
+        """
+        (ids,) = self.ids([problem])
+        limit = self._settings.max_prompt_tokens
+        if len(ids) > limit:
+            raise ValueError(
+                f"The {self._settings.meta_prompt} meta-prompt of problem {problem.id} has {len(ids)} tokens, more than "
+                f"model.max_prompt_tokens={limit}: raise that setting to {len(ids)} or leave the problem out."
+            )
+        return tuple(ids)
+
+    def feedback(self, text: str, *, ended: bool) -> tuple[int, ...]:
+        """Token ids between two completions: the end of the policy's turn, ``text`` as the user's turn, the start of the next one.
+
+        The conversation so far is never tokenised again; these ids are appended to it. A text that does not fit
+        ``max_feedback_tokens`` is cut in the middle.
+
+        Args:
+            ended: True where the completion sampled its own end-of-text token, which is then not repeated.
+
+        Raises:
+            ValueError: the chat template alone takes more than ``max_feedback_tokens``.
+        """
+        ids = self._turn(text, ended)
+        words = self.tokenizer.encode(text, add_special_tokens=False)
+        kept = len(words)
+        while len(ids) > self._max_feedback_tokens:
+            kept -= max(1, len(ids) - self._max_feedback_tokens)
+            if kept <= 0:
+                raise ValueError(
+                    f"rollout.max_feedback_tokens={self._max_feedback_tokens} does not even hold the chat template's turn of "
+                    f"{len(self._turn('', ended))} tokens: raise it."
+                )
+            head, tail = words[: kept - kept // 2], words[len(words) - kept // 2 :]
+            ids = self._turn(f"{self.tokenizer.decode(head)} ... {self.tokenizer.decode(tail)}", ended)
+        return tuple(ids)
+
+    def _turn(self, text: str, ended: bool) -> tuple[int, ...]:
+        """The chat template's tokens after an assistant message, up to the next one."""
+        chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": MARK}, {"role": "user", "content": text}]
+        whole = str(self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False))
+        ids = self.tokenizer.encode(whole.rpartition(MARK)[2], add_special_tokens=False)
+        return tuple(ids[1:] if ended and ids[:1] == [self.tokenizer.eos_token_id] else ids)
+
+    def text(self, problem: Problem) -> str:
+        """The user's message: the query alone, or with instructions around it."""
+        if self._settings.meta_prompt == "brief":
+            return problem.query
+        tests = "\n".join(problem.public_tests)
+        return FULL.format(
+            answer=ANSWERS[problem.verifier].format(entry_point=problem.entry_point),
+            modules=", ".join(sorted(ALLOWED_MODULES)),
+            operators=catalogue(),
+            example=load_reference_workflows()[EXAMPLE].source,
+            query=problem.query,
+            examples=f"\n<public_tests>\n{tests}\n</public_tests>" if tests else "",
+        )

@@ -1,0 +1,99 @@
+"""Advantages by name: verl's registered estimators on one reward per episode.
+
+Pure tensors: no model, no Ray. ``trainer.algorithm.names`` says which names there are.
+"""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from rollout.groups.stream import FLAT_SPREAD
+from trainer.algorithm.names import DEFAULT_ESTIMATOR, LOSS_AGGREGATIONS, check_names, estimator_names, policy_loss_names
+from trainer.engines.platform import select_platform
+from trainer.settings import GRPOSettings
+
+select_platform()
+
+from verl.trainer.config import AlgoConfig  # noqa: E402
+from verl.trainer.ppo import core_algos  # noqa: E402
+from verl.utils.torch_functional import masked_var  # noqa: E402
+
+__all__ = ["LOSS_AGGREGATIONS", "advantages", "check_names", "estimator_names", "policy_loss_names"]
+
+
+def advantages(rewards_B: torch.Tensor, group_of_row: Sequence[int], loss_mask_BT: torch.Tensor, settings: GRPOSettings) -> torch.Tensor:
+    """Advantages of every sampled token.
+
+    Whatever the estimator, a group whose rewards do not differ (``rollout.groups.stream.FLAT_SPREAD``) teaches nothing: its
+    advantages are 0, and it has no part in what the estimator computes of the batch as a whole. Its tokens still count
+    where the loss is a mean.
+
+    Args:
+        rewards_B: one reward per episode, shape (B,).
+        group_of_row: index of each episode's group; every group has at least 2 episodes.
+        loss_mask_BT: 1 on sampled tokens, shape (B, T).
+        settings: names the estimator.
+
+    Returns:
+        advantages_BT: shape (B, T), 0 where the mask is 0.
+
+    Raises:
+        ValueError: the estimator is unknown, or cannot be computed from rewards and groups.
+    """
+    check_names(settings)
+    rewards_B, mask_BT = rewards_B.to(torch.float32), loss_mask_BT.to(torch.float32)
+    group_B = torch.as_tensor(np.unique(np.asarray(group_of_row), return_inverse=True)[1])
+    centred_B, differs_B = _compared(rewards_B, group_B)
+    advantages_BT = torch.zeros_like(mask_BT)
+    if not differs_B.any():
+        return advantages_BT
+    if settings.advantage == DEFAULT_ESTIMATOR:
+        advantages_BT[differs_B] = _over_deviation(centred_B[differs_B], mask_BT[differs_B], settings.min_deviation)
+    else:
+        share = float(differs_B.float().mean())
+        advantages_BT[differs_B] = _by_verl(rewards_B[differs_B], group_B[differs_B], mask_BT[differs_B], share, settings)
+    return advantages_BT * mask_BT
+
+
+def _compared(rewards_B: torch.Tensor, group_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each reward less the mean of its group, and True for the rows of groups whose rewards differ."""
+
+    def of_group(reduction: str) -> torch.Tensor:
+        return torch.zeros(len(rewards_B)).scatter_reduce(0, group_B, rewards_B, reduction, include_self=False)[group_B]
+
+    return rewards_B - of_group("mean"), of_group("amax") - of_group("amin") > FLAT_SPREAD
+
+
+def _by_verl(rewards_B: torch.Tensor, group_B: torch.Tensor, mask_BT: torch.Tensor, share: float, settings: GRPOSettings) -> torch.Tensor:
+    """What verl's function makes of the rows whose groups are not flat, shape (B, T).
+
+    Estimators compare rewards with each other, so that adding the same to all of them changes nothing, but verl's GPG counts
+    rewards of exactly 0: none is. What GPG (arXiv 2504.02546) divides by is ``share``, that of the rows that are left.
+    """
+    function = core_algos.get_adv_estimator_fn(settings.advantage)
+    last_B = mask_BT.shape[1] - 1 - mask_BT.flip(1).argmax(dim=1)
+    token_rewards_BT = torch.zeros_like(mask_BT)
+    token_rewards_BT[torch.arange(len(last_B)), last_B] = rewards_B - rewards_B.min() + 1
+    arguments: dict[str, Any] = {
+        "token_level_rewards": token_rewards_BT,
+        "response_mask": mask_BT,
+        "index": group_B.numpy(),
+        "config": AlgoConfig(adv_estimator=settings.advantage, norm_adv_by_std_in_grpo=settings.norm_by_std),
+        "norm_adv_by_std_in_grpo": settings.norm_by_std,
+        "f_norm": share,
+    }
+    known = inspect.signature(function).parameters
+    return function(**{name: value for name, value in arguments.items() if name in known})[0]
+
+
+def _over_deviation(centred_B: torch.Tensor, mask_BT: torch.Tensor, min_deviation: float) -> torch.Tensor:
+    """REINFORCE++ with the group's mean as baseline (arXiv 2501.03262): the difference to it, over the deviation in the batch.
+
+    verl's function also subtracts the mean over tokens. That mean is 0 over episodes and not over tokens, so where long episodes
+    are the bad ones it moves all others up, some across 0: it is left out, and every advantage has the sign of its difference.
+    """
+    centred_BT = centred_B[:, None] * mask_BT
+    return centred_BT / masked_var(centred_BT, mask_BT).sqrt().clamp_min(max(min_deviation, 1e-6))

@@ -1,0 +1,237 @@
+"""A run folder that lies at a URL: a working copy on this machine, whose changes go there while the run goes on.
+
+The storage is the truth: each start brings the run down into a new working copy, and what was not uploaded is lost with the
+machine. Order matters on the way up: rows of metrics and episodes, then what checkpoints hold, then their manifests, then
+state.json, so that whatever is there describes only what is there too. One process at a time may hold the run; nothing checks it.
+"""
+
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from rollout.policy_files import is_url
+from trainer.cluster.settings import ClusterSettings
+from trainer.run.at_url import connected, names_at
+
+T = TypeVar("T")
+Stamp = tuple[int, int]
+"""Size and time of change of a file."""
+PASSING = (".tmp", ".partial", ".new")
+"""Endings of what is about to be renamed."""
+LONGEST_PAUSE_S = 30.0
+
+
+class UploadError(Exception):
+    """A file did not get to the storage, after all tries."""
+
+
+class RunStorage:
+    """The run at one URL and its working copy ``folder``."""
+
+    def __init__(self, url: str, settings: ClusterSettings, say: Callable[[str], None], *, pause_s: float = 1.0) -> None:
+        """Makes an empty working copy.
+
+        Args:
+            say: prints one line.
+            pause_s: before the first try again; it doubles with each.
+
+        Raises:
+            ValueError: the URL's storage is unknown, or its package is not installed.
+        """
+        self.url = url.rstrip("/")
+        self._files, self._root = connected(self.url)
+        self._settings = settings
+        self._say = say
+        self._pause_s = pause_s
+        self._base = Path(tempfile.mkdtemp(prefix="flowreasoner-run-", dir=settings.cache_dir and cache_folder(settings.cache_dir)))
+        self.folder = self._base / (self.url.rpartition("/")[2] or "run")
+        self.folder.mkdir()
+        self._there: dict[str, Stamp] = {}
+        """Files as they were when they were last brought up or down."""
+        self._made: set[str] = set()
+        """Folders that are there; object stores have none, and asking costs a request."""
+        self._one_at_a_time = threading.Lock()
+        self._wake = threading.Event()
+        self._ends = threading.Event()
+        self._uploading: threading.Thread | None = None
+        self._failing = False
+
+    @classmethod
+    def of(cls, run_dir: str, settings: ClusterSettings, say: Callable[[str], None]) -> "RunStorage | None":
+        """The storage of a run whose folder is a URL, brought down; None for a path. Raises ValueError where it cannot be used."""
+        if not is_url(run_dir):
+            return None
+        storage = cls(run_dir, settings, say)
+        storage.bring_down()
+        return storage
+
+    def bring_down(self) -> None:
+        """Fills the working copy with what is at the URL, and shows that the URL can be written.
+
+        Raises:
+            ValueError: it can be neither read nor written.
+        """
+        try:
+            for name in names_at(self._files, self._root):
+                self._fetch(name)
+            probe = f"{self._root}/.probe"
+            self._make(self._root)
+            self._files.pipe_file(probe, b"FlowReasoner")
+            self._files.rm_file(probe)
+        except Exception as error:
+            self.discard()
+            raise ValueError(
+                f"trainer.run_dir={self.url!r} cannot be read and written ({type(error).__name__}: {error}): check the URL, the bucket and "
+                "the keys in this environment."
+            ) from None
+        self._there = self._here()
+
+    def begin(self) -> None:
+        """Uploads from now on every ``upload_every_s`` seconds and whenever ``soon`` is called."""
+        self._uploading = threading.Thread(target=self._upload_now_and_then, name="run-storage", daemon=True)
+        self._uploading.start()
+
+    def soon(self) -> None:
+        """Something worth keeping was written."""
+        self._wake.set()
+
+    def push(self, folder: Path) -> str:
+        """Uploads a folder of the working copy at once, for other machines to read; its URL. Raises UploadError."""
+        part = folder.relative_to(self.folder).as_posix()
+        with self._one_at_a_time:
+            for name, stamp in self._here().items():
+                if name.startswith(f"{part}/") and self._there.get(name) != stamp:
+                    self._upload(name, stamp)
+        return f"{self.url}/{part}"
+
+    def sync(self) -> None:
+        """Uploads all that changed and removes what is gone; stops at the first file that does not get there. Raises UploadError."""
+        with self._one_at_a_time:
+            here = self._here()
+            for name in sorted((name for name, stamp in here.items() if self._there.get(name) != stamp), key=rank):
+                self._upload(name, here[name])
+            for name in sorted(self._there.keys() - here.keys(), key=rank, reverse=True):
+                self._tried(name, lambda name=name: self._remove(name))
+                del self._there[name]
+
+    def close(self) -> None:
+        """Uploads the rest; the working copy goes once all of it is there, and stays otherwise."""
+        self._ends.set()
+        self._wake.set()
+        if self._uploading is not None:
+            self._uploading.join()
+        try:
+            self.sync()
+        except UploadError as error:
+            self._say(f"UPLOAD FAILED ({error}): what is missing at {self.url} is in {self.folder}; copy it before this machine goes.")
+            return
+        self.discard()
+        self._say(f"The run is at {self.url}")
+
+    def _upload_now_and_then(self) -> None:
+        while not self._ends.is_set():
+            self._wake.wait(self._settings.upload_every_s)
+            self._wake.clear()
+            if self._ends.is_set():
+                return
+            try:
+                self.sync()
+            except UploadError as error:
+                if not self._failing and not self._ends.is_set():
+                    every_s = self._settings.upload_every_s
+                    self._say(f"UPLOAD FAILED ({error}). The run goes on in {self.folder}; all is tried again every {every_s:g} s.")
+                self._failing = True
+            else:
+                if self._failing:
+                    self._say(f"All of the run is at {self.url} again.")
+                self._failing = False
+
+    def _here(self) -> dict[str, Stamp]:
+        return dict(files_below(self.folder))
+
+    def _upload(self, name: str, stamp: Stamp) -> None:
+        def put() -> None:
+            target = f"{self._root}/{name}"
+            self._make(target.rpartition("/")[0])
+            self._files.put_file(str(self.folder / name), target)
+
+        if not (self.folder / name).exists():
+            return  # a checkpoint that was removed meanwhile
+        self._tried(name, put)
+        self._there[name] = stamp
+
+    def _make(self, folder: str) -> None:
+        if folder not in self._made:
+            self._files.makedirs(folder, exist_ok=True)
+            self._made.add(folder)
+
+    def _remove(self, name: str) -> None:
+        target = f"{self._root}/{name}"
+        if self._files.exists(target):
+            self._files.rm_file(target)
+
+    def _tried(self, name: str, act: Callable[[], T]) -> T | None:
+        """Does it, with pauses between tries. Raises UploadError after the last one."""
+        reason = ""
+        for attempt in range(self._settings.upload_retries + 1):
+            try:
+                return act()
+            except FileNotFoundError:
+                if not (self.folder / name).exists():
+                    return None
+                reason = "not found"
+            except Exception as error:  # each storage has errors of its own
+                reason = f"{type(error).__name__}: {error}"[:200]
+            if attempt < self._settings.upload_retries:
+                time.sleep(min(LONGEST_PAUSE_S, self._pause_s * 2**attempt))
+        raise UploadError(f"{name}: {reason}")
+
+    def _fetch(self, name: str) -> None:
+        target = self.folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._files.get_file(f"{self._root}/{name}", str(target))
+
+    def discard(self) -> None:
+        """Removes the working copy; nothing is uploaded."""
+        shutil.rmtree(self._base, ignore_errors=True)
+
+
+def cache_folder(text: str) -> Path:
+    """``cluster.cache_dir``, made where it is missing."""
+    folder = Path(text).expanduser().absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def files_below(folder: Path) -> Iterator[tuple[str, Stamp]]:
+    """The files of a run folder, without hidden ones, links and what is about to be renamed."""
+    for path, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not passing(name)]
+        for name in names:
+            file = Path(path, name)
+            if passing(name) or file.is_symlink():
+                continue
+            try:
+                state = file.stat()
+            except FileNotFoundError:
+                continue
+            yield file.relative_to(folder).as_posix(), (state.st_size, state.st_mtime_ns)
+
+
+def passing(name: str) -> bool:
+    """True for names that no run needs later."""
+    return name.startswith(".") or name.endswith(PASSING)
+
+
+def rank(name: str) -> tuple[int, str]:
+    """Sorts files in the order in which they go up."""
+    if name == "state.json":
+        return 3, name
+    if name.startswith("checkpoints/"):
+        return (2 if name.endswith("/manifest.json") else 1), name
+    return 0, name

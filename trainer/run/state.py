@@ -1,0 +1,151 @@
+"""What a run folder remembers between sessions, and which settings a resumed run may change."""
+
+import json
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trainer.run.jsonl import replace_text
+
+MAY_CHANGE = (
+    "trainer.run_dir",
+    "trainer.stages",
+    "trainer.grpo.steps",
+    "trainer.evaluation",
+    "trainer.checkpoint",
+    "trainer.alarms",
+    "trainer.max_dollars",
+    "logger",
+    "cluster",
+    "sweep",
+    "trainer.max_failures",
+    "sandbox.actors",
+    "sandbox.slots_per_actor",
+    "sandbox.retries",
+    "sandbox.verdict_cache_entries",
+    "rollout.engines",
+    "rollout.tensor_parallel",
+    "rollout.request_timeout_s",
+    "rollout.publish_bucket_mib",
+    "rollout.weights_via",
+    "rollout.weights_kept",
+    "rollout.verify_loaded",
+    "rollout.engine_args",
+    "learner.timeout_s",
+    "learner.micro_batch_tokens",
+    "learner.nodes",
+    "learner.gradient_checkpointing",
+    "learner.offload_optimizer",
+    "worker.base_url",
+    "worker.api_key_env",
+    "worker.timeout_s",
+    "worker.max_retries",
+    "worker.max_concurrency",
+    "worker.cache_entries",
+    "distil.base_url",
+    "distil.api_key_env",
+    "distil.concurrency",
+    "distil.timeout_s",
+    "simulated.host",
+    "simulated.port",
+    "simulated.latency",
+    "simulated.faults",
+)
+"""Settings that change how a run is done or how long, not what it computes."""
+
+
+@dataclass
+class RunState:
+    """``state.json``; rewritten as a whole, by renaming, so that a crash leaves the old or the new one."""
+
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Finished stages with what they noted."""
+    wall_s: float = 0.0
+    """Seconds of all sessions so far."""
+    run_id: str = field(default_factory=lambda: secrets.token_hex(4))
+    """Names the run in W&B."""
+    rolled_back_dollars: float = 0.0
+    """What GRPO steps cost that were done again after a resume: that money is spent too."""
+    last_fault: str = ""
+    """Why infrastructure failed in the last step of which no episode could be judged."""
+    tracked: dict[str, int] = field(default_factory=dict)
+    """The last step of each stage that W&B was given before the stage was rolled back."""
+
+    @classmethod
+    def read(cls, file: Path) -> "RunState":
+        """The state in ``file``; a fresh one where there is none.
+
+        Raises:
+            ValueError: the file is not ours.
+        """
+        if not file.exists():
+            return cls()
+        try:
+            return cls(**json.loads(file.read_text()))
+        except (json.JSONDecodeError, TypeError) as error:
+            raise ValueError(f"{file} is damaged ({error}): remove the run folder or give another trainer.run_dir.") from None
+
+    def text(self) -> str:
+        """The content of ``state.json``."""
+        return json.dumps(asdict(self), indent=1)
+
+    def roll_back(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Remembers what goes with these rows of metrics.jsonl: their cost, and that W&B has them."""
+        for row in rows:
+            self.rolled_back_dollars += row.get("spend/dollars") or 0.0
+            self.tracked[row["stage"]] = max(row["step"], self.tracked.get(row["stage"], -1))
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as dotted names; lists are values."""
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            out |= flat(value, f"{prefix}{name}.")
+        else:
+            out[f"{prefix}{name}"] = value
+    return out
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Dotted names of settings that differ, with both values. A setting that ``before`` lacks is no change."""
+    old, new = flat(before), flat(now)
+    return {name: (old[name], new[name]) for name in old if name in new and old[name] != new[name]}
+
+
+def may_change(name: str) -> bool:
+    """True where a resumed run may have another value of the setting."""
+    return any(name == free or name.startswith(f"{free}.") for free in MAY_CHANGE)
+
+
+def adopt_settings(folder: Path, now: Mapping[str, Any], state: RunState) -> None:
+    """Writes config.yaml, and reopens the stages that changed settings concern.
+
+    Raises:
+        ValueError: the run in ``folder`` has begun, with other values of settings that change what it computes.
+    """
+    file = folder / "config.yaml"
+    begun = bool(state.stages) or any((folder / name).exists() for name in ("traces.jsonl", "metrics.jsonl"))
+    if begun and file.exists():
+        changed = changes(yaml.safe_load(file.read_text()), now)
+        refused = [f"{name}={new!r} (was {old!r})" for name, (old, new) in changed.items() if not may_change(name)]
+        if refused:
+            raise ValueError(
+                f"The run in {folder} was started with other settings: {'; '.join(refused)}. "
+                "Leave them as they were, or give a new trainer.run_dir."
+            )
+        _reopen_stages(state, changed)
+    replace_text(file, yaml.safe_dump(dict(now), sort_keys=False, allow_unicode=True))
+
+
+def _reopen_stages(state: RunState, changed: Mapping[str, tuple[Any, Any]]) -> None:
+    """More GRPO steps reopen GRPO and the evaluation; other evaluation settings reopen the evaluation."""
+    old_steps, new_steps = changed.get("trainer.grpo.steps", (0, 0))
+    if new_steps > old_steps:
+        state.stages.pop("grpo", None)
+    if new_steps > old_steps or any(name.startswith("trainer.evaluation.") for name in changed):
+        state.stages.pop("evaluate", None)
