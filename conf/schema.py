@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from conf.crosschecks import problems_between_settings
 from conf.sentences import sentence
 from trainer.settings import RunSettings
+from workflow.registry import load_plugins
 
 
 class Config(RunSettings):
@@ -40,6 +41,7 @@ def load(values: Mapping[str, Any], *, trains: bool = True) -> Config:
     except ValidationError as error:
         described = {name: description for name, _, description in declared()}
         raise ValueError("\n".join(sentence(item, described) for item in error.errors())) from None
+    load_plugins(config.trainer.imports)
     problems = problems_between_settings(config, trains=trains)
     if problems:
         raise ValueError("\n".join(problems))

@@ -1,8 +1,9 @@
 """One sentence for each problem that pydantic finds in the settings."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from workflow.registry import nearest
 
 KINDS = {
     "bool_type": "true or false",
@@ -78,12 +79,6 @@ def nearest_setting(name: str, names: Sequence[str]) -> str | None:
     leaves = {other.rpartition(".")[2]: other for other in names}
     close = nearest(leaf, list(leaves))
     return leaves[close] if close else None
-
-
-def nearest(word: str, words: Sequence[str], cutoff: float = 0.6) -> str | None:
-    """The most similar of ``words``; None where none is similar."""
-    found = difflib.get_close_matches(word, words, n=1, cutoff=cutoff)
-    return found[0] if found else None
 
 
 def show(value: Any) -> str:

@@ -192,6 +192,8 @@ class TrainerSettings(Settings):
     existing one is resumed."""
     stages: tuple[Literal["distil", "sft", "grpo", "evaluate"], ...] = ("distil", "sft", "grpo", "evaluate")
     seed: int = 0
+    imports: tuple[str, ...] = ()
+    """Modules of your own that register something (``workflow.registry``), imported by every process of the run before it looks for it."""
     max_staleness: int = Field(default=0, ge=0, le=8)
     """Updates that a group may be older than the weights that it changes. 0: strictly on-policy, collecting and learning take turns;
     1 and more: they run side by side."""
