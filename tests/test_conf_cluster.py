@@ -13,7 +13,7 @@ from launch.compose import composed
 from launch.sweep.run import run_sweep
 from trainer.cluster.submission import in_submitted_job, joins_cluster
 
-KUBERAY = ROOT / "launch" / "kuberay"
+KUBERAY = ROOT / "launch" / "cluster" / "kuberay"
 JOB = json.dumps({"runtime_env": {}, "metadata": {"job_submission_id": "raysubmit_1"}})
 TRIAL = json.dumps({"runtime_env": {}})
 
@@ -124,7 +124,7 @@ def test_both_manifests_describe_one_cluster_with_a_token_and_our_version_of_ray
 
 
 def test_the_slurm_script_is_one_that_bash_reads():
-    file = ROOT / "launch" / "slurm.sh"
+    file = ROOT / "launch" / "cluster" / "slurm.sh"
     done = subprocess.run(["bash", "-n", str(file)], capture_output=True, text=True, timeout=20)
     assert done.returncode == 0, done.stderr
     text = file.read_text()

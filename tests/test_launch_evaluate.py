@@ -64,7 +64,7 @@ def evaluate_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_dir:
     monkeypatch.setattr("launch.evaluate.readable_tasks", lambda *given: load_tasks(other.tasks))
     monkeypatch.setitem(sys.modules, "trainer.evaluation.table", None)  # what it would start then is not to be had
     out = StringIO()
-    with pytest.raises(ModuleNotFoundError, match="final_table"):
+    with pytest.raises(ModuleNotFoundError, match=r"evaluation\.table"):
         policies = chosen_policies(run_dir, [policy], own=False)
         asyncio.run(evaluated(other, run_dir, policies, {}, Terminal(file=out, width=400)))
     return out.getvalue()

@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 
-from rollout import slot as slots
+from rollout.fleet import slot as slots
 from rollout.fleet.fleet import STICKY_LEAD, TRIES, Fleet
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings
