@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from reward.check_terms import problems_of_terms
 from rollout.policy_files import is_url
 from rollout.settings import context_tokens
 from trainer.algorithm.names import problems_of_names
@@ -104,6 +105,7 @@ def _reward(config: RunSettings) -> Iterator[str]:
         yield f"reward.floor={floor} must be at most 0, else a completion without a workflow that runs is rewarded: set it to 0 or less."
     if not performance >= 0:
         yield f"reward.weights.performance={performance} must be at least 0, else failing is rewarded: set it to 0 or more."
+    yield from problems_of_terms(config.reward)
 
 
 def _algorithms(config: RunSettings) -> Iterator[str]:

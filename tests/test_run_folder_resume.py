@@ -58,7 +58,7 @@ def group(step: int) -> Group:
     completion = Completion("Plan.\n```python\nclass Workflow: ...\n```", (1, 2), (-0.1, -0.2), step, "stop")
     call = OperatorCall(0, "generate", "{}", '"x"', "", 1, 0, 10, 5, 0.001, 0.0, 0.02)
     run = Run(Execution(Outcome.ANSWERED, "x", (call,), "", 0.03, "landlock"), Verdict(Outcome.PASSED, (True,), (), 0.01, "landlock"))
-    score = Score(1.0, 1.0, 0.0, 1.0, 0.0, 0.001, 0.03, False)
+    score = Score(1.0, {"performance": 1.0, "cost": 0.001}, False)
     workflow = Workflow("class Workflow: ...", "abc", ("generate",), 0, 0, 0, 3)
     return Group(problem, (1,), (Episode(f"train-{step}/nano/train/1/0", (Round(completion, workflow, None, (run,)),), 0, score),))
 

@@ -2,11 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import fields
 
 import numpy as np
 
-from reward.score import Score
+from reward.score import mean_terms
 from rollout.fleet.health import EngineHealth
 from rollout.fleet.publishing import Published
 from rollout.groups.stream import Taken, is_flat
@@ -17,7 +16,6 @@ from workflow.outcome import Outcome
 
 ENOUGH_WORKFLOWS = 8
 """Workflows in a step below which their entropy says nothing."""
-TERMS = [field.name for field in fields(Score) if field.name not in ("total", "floored")]
 
 
 def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
@@ -38,7 +36,7 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
     if scores:
         metrics["reward/mean"] = float(np.mean([score.total for score in scores]))
         metrics["reward/std"] = float(np.std([score.total for score in scores]))
-        metrics |= {f"reward/{term}": float(np.mean([getattr(score, term) for score in scores])) for term in TERMS}
+        metrics |= {f"reward/{name}": value for name, value in mean_terms([score.terms for score in scores]).items()}
         metrics["reward/floored"] = float(np.mean([score.floored for score in scores]))
     metrics["reward/zero_variance_groups"] = float(np.mean([is_flat(group) for group in groups]))
     metrics["workflow/valid"] = len(workflows) / len(rounds)
