@@ -25,7 +25,7 @@ class RewardWeights(Settings):
     """
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, float] = Field(init=False)
+    __pydantic_extra__: dict[str, float] = Field(init=False)  # pyright: ignore[reportIncompatibleVariableOverride]
 
     performance: float = 1.0
     """At least 0."""
