@@ -14,7 +14,7 @@ from collections.abc import Callable
 from reward.attempt import Repeat
 from reward.settings import RewardSettings, RewardWeights
 from sandbox.records import Run
-from workflow.registry import Registry
+from workflow.registry import Registry, short_name
 
 Term = Callable[[Repeat], float]
 TERMS: Registry[Term] = Registry("reward.weights")
@@ -74,11 +74,6 @@ def cost(repeat: Repeat) -> float:
 def latency(repeat: Repeat) -> float:
     """Seconds of wall time of the workflows, one round after the other."""
     return sum(run.execution.wall_s for run in repeat.spent)
-
-
-def short_name(name: str) -> str:
-    """The name under which a term is logged: of ``module:name`` the part after the colon."""
-    return name.rpartition(":")[2]
 
 
 def weighted_terms(weights: RewardWeights) -> dict[str, tuple[Term, float]]:

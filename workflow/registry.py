@@ -51,6 +51,11 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), "")
 
 
+def short_name(name: str) -> str:
+    """What a thing is called in metrics and figures: of ``module:name`` the part after the colon."""
+    return name.rpartition(":")[2]
+
+
 class Registry(Mapping[str, T], Generic[T]):
     """Things of one kind by name, in the order in which they were registered."""
 

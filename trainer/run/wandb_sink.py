@@ -74,9 +74,9 @@ class WandbSink(Sink):
         self.run.log({"result/table": wandb.Table(columns=list(RESULT_COLUMNS), data=[result_cells(row) for row in measured])})
         for row in (row for row in measured if row["kind"] != "workflow" or row["name"] == "best fixed workflow"):
             name = str(row["name"]).lower().replace(" ", "_").replace("(", "").replace(")", "")
-            self.run.summary.update(
-                {f"result/{name}/{key}": row[key] for key in ("reward", "pass_rate", "calls", "cost", "latency") if key in row}
-            )
+            figures = {key: row[key] for key in ("reward", "pass_rate", "calls", "cost", "latency") if key in row}
+            figures |= {f"terms/{term}": value for term, value in row.get("terms", {}).items()}
+            self.run.summary.update({f"result/{name}/{key}": value for key, value in figures.items()})
 
     def saved(self, kind: str, name: str, folder: Path) -> None:
         """A policy, or a checkpoint where ``wandb_artifacts=checkpoints`` asks for them, as an artifact.
