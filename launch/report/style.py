@@ -102,8 +102,10 @@ def smooth(values: list[float], window: int) -> list[float]:
 def operator_colour(name: str) -> str:
     """The outline of an operator's nodes; one that this process does not know has a colour by its name."""
     known = list(OPERATORS)
-    place = known.index(name) if name in known else len(known) + crc32(name.encode())
-    return OPERATOR_COLOURS[place % len(OPERATOR_COLOURS)]
+    if name in known:
+        return OPERATOR_COLOURS[known.index(name) % len(OPERATOR_COLOURS)]
+    others = OPERATOR_COLOURS[len(known) :] or OPERATOR_COLOURS
+    return others[crc32(name.encode()) % len(others)]
 
 
 def tint(colour: str, strength: float = 0.2) -> str:
