@@ -162,7 +162,7 @@ def test_what_ends_a_solve_is_never_told_as_an_outcome(error: BaseException, sta
 
 
 def test_a_pool_without_a_sandbox_ends_as_a_failure_of_machines():
-    pool = SandboxPool(SandboxSettings(actors=1), WorkerSettings(), "http://x")
+    pool = SandboxPool(SandboxSettings(actors=1), WorkerSettings(base_url="http://x"))
     pool._actors, pool._load, pool._lost = [None], [0], {0: "Sandbox actor 1 does not start: no memory"}
     with pytest.raises(RunFailedError, match=r"No sandbox is left: Sandbox actor 1 does not start: no memory\. Mend"):
         asyncio.run(pool.judge(Problem("t/0", "q", "f", (), ()), "x"))
