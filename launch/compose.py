@@ -144,8 +144,8 @@ def with_overrides(text: str, overrides: Sequence[str], run_dir: str, *, trains:
         ValueError: one sentence per problem.
     """
     values = yaml.safe_load(text)
-    for section in ("worker", "distil"):  # saved before there were providers: without a URL the simulated worker answered
-        values[section].setdefault("provider", "endpoint" if values[section]["base_url"] else "simulated")
+    for section in {"worker", "distil"} & values.keys():  # saved before there were providers: without a URL the simulated worker answered
+        values[section].setdefault("provider", "endpoint" if values[section].get("base_url") else "simulated")
     config = OmegaConf.create(values)
     parsed = parse(overrides)
     refuse_several(parsed)
