@@ -40,7 +40,7 @@ from trainer.settings import RunSettings
 from workflow.nano.simulated.teacher import corpus
 
 WIDTH = 1024
-MODEL = ModelSettings(max_prompt_tokens=64, max_response_tokens=8)
+MODEL = ModelSettings(dtype="float32", max_prompt_tokens=64, max_response_tokens=8)
 ENGINE_ARGS = {"kv_cache_memory_bytes": 64 * 2**20, "max_num_seqs": 4, "max_num_batched_tokens": 1024}
 
 

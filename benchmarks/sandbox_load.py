@@ -43,6 +43,7 @@ from workflow.worker.client import WorkerClient
 from workflow.worker.interface import Message, Reply
 from workflow.worker.request import sample_seed
 
+MODEL, TASKS = "simulated-worker", TaskSettings(name="nano")
 CALLS = 50
 SPREAD_S = 2.0
 """Seconds over which the workflows start, as samples of a policy do."""
@@ -91,7 +92,7 @@ def workflow(source: str) -> Workflow:
 
 async def load(url: str, at_once: int) -> dict[str, Any]:
     """Many workflows with many calls at once: lost runs, exactness of the budget, overhead and its parts."""
-    client = WorkerClient(WorkerSettings(max_concurrency=at_once, cache_entries=0), url)
+    client = WorkerClient(WorkerSettings(base_url=url, model=MODEL, max_concurrency=at_once, cache_entries=0))
     worker = TimedWorker(client)
     async with Sandbox(SandboxSettings(budget=BUDGET), worker) as sandbox:
         await sandbox.execute(workflow(SINGLE), nano_problem(0, "test", at_once), at_once)  # warm
@@ -144,7 +145,7 @@ def _figures(seconds: Sequence[float]) -> dict[str, float]:
 
 async def lasting(url: str, runs: int) -> dict[str, Any]:
     """Memory and descriptors of the supervisor over many runs; the first fifth is not counted."""
-    client = WorkerClient(WorkerSettings(), url)
+    client = WorkerClient(WorkerSettings(base_url=url, model=MODEL))
     own = psutil.Process()
     figures: list[tuple[int, int]] = []
     async with Sandbox(SandboxSettings(verdict_cache_entries=0), client) as sandbox:
@@ -161,11 +162,11 @@ async def lasting(url: str, runs: int) -> dict[str, Any]:
 
 async def faulty(fault: str, share: float, runs: int) -> dict[str, Any]:
     """Runs whose worker fails in one way: what they end as, and whether any that was judged differs from one of a sound worker."""
-    settings = WorkerSettings(timeout_s=1.0, max_retries=3, cache_entries=0)
 
     async def executed(faults: FaultSettings) -> list[tuple[Execution, Outcome]]:
-        simulated = await asyncio.to_thread(start_simulated_worker, SimulatedWorkerSettings(faults=faults), TaskSettings())
-        client = WorkerClient(settings, simulated.base_url)
+        simulated = await asyncio.to_thread(start_simulated_worker, SimulatedWorkerSettings(faults=faults), TASKS)
+        settings = WorkerSettings(base_url=simulated.base_url, model=MODEL, timeout_s=1.0, max_retries=3, cache_entries=0)
+        client = WorkerClient(settings)
         try:
             async with Sandbox(SandboxSettings(), client) as sandbox:
                 jobs = (sandbox.run(workflow(REFINE), nano_problem(0, "test", seed), seed) for seed in range(runs))
@@ -189,9 +190,9 @@ async def main(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.faults:
         ways = {fault: await faulty(fault, 0.2, arguments.runs) for fault in FaultSettings.model_fields}
         return {"share": 0.2, "retries": 3, "faults": ways}
-    with await asyncio.to_thread(start_simulated_worker, SimulatedWorkerSettings(latency=LATENCY), TaskSettings()) as slow:
+    with await asyncio.to_thread(start_simulated_worker, SimulatedWorkerSettings(latency=LATENCY), TASKS) as slow:
         report = {"load": await load(slow.base_url, arguments.at_once)}
-    with await asyncio.to_thread(start_simulated_worker, SimulatedWorkerSettings(), TaskSettings()) as fast:
+    with await asyncio.to_thread(start_simulated_worker, SimulatedWorkerSettings(), TASKS) as fast:
         return report | {"lasting": await lasting(fast.base_url, 2000), "cores": psutil.cpu_count()}
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reward.check_terms import problems_of_terms
+from rollout.policies import POLICIES, is_made
 from rollout.policy_files import is_url
 from rollout.settings import context_tokens
 from trainer.algorithm.names import problems_of_names
@@ -12,6 +13,8 @@ from trainer.cluster.devices import gpus_needed, started_parts, too_few
 from trainer.cluster.submission import in_submitted_job, joins_cluster
 from trainer.run.sinks import SINKS
 from trainer.settings import RunSettings
+from workflow.settings import WorkerSettings
+from workflow.worker.providers import PROVIDERS, is_worker
 from workflow.worker.shown_url import shown_url
 
 STAGES = ("distil", "sft", "grpo", "evaluate")
@@ -30,13 +33,18 @@ def problems_between_settings(config: RunSettings, *, trains: bool = True) -> li
 
 
 def _model(config: RunSettings) -> Iterator[str]:
-    path = config.model.path
-    if path == "nano" or (Path(path).expanduser() / "config.json").is_file():
+    path, others = config.model.path, " or ".join(map(repr, POLICIES))
+    if not path:
+        yield f"model.path is not set: give a Hugging Face folder, a hub id like owner/name, or {others}."
+    elif is_made(path):
+        if problem := POLICIES.problem(path):
+            yield problem
+    elif (Path(path).expanduser() / "config.json").is_file():
         return
-    if Path(path).expanduser().is_dir():
+    elif Path(path).expanduser().is_dir():
         yield f"model.path={path!r} is a folder without config.json: give a Hugging Face folder (config.json, weights, tokenizer)."
     elif not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", path):
-        yield f"model.path={path!r} does not exist: give 'nano', an existing Hugging Face folder, or a hub id like owner/name."
+        yield f"model.path={path!r} does not exist: give {others}, an existing Hugging Face folder, or a hub id like owner/name."
 
 
 def _tasks(config: RunSettings) -> Iterator[str]:
@@ -47,20 +55,34 @@ def _tasks(config: RunSettings) -> Iterator[str]:
         yield f"tasks.libraries holds {missing[0]!r}, which the sandbox does not offer: add it to sandbox.libraries."
     if tasks.name == "jsonl" and tasks.path is None:
         yield "tasks.name='jsonl' needs the file to read: set tasks.path."
-    if tasks.name == "nano" and tasks.path is not None:
-        yield f"tasks.path={tasks.path!r} has no meaning for tasks.name='nano': set tasks.name to the set that the file holds, or to jsonl."
 
 
 def _worker(config: RunSettings) -> Iterator[str]:
-    for section, name in ((config.worker, "worker"), (config.distil, "distil")):
-        url = section.base_url
-        if url is not None and not url.startswith(("http://", "https://")):
-            yield f"{name}.base_url={shown_url(url)!r} is not a URL: it must start with http:// or https://, for example http://localhost:8000/v1."
-        if url is not None and section.model.startswith("simulated-"):
-            yield f"{name}.base_url={shown_url(url)!r} is set, but {name}.model={section.model!r}: set {name}.model to one that it serves."
+    yield from _answering(config.worker)
+
+
+def _answering(asked: WorkerSettings) -> Iterator[str]:
+    name, url = asked.section, asked.base_url
+    if problem := PROVIDERS.problem(asked.provider):
+        yield problem.replace("worker.", f"{name}.", 1)
+        return
+    if url is not None and not url.startswith(("http://", "https://")):
+        yield f"{name}.base_url={shown_url(url)!r} is not a URL: it must start with http:// or https://, for example http://localhost:8000/v1."
+    if url is not None and not is_worker(PROVIDERS.find(asked.provider)):
+        yield (
+            f"{name}.base_url={shown_url(url)!r} is set, but {name}.provider={asked.provider} starts an endpoint of its own: set "
+            f"{name}.provider=endpoint and {name}.model to a model that this endpoint serves, or {name}.base_url=null."
+        )
+    if asked.provider == "endpoint":
+        if url is None:
+            yield f"{name}.base_url is not set: give an endpoint like http://localhost:8000/v1, or set {name}.provider to what starts one."
+        if not asked.model:
+            yield f"{name}.model is not set: set {name}.model to one that the endpoint serves."
 
 
 def _teacher(config: RunSettings) -> Iterator[str]:
+    if "distil" in config.trainer.stages:
+        yield from _answering(config.distil.worker())
     sensible, habit = config.simulated.teacher_sensible, config.simulated.teacher_habit
     if sensible + habit > 1:
         yield (
@@ -189,8 +211,8 @@ def _nodes(config: RunSettings) -> Iterator[str]:
 def _devices(config: RunSettings) -> Iterator[str]:
     """The GPUs of this machine are counted where a run takes them; a cluster's are not known here."""
     device, parts = config.cluster.device, started_parts(config.trainer.stages)
-    nano_on_cpu = device == "auto" and config.model.path == "nano"
-    if device == "cpu" or nano_on_cpu or joins_cluster(config.cluster.address):
+    made_on_cpu = device == "auto" and is_made(config.model.path)
+    if device == "cpu" or made_on_cpu or joins_cluster(config.cluster.address):
         return
     import torch
 

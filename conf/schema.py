@@ -16,6 +16,9 @@ from conf.sentences import sentence
 from trainer.settings import RunSettings
 from workflow.registry import load_plugins
 
+PLUGINS = ("rollout.nano.plugin",)
+"""What comes with the product and is announced like anything that a package adds."""
+
 
 class Config(RunSettings):
     """A run's settings that have passed every check; made by ``load``."""
@@ -41,7 +44,7 @@ def load(values: Mapping[str, Any], *, trains: bool = True) -> Config:
     except ValidationError as error:
         described = {name: description for name, _, description in declared()}
         raise ValueError("\n".join(sentence(item, described) for item in error.errors())) from None
-    load_plugins(config.trainer.imports)
+    load_plugins((*PLUGINS, *config.trainer.imports))
     problems = problems_between_settings(config, trains=trains)
     if problems:
         raise ValueError("\n".join(problems))

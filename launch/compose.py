@@ -143,7 +143,10 @@ def with_overrides(text: str, overrides: Sequence[str], run_dir: str, *, trains:
     Raises:
         ValueError: one sentence per problem.
     """
-    config = OmegaConf.create(yaml.safe_load(text))
+    values = yaml.safe_load(text)
+    for section in {"worker", "distil"} & values.keys():  # saved before there were providers: without a URL the simulated worker answered
+        values[section].setdefault("provider", "endpoint" if values[section].get("base_url") else "simulated")
+    config = OmegaConf.create(values)
     parsed = parse(overrides)
     refuse_several(parsed)
     for override in parsed:

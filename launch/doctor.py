@@ -91,7 +91,7 @@ def devices() -> list[Finding]:
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     except ImportError:
         names = []
-    gpus = Finding("GPU", True, ", ".join(names) if names else "none: policies of the nano size train on CPU")
+    gpus = Finding("GPU", True, ", ".join(names) if names else "none: only small policies train on CPU")
     version = Path(DRIVER_VERSION_FILE).read_text() if Path(DRIVER_VERSION_FILE).exists() else ""
     address = os.environ.get("RAY_ADDRESS", "")
     return [
@@ -113,7 +113,7 @@ async def endpoint(url: str, key_variable: str, model: str | None) -> Finding:
     """Whether a worker endpoint answers: with a model's name by one completion, else by the models that it lists, which proves less."""
     name = shown_url(url)
     if model is not None:
-        client = WorkerClient(WorkerSettings(base_url=url, model=model, api_key_env=key_variable, max_retries=2), url)
+        client = WorkerClient(WorkerSettings(base_url=url, model=model, api_key_env=key_variable, max_retries=2))
         try:
             return Finding(name, True, f"answers as {model}. {await client.check()}".rstrip())
         except ValueError as error:

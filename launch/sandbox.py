@@ -28,8 +28,8 @@ from workflow.problem import Problem
 from workflow.program import Refusal, Workflow
 from workflow.settings import WorkerSettings
 from workflow.tasks.humaneval import split_check
-from workflow.worker.client import WorkerClient
 from workflow.worker.interface import FixedWorker, Worker
+from workflow.worker.providers import close_worker, make_worker
 
 LIMITS = ("wall_s", "workflow_wall_s", "cpu_s", "memory_mib", "open_files", "output_kib")
 BUDGETS = ("calls", "concurrent_calls", "tokens")
@@ -82,7 +82,7 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
     settings = SandboxSettings(limits=limits, budget=BudgetSettings(**{name: getattr(options, name) for name in BUDGETS}))
     worker: Worker = FixedWorker(options.reply)
     if options.worker_url:
-        worker = WorkerClient(WorkerSettings(base_url=options.worker_url, model=options.worker_model), options.worker_url)
+        worker = make_worker(WorkerSettings(base_url=options.worker_url, model=options.worker_model))
     backend = ZygoteBackend(settings, (options.level,) if options.level else ())
     async with Sandbox(settings, worker, backend) as sandbox:
         try:
@@ -90,8 +90,7 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
                 return await _program(sandbox, options, limits)
             return await (_candidate(sandbox, options) if options.role == "candidate" else _workflow(sandbox, options))
         finally:
-            if isinstance(worker, WorkerClient):
-                await worker.aclose()
+            await close_worker(worker)
 
 
 async def _program(sandbox: Sandbox, options: argparse.Namespace, limits: LimitSettings) -> dict[str, Any]:

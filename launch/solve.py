@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     )
     out.add_argument("--stage", choices=("policy", "sft"), default="policy", help="the GRPO policy (default) or the SFT policy")
     out.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
-    out.add_argument("overrides", nargs="*", help="Hydra overrides, for example worker.base_url=http://localhost:8000/v1")
+    out.add_argument("overrides", nargs="*", help="Hydra overrides, for example worker.temperature=0")
     return out
 
 

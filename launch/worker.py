@@ -1,50 +1,43 @@
-"""``python -m launch.worker``: serves the simulated worker (and teacher) by hand, for example behind ``worker.base_url``."""
+"""``python -m launch.worker [name=value ...]``: what ``worker.provider`` starts with a run, by itself, until Ctrl-C.
+
+The settings are those of ``launch.train``: without any it is the simulated worker, at any free port; ``simulated.port=8099`` chooses
+one, and ``simulated.faults.hang=0.1 tasks=humaneval`` makes it play HumanEval and hang now and then.
+"""
 
 import argparse
+import asyncio
+import contextlib
 import sys
+from pathlib import Path
 
-from workflow.nano.simulated.server import serve
-from workflow.settings import FaultSettings, LatencySettings, SimulatedWorkerSettings, TaskSettings
-from workflow.tasks.sources import SOURCES
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The command's options; each fault is a share of the requests, from 0 to 1."""
-    parser = argparse.ArgumentParser(
-        prog="python -m launch.worker",
-        description="OpenAI-compatible server with the models simulated-worker and simulated-teacher.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8099, help="0: any free port")
-    parser.add_argument("--tasks", choices=("nano", *SOURCES, "jsonl"), default="nano", help="task set that the worker knows")
-    parser.add_argument("--path", default=None, help="file of the task set")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--latency-mean-s", type=float, default=0.0)
-    parser.add_argument("--latency-sigma", type=float, default=0.6)
-    for fault in FaultSettings.model_fields:
-        parser.add_argument(f"--{fault.replace('_', '-')}", type=float, default=0.0, help="share of requests")
-    return parser
+from conf.schema import Config
+from launch.compose import composed
+from launch.shell import one_sentence_errors
+from workflow.worker.providers import Surroundings, start_providers
+from workflow.worker.shown_url import shown_url
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Serves until Ctrl-C; exits with one sentence where an option is wrong."""
-    options = build_parser().parse_args(arguments)
-    try:
-        settings = SimulatedWorkerSettings(
-            seed=options.seed,
-            port=options.port,
-            latency=LatencySettings(mean_s=options.latency_mean_s, sigma=options.latency_sigma),
-            faults=FaultSettings(**{name: getattr(options, name) for name in FaultSettings.model_fields}),
-        )
-        tasks = TaskSettings(name=options.tasks, path=options.path)
-        serve(settings, tasks, host=options.host, ready=lambda url: print(f"Simulated worker ({options.tasks}) at {url}", flush=True))
-    except KeyboardInterrupt:
-        print("Stopped.", flush=True)
-    except ValueError as error:
-        details = getattr(error, "errors", None)
-        sys.exit("; ".join(f"--{'-'.join(map(str, item['loc']))}: {item['msg']}" for item in details()) if details else str(error))
+async def serve(settings: Config) -> None:
+    """Starts the provider and waits for ever; its log lies in the working directory."""
+    run = Surroundings(Path.cwd(), settings.tasks, settings.simulated, imports=settings.trainer.imports)
+    async with start_providers({"worker": settings.worker}, run) as ready:
+        worker = ready["worker"]
+        print(f"The model {worker.model} is served at {shown_url(worker.base_url or 'no URL')}", flush=True)
+        await asyncio.Event().wait()
+
+
+@one_sentence_errors
+def main() -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(prog="python -m launch.worker", description="Starts what worker.provider starts with a run.")
+    parser.add_argument("overrides", nargs="*", help="settings as of launch.train, for example simulated.port=8099 tasks=humaneval")
+    settings = composed(parser.parse_args().overrides)
+    if settings.worker.provider == "endpoint":
+        raise ValueError("worker.provider=endpoint starts nothing: it is a server that runs already.")
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(settings))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,19 +4,19 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from workflow.settings import Settings
+from workflow.settings import Settings, TeacherSettings
 
 
 class ModelSettings(Settings):
     """The policy (meta-agent)."""
 
-    path: str = "nano"
-    """``nano`` (made on the spot), a local folder, or a Hugging Face id."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    max_prompt_tokens: int = Field(default=192, ge=8)
-    max_response_tokens: int = Field(default=96, ge=8)
-    meta_prompt: Literal["brief", "full"] = "brief"
-    """``brief``: the query alone (nano); ``full``: instructions, operator catalogue and query."""
+    path: str = ""
+    """A Hugging Face folder or hub id; or the name, or ``module:name``, of what makes a policy in the run folder (``rollout.policies``)."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    max_prompt_tokens: int = Field(default=3072, ge=8)
+    max_response_tokens: int = Field(default=4096, ge=8)
+    meta_prompt: Literal["brief", "full"] = "full"
+    """``brief``: the query alone; ``full``: instructions, operator catalogue and query."""
 
 
 class RolloutSettings(Settings):
@@ -30,7 +30,7 @@ class RolloutSettings(Settings):
     """GPUs of one engine."""
     rounds: int = Field(default=1, ge=1, le=10)
     """Workflows that the policy writes one after another in an episode; before each further one it reads what the public tests said."""
-    max_feedback_tokens: int = Field(default=128, ge=16)
+    max_feedback_tokens: int = Field(default=1024, ge=16)
     """Length of the feedback turn between two rounds, its chat markers included; longer feedback is cut in the middle."""
     feedback_reply_characters: int = Field(default=80, ge=0)
     """How much of each operator call's reply the feedback quotes; 0: none."""
@@ -38,9 +38,9 @@ class RolloutSettings(Settings):
     """An episode ends before its last round once its workflow answered and passed every public test."""
     judged_round: Literal["last", "best"] = "last"
     """Whose workflow is the episode's result: the last round's, or the one that passed most public tests (the latest of equals)."""
-    group_size: int = Field(default=12, ge=2)
+    group_size: int = Field(default=8, ge=2)
     """Completions per problem; group-relative advantages need at least 2."""
-    runs_per_workflow: int = Field(default=2, ge=1)
+    runs_per_workflow: int = Field(default=1, ge=1)
     """Executions of each workflow, with different worker seeds; the score is their mean."""
     share_runs: bool = True
     """Siblings with the same AST share their executions (they would see the same worker samples anyway)."""
@@ -75,17 +75,24 @@ def context_tokens(model: ModelSettings, rollout: RolloutSettings) -> int:
 class DistilSettings(Settings):
     """Asking the teacher for traces."""
 
-    traces: int = Field(default=4000, ge=1)
+    traces: int = Field(default=2000, ge=1)
     """SFT rows to collect: (query, reasoning, workflow) whose workflow passed."""
-    max_requests: int = Field(default=12_000, ge=1)
+    max_requests: int = Field(default=6000, ge=1)
     """Teacher calls after which distillation stops with what it has."""
     concurrency: int = Field(default=64, ge=1)
+    provider: str = "endpoint"
+    """Who answers, as in ``worker.provider``."""
     base_url: str | None = None
-    """Teacher endpoint; None: the simulated worker plays the teacher."""
-    model: str = "simulated-teacher"
+    """Teacher endpoint; None: the provider knows its own."""
+    model: str = ""
     api_key_env: str = "OPENAI_API_KEY"
-    temperature: float = Field(default=1.0, ge=0, le=2.0)
-    max_tokens: int = Field(default=4096, ge=1)
+    temperature: float = Field(default=0.6, ge=0, le=2.0)
+    max_tokens: int = Field(default=32_768, ge=1)
     """Completion tokens of a trace; a reasoning teacher's chain of thought counts."""
-    timeout_s: float = Field(default=180.0, gt=0)
+    timeout_s: float = Field(default=1800.0, gt=0)
     """Deadline of one request; a long chain of thought takes minutes."""
+
+    def worker(self) -> TeacherSettings:
+        """The teacher as a worker that is asked."""
+        same = self.model_dump(include={"provider", "base_url", "model", "api_key_env", "temperature", "max_tokens", "timeout_s"})
+        return TeacherSettings(**same, max_concurrency=self.concurrency, cache_entries=0)

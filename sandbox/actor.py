@@ -10,19 +10,19 @@ from sandbox.settings import SandboxSettings
 from workflow.problem import Problem
 from workflow.program import Workflow
 from workflow.settings import WorkerSettings
-from workflow.worker.client import WorkerClient
+from workflow.worker.providers import close_worker, make_worker
 
 
 @ray.remote
 class SandboxActor:
-    """One sandbox with its own zygote and its own client of the worker endpoint."""
+    """One sandbox with its own zygote and a worker of its own to ask."""
 
-    def __init__(self, settings: SandboxSettings, worker: WorkerSettings, worker_url: str) -> None:
-        self._client = WorkerClient(worker, worker_url)
+    def __init__(self, settings: SandboxSettings, worker: WorkerSettings) -> None:
+        self._worker = make_worker(worker)
         prices = ("prompt_dollars_per_million", "completion_dollars_per_million")
         asked = {"reserved_completion_tokens": worker.max_tokens} | {name: getattr(worker, name) for name in prices}
         settings = settings.model_copy(update={"budget": settings.budget.model_copy(update=asked)})
-        self._sandbox = Sandbox(settings, self._client)
+        self._sandbox = Sandbox(settings, self._worker)
         self._started = asyncio.Lock()
         self._up = False
 
@@ -47,4 +47,4 @@ class SandboxActor:
     async def close(self) -> None:
         """Ends every process of the sandbox."""
         await self._sandbox.close()
-        await self._client.aclose()
+        await close_worker(self._worker)

@@ -44,13 +44,13 @@ class SandboxPool:
         self,
         settings: SandboxSettings,
         worker: WorkerSettings,
-        worker_url: str,
         *,
         place: Callable[[int], Mapping[str, Any]] | None = None,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         """
         Args:
+            worker: settings with which a worker can be made; each actor makes one.
             place: Ray actor options that say where the actor with a number runs.
             say: prints one line.
         """
@@ -62,7 +62,6 @@ class SandboxPool:
         self._lost: dict[int, str] = {}
         """Why an actor is of no use any more, by its number."""
         self._worker = worker
-        self._worker_url = worker_url
         self._actors: list[Any] = []
         self._load: list[int] = []
         self._free = asyncio.Condition()
@@ -71,7 +70,7 @@ class SandboxPool:
         """Starts all actors. Raises ValueError where a machine offers less than ``sandbox.min_level``."""
         options = {"num_cpus": self.settings.cpus_per_actor, "max_restarts": -1, "max_concurrency": 2 * self.settings.slots_per_actor}
         self._actors = [
-            SandboxActor.options(**options, **self._place(index)).remote(self.settings, self._worker, self._worker_url)
+            SandboxActor.options(**options, **self._place(index)).remote(self.settings, self._worker)
             for index in range(self.settings.actors)
         ]
         self._load = [0] * len(self._actors)

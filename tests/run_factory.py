@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from trainer.settings import RunSettings, TrainerSettings
+from tests.demo import DEMO
+from trainer.settings import RunSettings
 
 LEVELS = range(1, 7)
 TEST_LOOP = """class Workflow:
@@ -39,10 +40,10 @@ ENSEMBLE = """class Workflow:
 
 
 def settings(path: Path, **trainer: Any) -> RunSettings:
-    """Nano's settings in that folder, without W&B."""
-    return RunSettings(trainer=TrainerSettings(run_dir=str(path), **trainer)).model_copy(
-        update={"logger": RunSettings().logger.model_copy(update={"wandb": "off"})}
-    )
+    """The demo's settings in that folder, without W&B."""
+    trainer_settings = DEMO.trainer.model_copy(update={"run_dir": str(path), **trainer})
+    logger = DEMO.logger.model_copy(update={"wandb": "off"})
+    return RunSettings(**(dict(DEMO) | {"trainer": trainer_settings, "logger": logger}))
 
 
 def write_run(path: Path, *, steps: int = 80, evaluated: bool = True, seed: int = 0) -> Path:

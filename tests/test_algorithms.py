@@ -10,6 +10,7 @@ import yaml
 from conf.schema import load
 from launch.compose import saved
 from launch.shell import saved_settings
+from tests.demo import demo_values
 from trainer.algorithm.names import (
     LOSS_AGGREGATIONS,
     ONE_AGGREGATION,
@@ -72,7 +73,7 @@ def test_a_loss_that_knows_one_aggregation_is_refused_with_any_other():
 
 def test_names_are_checked_with_the_settings_before_anything_starts():
     with pytest.raises(ValueError) as caught:
-        load({"trainer": {"grpo": {"advantage": "gdpo", "policy_loss": "geo_mean", "loss_aggregation": "token_mean"}}})
+        load(demo_values({"trainer": {"grpo": {"advantage": "gdpo", "policy_loss": "geo_mean", "loss_aggregation": "token_mean"}}}))
     assert [line.split("=")[0] for line in str(caught.value).splitlines()] == [
         f"trainer.grpo.{setting}" for setting in ("advantage", "policy_loss", "loss_aggregation")
     ]
@@ -90,7 +91,7 @@ def test_names_are_checked_with_the_settings_before_anything_starts():
     ids=str,
 )
 def test_a_finished_run_is_used_whatever_it_was_trained_with(trained_with, tmp_path: Path):
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(trained_with))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(demo_values(trained_with)))
     saved_settings(tmp_path)
     with pytest.raises(ValueError, match=r"trainer\.grpo|reward\.floor|micro_batch_tokens"):
         saved(tmp_path)
@@ -98,17 +99,17 @@ def test_a_finished_run_is_used_whatever_it_was_trained_with(trained_with, tmp_p
 
 def test_names_of_grpo_are_checked_where_grpo_is_to_run():
     grpo = {"advantage": "gdpo"}
-    load({"trainer": {"grpo": grpo, "stages": ["distil", "sft"]}})
-    load({"trainer": {"grpo": grpo, "stages": ["evaluate"]}})
+    load(demo_values({"trainer": {"grpo": grpo, "stages": ["distil", "sft"]}}))
+    load(demo_values({"trainer": {"grpo": grpo, "stages": ["evaluate"]}}))
     with pytest.raises(ValueError, match="advantage=gdpo"):
-        load({"trainer": {"grpo": grpo, "stages": ["grpo"]}})
+        load(demo_values({"trainer": {"grpo": grpo, "stages": ["grpo"]}}))
 
 
 def test_every_offered_name_loads():
     for name in estimator_names():
-        load({"trainer": {"grpo": {"advantage": name}}})
+        load(demo_values({"trainer": {"grpo": {"advantage": name}}}))
     for name in policy_loss_names():
-        load({"trainer": {"grpo": {"policy_loss": name, "loss_aggregation": ONE_AGGREGATION.get(name, "token-mean")}}})
+        load(demo_values({"trainer": {"grpo": {"policy_loss": name, "loss_aggregation": ONE_AGGREGATION.get(name, "token-mean")}}}))
 
 
 def test_names_are_known_without_loading_verl():

@@ -1,6 +1,7 @@
 """The figure in ARCHITECTURE.md is the law: who imports whom, and which engine stays in which files."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -150,6 +151,25 @@ def test_no_room_uses_itself_by_way_of_others(folder: str):
 def test_the_trainers_hall_stays_small():
     files = [path.name for path in (ROOT / "trainer").glob("*.py") if path.name != "__init__.py"]
     assert len(files) <= 8, files
+
+
+def names_demo(path: Path) -> Iterator[str]:
+    """Where a file of Python imports the demo, or has its name in a text or as an identifier."""
+    for line, name in imported_modules(path):
+        if "nano" in name.split("."):
+            yield f"{path.relative_to(ROOT)}:{line} imports {name}"
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        said = node.value if isinstance(node, ast.Constant) else node.id if isinstance(node, ast.Name) else ""
+        if isinstance(said, str) and "nano" in re.split(r"[\W_]+", said.lower()):
+            yield f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)} says {said[:80]!r}"
+
+
+def test_only_the_demo_and_conf_name_the_demo():
+    """It comes in as anybody's package does: its plug-in registers it, and the groups of conf/ choose it."""
+    files = [path for folder in ORDER if folder != "conf" for path in python_files(folder)]
+    outside = [path for path in files if "nano" not in path.relative_to(ROOT).parts]
+    assert [said for path in outside for said in names_demo(path)] == []
+    assert list(names_demo(ROOT / "rollout" / "nano" / "plugin.py")) and list(names_demo(ROOT / "conf" / "schema.py"))
 
 
 NEVER = {

@@ -7,15 +7,21 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conf.schema import load
+from conf.schema import Config
+from conf.schema import load as load_settings
 from launch import ROOT
 from launch.compose import composed
 from launch.sweep.run import run_sweep
+from tests.demo import demo_values
 from trainer.cluster.submission import in_submitted_job, joins_cluster
 
 KUBERAY = ROOT / "launch" / "cluster" / "kuberay"
 JOB = json.dumps({"runtime_env": {}, "metadata": {"job_submission_id": "raysubmit_1"}})
 TRIAL = json.dumps({"runtime_env": {}})
+
+
+def load(values: dict) -> Config:
+    return load_settings(demo_values(values))
 
 
 def refusal(values: dict) -> str:

@@ -8,7 +8,7 @@ import yaml
 from launch.compose import CONF, GROUPS, composed
 
 OPTIONS = [(folder, file.stem) for folder in GROUPS for file in sorted((CONF / folder).glob("*.yaml"))]
-NEEDS = {("tasks", "jsonl"): "set tasks.path", ("model", "local"): "model.path=''"}
+NEEDS = {("tasks", "jsonl"): "set tasks.path", ("model", "local"): "model.path is not set", ("experiment", "own"): "model.path is not set"}
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda value: value)
@@ -25,7 +25,12 @@ def test_every_option_of_every_group_composes(group: str, option: str):
 
 def test_the_default_is_the_embedded_one():
     config = composed()
-    assert (config.model.path, config.worker.base_url, config.tasks.name) == ("nano", None, "nano")
+    assert (config.model.path, config.worker.provider, config.distil.provider, config.tasks.name) == (
+        "nano",
+        "simulated",
+        "simulated",
+        "nano",
+    )
     assert config == composed(["experiment=nano"]).model_copy(update={"trainer": config.trainer})
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from conf.schema import declared, defaults, load
 from conf.sentences import nearest_setting
+from tests.demo import demo_values
 from trainer.settings import RunSettings
 
 NAMES = [name for name, _, _ in declared()]
@@ -16,16 +17,42 @@ NAMES = [name for name, _, _ in declared()]
 
 def refusal(values: dict) -> list[str]:
     with pytest.raises(ValueError) as caught:
-        load(values)
+        load(demo_values(values))
     return str(caught.value).splitlines()
 
 
-def test_nothing_given_means_the_declared_defaults():
-    assert load({}).model_dump() == RunSettings().model_dump()
+REQUIRED = {
+    "model": {"path": "owner/name"},
+    "tasks": {"name": "humaneval"},
+    "worker": {"base_url": "http://localhost:8000/v1", "model": "m"},
+    "distil": {"base_url": "http://localhost:8000/v1", "model": "t"},
+    "cluster": {"device": "cpu"},
+}
+"""What a real run must say."""
 
 
-def test_the_declared_defaults_load_again_from_plain_values():
-    assert load(defaults()).model_dump() == RunSettings().model_dump()
+def test_nothing_given_asks_for_what_no_default_can_know():
+    with pytest.raises(ValueError) as caught:
+        load({})
+    assert [sentence.split()[0] for sentence in str(caught.value).splitlines()] == [
+        "model.path",
+        "tasks.name='jsonl'",
+        "worker.base_url",
+        "worker.model",
+        "distil.base_url",
+        "distil.model",
+    ]
+
+
+def test_what_is_not_given_keeps_its_declared_default_also_as_plain_values():
+    given = load(REQUIRED)
+    assert given.model_dump() == RunSettings.model_validate(REQUIRED).model_dump()
+    assert load(given.model_dump(mode="json")) == given and json.dumps(defaults())
+
+
+def test_an_endpoint_is_needed_by_the_worker_always_and_by_the_teacher_where_there_is_something_to_distil():
+    without = REQUIRED | {"distil": {}, "trainer": {"stages": ["sft", "grpo"]}}
+    assert load(without).distil.base_url is None
 
 
 def test_the_sentence_under_a_setting_is_its_description():
@@ -73,7 +100,7 @@ def test_a_group_of_one_is_refused_with_the_reason():
 
 
 def test_a_whole_number_may_stand_for_a_float():
-    assert load({"reward": {"floor": -1}}).reward.floor == -1.0
+    assert load(demo_values({"reward": {"floor": -1}})).reward.floor == -1.0
 
 
 def test_all_problems_come_at_once():
@@ -88,9 +115,13 @@ def test_all_problems_come_at_once():
         ({"model": {"path": "nanoo"}}, "model.path='nanoo' does not exist: give 'nano'"),
         ({"tasks": {"name": "jsonl"}}, "set tasks.path"),
         ({"tasks": {"name": "humaneval", "path": "/no/file"}}, "tasks.path='/no/file' is not a file"),
-        ({"tasks": {"path": "/etc/hostname"}}, "has no meaning for tasks.name='nano'"),
-        ({"worker": {"base_url": "localhost:8000", "model": "m"}}, "must start with http://"),
-        ({"worker": {"base_url": "http://localhost:8000/v1"}}, "set worker.model"),
+        ({"model": {"path": "no_such_module:make"}}, "model.path=no_such_module:make cannot be imported"),
+        ({"worker": {"provider": "endpoint", "base_url": "localhost:8000", "model": "m"}}, "must start with http://"),
+        ({"worker": {"provider": "endpoint", "base_url": "http://localhost:8000/v1", "model": ""}}, "set worker.model"),
+        ({"worker": {"provider": "endpoint"}}, "worker.base_url is not set: give an endpoint like http://localhost:8000/v1"),
+        ({"worker": {"provider": "endpont"}}, "worker.provider=endpont is unknown; the nearest is endpoint"),
+        ({"distil": {"provider": "simulate"}}, "distil.provider=simulate is unknown; the nearest is simulated"),
+        ({"worker": {"base_url": "http://localhost:8000/v1"}}, "worker.provider=simulated starts an endpoint of its own"),
         ({"learner": {"micro_batch_tokens": 100}}, "set it to at least 288"),
         ({"reward": {"floor": 0.1}}, "reward.floor=0.1 must be at most 0"),
         ({"reward": {"floor": float("nan")}}, "reward.floor=nan must be at most 0"),
@@ -99,8 +130,8 @@ def test_all_problems_come_at_once():
         ({"learner": {"ranks": 5}, "trainer": {"grpo": {"problems_per_step": 5}}}, "is no multiple of learner.ranks=5"),
         ({"rollout": {"temperature": 0}}, "nothing to compare"),
         ({"trainer": {"late_share": 0.25}}, "trainer.max_staleness=0 allows no group to be older"),
-        ({"rollout": {"rounds": 10}, "learner": {"micro_batch_tokens": 2000}}, "the feedback between rounds make 2304"),
-        ({"distil": {"max_requests": 10}}, "distil.max_requests=10 is below distil.traces=4000"),
+        ({"rollout": {"rounds": 10}, "learner": {"micro_batch_tokens": 1700}}, "the feedback between rounds make 1728"),
+        ({"distil": {"max_requests": 10}}, "distil.max_requests=10 is below distil.traces=3000"),
         ({"trainer": {"grpo": {"rollout_is": "token"}}}, "rollout_is=token compares"),
         ({"trainer": {"grpo": {"rollout_rs": "geometric"}}}, "set it to recompute"),
         ({"learner": {"offload_optimizer": True}, "cluster": {"device": "cpu"}}, "set it to false"),
@@ -121,8 +152,8 @@ def test_a_folder_without_config_json_is_no_model(tmp_path: Path):
 
 def test_a_hugging_face_folder_or_hub_id_is_a_model(tmp_path: Path):
     (tmp_path / "config.json").write_text("{}")
-    assert load({"model": {"path": str(tmp_path)}}).model.path == str(tmp_path)
-    assert load({"model": {"path": "owner/some-model.1"}}).model.path == "owner/some-model.1"
+    assert load(demo_values({"model": {"path": str(tmp_path)}})).model.path == str(tmp_path)
+    assert load(demo_values({"model": {"path": "owner/some-model.1"}})).model.path == "owner/some-model.1"
 
 
 def test_cuda_asked_for_by_name_counts_the_gpus_of_this_machine():

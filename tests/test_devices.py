@@ -10,12 +10,12 @@ import torch
 import yaml
 
 from conf.crosschecks import STAGES, problems_between_settings
-from conf.schema import defaults
 from launch import ROOT
 from launch.compose import composed
 from launch.doctor import LEAST_DRIVER, driver
 from launch.shell import saved_settings
 from rollout.settings import ModelSettings, RolloutSettings
+from tests.demo import demo_values
 from trainer.cluster.devices import choose
 from trainer.cluster.session import device_of
 from trainer.cluster.settings import ClusterSettings
@@ -93,7 +93,7 @@ def test_only_parts_that_are_started_are_counted(gpus):
 
 
 def test_one_gpu_answers_queries_of_a_run_that_many_trained(gpus, tmp_path: Path):
-    values = defaults()
+    values = demo_values({})
     values["model"]["path"], values["learner"]["ranks"], values["cluster"]["device"] = "owner/name", 4, "cuda"
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
     gpus(1)

@@ -9,6 +9,7 @@ from io import StringIO
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from rich.console import Console
 
 from launch import ROOT
@@ -17,6 +18,7 @@ from rollout.records import Episode, Round
 from sandbox.pool import SandboxPool
 from sandbox.records import Execution, OperatorCall, Run, Verdict
 from sandbox.settings import SandboxSettings
+from tests.demo import demo_values
 from tests.scripted_parts import completion
 from trainer.evaluation.solve import Solution
 from trainer.run.terminal import Terminal
@@ -152,7 +154,7 @@ def test_what_ends_a_solve_is_never_told_as_an_outcome(error: BaseException, sta
 
     (tmp_path / "policy").mkdir()
     (tmp_path / "policy" / "config.json").write_text("{}")
-    (tmp_path / "config.yaml").write_text("{}")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(demo_values({})))
     monkeypatch.setitem(sys.modules, "trainer.system", SimpleNamespace(System=BrokenSystem))
     monkeypatch.setattr("launch.solve.check_length", lambda *given: None)
     monkeypatch.setattr("launch.solve.quiet_libraries", lambda: None)
@@ -162,7 +164,7 @@ def test_what_ends_a_solve_is_never_told_as_an_outcome(error: BaseException, sta
 
 
 def test_a_pool_without_a_sandbox_ends_as_a_failure_of_machines():
-    pool = SandboxPool(SandboxSettings(actors=1), WorkerSettings(), "http://x")
+    pool = SandboxPool(SandboxSettings(actors=1), WorkerSettings(base_url="http://x"))
     pool._actors, pool._load, pool._lost = [None], [0], {0: "Sandbox actor 1 does not start: no memory"}
     with pytest.raises(RunFailedError, match=r"No sandbox is left: Sandbox actor 1 does not start: no memory\. Mend"):
         asyncio.run(pool.judge(Problem("t/0", "q", "f", (), ()), "x"))

@@ -43,7 +43,7 @@ def wait_for(condition: Callable[[], bool], timeout_s: float = 10.0) -> bool:
 
 
 def test_it_serves_until_closed_and_closing_twice_is_harmless(tmp_path: Path) -> None:
-    with start_simulated_worker(SimulatedWorkerSettings(), TaskSettings(), tmp_path) as worker:
+    with start_simulated_worker(SimulatedWorkerSettings(), TaskSettings(name="nano"), tmp_path) as worker:
         assert get(f"{worker.base_url}/models").status_code == 200
         assert worker.log == tmp_path / "simulated_worker.log"
     assert gone(worker.process.pid)
@@ -52,7 +52,7 @@ def test_it_serves_until_closed_and_closing_twice_is_harmless(tmp_path: Path) ->
 
 async def test_killed_it_is_back_at_the_same_address_as_often_as_it_takes(tmp_path: Path) -> None:
     said: list[str] = []
-    worker = start_simulated_worker(SimulatedWorkerSettings(), TaskSettings(), tmp_path)
+    worker = start_simulated_worker(SimulatedWorkerSettings(), TaskSettings(name="nano"), tmp_path)
     kept = KeptAlive(worker, said.append)
     try:
         for kill in range(3):
@@ -69,7 +69,7 @@ async def test_killed_it_is_back_at_the_same_address_as_often_as_it_takes(tmp_pa
 
 def test_it_outlives_the_thread_that_started_it() -> None:
     started = []
-    thread = threading.Thread(target=lambda: started.append(start_simulated_worker(SimulatedWorkerSettings(), TaskSettings())))
+    thread = threading.Thread(target=lambda: started.append(start_simulated_worker(SimulatedWorkerSettings(), TaskSettings(name="nano"))))
     thread.start()
     thread.join()
     try:
@@ -85,7 +85,7 @@ def test_it_dies_when_its_parent_is_killed(holds_stdin: bool) -> None:
         "import os, time\n"
         "from workflow.settings import *\n"
         "from workflow.nano.simulated.process import start_simulated_worker\n"
-        "worker = start_simulated_worker(SimulatedWorkerSettings(), TaskSettings())\n"
+        "worker = start_simulated_worker(SimulatedWorkerSettings(), TaskSettings(name='nano'))\n"
         f"held = os.fork() if {holds_stdin} else 0\n"
         f"if {holds_stdin} and not held: time.sleep(60); os._exit(0)\n"
         "print(worker.process.pid, held, flush=True)\n"
@@ -112,14 +112,14 @@ def test_a_missing_task_file_is_said_by_the_starter() -> None:
 
 def test_a_port_in_use_is_said_by_the_starter() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ValueError, match=r"set simulated\.port to a free port"):
-        start_simulated_worker(SimulatedWorkerSettings(port=taken.getsockname()[1]), TaskSettings())
+        start_simulated_worker(SimulatedWorkerSettings(port=taken.getsockname()[1]), TaskSettings(name="nano"))
 
 
 def test_a_crash_at_start_shows_the_end_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "fastapi.py").write_text("raise SystemError('broken install')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(RuntimeError, match="broken install"):
-        start_simulated_worker(SimulatedWorkerSettings(), TaskSettings(), tmp_path)
+        start_simulated_worker(SimulatedWorkerSettings(), TaskSettings(name="nano"), tmp_path)
 
 
 def test_it_plays_humaneval_from_a_file() -> None:
@@ -133,28 +133,31 @@ def test_it_plays_humaneval_from_a_file() -> None:
         assert "def has_close_elements" in reply["choices"][0]["message"]["content"]
 
 
-def test_the_command_prints_its_address_and_stops_at_ctrl_c() -> None:
-    command = [sys.executable, "-m", "launch.worker", "--port", "0", "--seed", "4"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+def test_the_command_prints_its_address_and_stops_at_ctrl_c(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "launch.worker", "simulated.seed=4"]
+    server = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
     assert server.stdout is not None
     line = server.stdout.readline()
-    assert line.startswith("Simulated worker (nano) at http://127.0.0.1:")
+    assert line.startswith("The model simulated-worker is served at http://127.0.0.1:")
     assert get(line.split()[-1] + "/models").status_code == 200
     server.send_signal(signal.SIGINT)
-    _, errors = server.communicate(timeout=10)
-    assert "Traceback" not in errors
+    _, errors = server.communicate(timeout=PATIENCE_S)
+    assert errors == "" and (tmp_path / "simulated_worker.log").exists()
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("override", "message"),
     [
-        (["--tasks", "jsonl"], "needs tasks.path"),
-        (["--http-429", "3"], "http_429"),
-        (["--latency-mean-s", "-1"], "mean_s"),
-        (["--port", "99999"], "port"),
+        ("tasks=jsonl", "set tasks.path"),
+        ("simulated.faults.http_429=3", "simulated.faults.http_429=3 must be at most 1"),
+        ("worker=local", "worker.provider=endpoint starts nothing"),
     ],
 )
-def test_a_wrong_option_ends_the_command_with_a_sentence(options: list[str], message: str) -> None:
-    with pytest.raises(SystemExit) as left:
-        main(options)
-    assert message in str(left.value)
+def test_a_wrong_setting_ends_the_command_with_a_sentence(
+    override: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["launch.worker", override])
+    assert main() == 2
+    assert message in capsys.readouterr().err

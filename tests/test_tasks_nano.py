@@ -15,7 +15,7 @@ from workflow.settings import TaskSettings
 from workflow.tasks import load_tasks
 
 ROOT = Path(__file__).parents[1]
-SMALL = TaskSettings(train_size=240, validation_size=120, test_size=120, seed=3)
+SMALL = TaskSettings(name="nano", train_size=240, validation_size=120, test_size=120, seed=3)
 
 
 def passes(program: str, tests: tuple[str, ...]) -> list[bool]:
@@ -56,7 +56,7 @@ def test_seeds_give_different_problems() -> None:
 
 
 def test_a_larger_set_begins_with_the_smaller_one() -> None:
-    smaller = load_tasks(TaskSettings(train_size=24, validation_size=12, test_size=12, seed=3))
+    smaller = load_tasks(TaskSettings(name="nano", train_size=24, validation_size=12, test_size=12, seed=3))
     assert load_tasks(SMALL).train[:24] == smaller.train
 
 
@@ -166,4 +166,4 @@ def test_alignment_finds_the_fewest_changes() -> None:
 
 def test_nano_refuses_a_path() -> None:
     with pytest.raises(ValueError, match=r"tasks\.path = 'x' has no use"):
-        load_tasks(TaskSettings(path="x"))
+        load_tasks(TaskSettings(name="nano", path="x"))

@@ -17,7 +17,7 @@ ASK: list[Message] = [{"role": "system", "content": "Be brief."}, {"role": "user
 
 @asynccontextmanager
 async def client_of(server: Endpoint, **settings: Any) -> AsyncIterator[WorkerClient]:
-    client = WorkerClient(WorkerSettings(**({"model": "scripted-worker", "base_url": server.base_url} | settings)), server.base_url)
+    client = WorkerClient(WorkerSettings(**({"model": "scripted-worker", "base_url": server.base_url, "max_tokens": 1024} | settings)))
     try:
         yield client
     finally:

@@ -14,11 +14,11 @@ from workflow.settings import Settings, SimulatedWorkerSettings, TaskSettings, W
 class OptimizerSettings(Settings):
     """AdamW and its schedule."""
 
-    lr: float = Field(default=5e-4, gt=0)
-    betas: tuple[float, float] = (0.9, 0.95)
+    lr: float = Field(default=1e-6, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = Field(default=0.0, ge=0)
     clip_grad: float = Field(default=1.0, gt=0)
-    warmup_steps: int = Field(default=5, ge=0)
+    warmup_steps: int = Field(default=10, ge=0)
     schedule: Literal["constant", "cosine"] = "constant"
     min_lr_ratio: float = Field(default=0.1, ge=0, le=1)
 
@@ -36,9 +36,9 @@ class LearnerSettings(Settings):
     """Of DeepSpeed: what the ranks share out, 1 the optimizer, 2 gradients too, 3 weights too."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """What the forward and backward pass compute in; master weights stay fp32. ``auto``: bf16 on GPU, fp32 on CPU."""
-    micro_batch_tokens: int = Field(default=16_384, ge=64)
+    micro_batch_tokens: int = Field(default=20_480, ge=64)
     """Tokens of one forward-backward pass on one rank."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = True
     lora_rank: int = Field(default=0, ge=0)
     """Rank of the LoRA adapters that alone are trained; 0: all weights are."""
     lora_alpha: int = Field(default=32, ge=1)
@@ -59,16 +59,16 @@ class LearnerSettings(Settings):
 class SFTSettings(Settings):
     """Stage 2: supervised fine-tuning on the distilled traces."""
 
-    steps: int = Field(default=200, ge=0)
-    batch_size: int = Field(default=48, ge=1)
-    optimizer: OptimizerSettings = OptimizerSettings(lr=5e-3, schedule="cosine")
+    steps: int = Field(default=400, ge=0)
+    batch_size: int = Field(default=32, ge=1)
+    optimizer: OptimizerSettings = OptimizerSettings(lr=1e-5, schedule="cosine", warmup_steps=20)
 
 
 class GRPOSettings(Settings):
     """Stage 3: GRPO with execution feedback."""
 
-    steps: int = Field(default=80, ge=0)
-    problems_per_step: int = Field(default=16, ge=1)
+    steps: int = Field(default=200, ge=0)
+    problems_per_step: int = Field(default=32, ge=1)
     updates_per_step: int = Field(default=1, ge=1)
     """Mini-batches that one step's episodes are cut into."""
     advantage: str = "reinforce_plus_plus_baseline"
@@ -85,7 +85,7 @@ class GRPOSettings(Settings):
     ``sapo`` clip nothing, and ``gpg`` has no ratio: it takes every sample for one of the policy as it is."""
     clip_low: float = Field(default=0.2, gt=0)
     clip_high: float = Field(default=0.28, gt=0)
-    kl_coef: float = Field(default=0.02, ge=0)
+    kl_coef: float = Field(default=0.001, ge=0)
     """Weight of the KL to the SFT policy in the loss; 0: no reference policy is kept."""
     entropy_coef: float = Field(default=0.0, ge=0)
     loss_aggregation: str = "token-mean"

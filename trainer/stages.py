@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from rollout.distil import Trace, distil_traces, summary
-from rollout.nano.policy import make_nano_policy
+from rollout.policies import POLICIES, is_made
 from rollout.policy_check import checked_prompt
-from rollout.prompt.feedback import feedback_corpus
 from rollout.prompt.meta_prompt import MetaPrompt
 from trainer.algorithm.batch import sft_batch, sft_rows
 from trainer.cluster.devices import started_parts
@@ -25,7 +24,6 @@ from trainer.run.folder import RunFolder
 from trainer.run.terminal import quiet_libraries
 from trainer.settings import RunSettings
 from trainer.system import System
-from workflow.nano.simulated.teacher import corpus
 from workflow.outcome import Outcome, RunFailedError
 from workflow.reference import load_reference_workflows
 from workflow.tasks import load_tasks
@@ -73,19 +71,19 @@ async def train(settings: RunSettings, run: RunFolder) -> None:
 
 def describe(settings: RunSettings, system: System) -> str:
     """What is real and what is small or simulated in this run, in one line."""
-    worker = "simulated worker" if settings.worker.base_url is None else f"worker {settings.worker.model}"
-    policy = "nano policy (0.9 M parameters, made on the spot)" if settings.model.path == "nano" else f"policy {settings.model.path}"
-    return f"{policy} | {worker} at {shown_url(system.worker_url)} | tasks {settings.tasks.name}: {system.tasks.describe()}"
+    policy = f"policy {settings.model.path}{' (made on the spot)' if is_made(settings.model.path) else ''}"
+    at = f" at {shown_url(system.worker.base_url)}" if system.worker.base_url else ""
+    worker = f"worker {settings.worker.model or settings.worker.provider}"
+    return f"{policy} | {worker}{at} | tasks {settings.tasks.name}: {system.tasks.describe()}"
 
 
 async def prepare_policy(settings: RunSettings, run: RunFolder) -> Path:
-    """The folder or hub id that the policy starts from; ``nano`` is made in the run folder."""
-    if settings.model.path != "nano":
+    """The folder or hub id that the policy starts from; what makes a policy does so in the run folder."""
+    if not is_made(settings.model.path):
         return Path(settings.model.path).expanduser()
     if not (run.base_policy / "config.json").exists():
-        texts = corpus() + [problem.query for problem in load_tasks(settings.tasks).train[:2000]]
-        texts += feedback_corpus() if settings.rollout.rounds > 1 else []
-        make_nano_policy(run.base_policy, texts, settings.trainer.seed)
+        make = POLICIES.find(settings.model.path)
+        await asyncio.to_thread(make, run.base_policy, load_tasks(settings.tasks), settings.rollout, settings.trainer.seed)
     return run.base_policy
 
 
@@ -100,10 +98,7 @@ async def distil(system: System, settings: RunSettings, run: RunFolder, prompt: 
     for trace in known:
         lessons.add(trace)
     traits = Counter(trait for trace in known for trait in trace.traits)
-    teacher = system.teacher()
-    try:
-        if settings.distil.base_url is not None and (told := await teacher.check()):
-            run.say(told)
+    async with system.teacher() as teacher:
         async for trace in distil_traces(
             system.tasks.train,
             teacher,
@@ -119,8 +114,6 @@ async def distil(system: System, settings: RunSettings, run: RunFolder, prompt: 
             traits.update(trace.traits)
             lost = f", {lessons.left_out.total()} passed and of no use" if lessons.left_out else ""
             run.progress("distil", len(lessons.useful), settings.distil.traces, f"{trace.index + 1} asked{lost}")
-    finally:
-        await teacher.aclose()
     run.say(summary(traits))
     if lessons.left_out:
         run.say(f"Not counted, since SFT leaves them out: {lessons.why_left_out}.")

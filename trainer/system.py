@@ -7,7 +7,7 @@ tens of seconds to start, so all that the remaining stages need start at once an
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,10 +22,9 @@ from trainer.cluster.session import device_of, node_address, sigterm_kept, start
 from trainer.cluster.submission import joins_cluster
 from trainer.learner.handle import Learner
 from trainer.settings import RunSettings
-from workflow.nano.simulated.process import KeptAlive, start_simulated_worker
-from workflow.settings import WorkerSettings
 from workflow.tasks import TaskSet, load_tasks
-from workflow.worker.client import WorkerClient
+from workflow.worker.interface import Worker
+from workflow.worker.providers import Surroundings, open_worker, start_providers
 
 T = TypeVar("T")
 
@@ -48,7 +47,7 @@ class System:
         Args:
             policy: Hugging Face folder that the engines load; None starts no engine.
             learner_start: Hugging Face folder that the learner loads; None starts no learner.
-            log_dir: the run's folder, where the simulated worker writes its log and the learner what it saves.
+            log_dir: the run's folder, where providers of workers write their logs and the learner what it saves.
             policy_at: where engines on other machines load the policy from; left out: the folder itself.
             tasks: the problems, where they are loaded already; None: what the settings name.
             say: prints one line, of what failed and what becomes of it.
@@ -60,8 +59,9 @@ class System:
         self.learner_start = learner_start
         self.log_dir = log_dir
         self.tasks = tasks or load_tasks(settings.tasks)
-        self.worker_url = ""
-        self.teacher_url = ""
+        self.worker = settings.worker
+        self._teacher = settings.distil.worker()
+        """With what the providers add, once they have started."""
         self._stack = AsyncExitStack()
         self._starting: dict[str, asyncio.Task[Any]] = {}
         self._placement: Placement | None = None
@@ -87,15 +87,12 @@ class System:
 
     async def _start(self) -> None:
         settings = self.settings
-        if settings.worker.base_url is None or settings.distil.base_url is None:
-            host = settings.simulated.host or (node_address() if joins_cluster(settings.cluster.address) else None)
-            wanted = settings.simulated.model_copy(update={"host": host})
-            simulated = await asyncio.to_thread(start_simulated_worker, wanted, settings.tasks, self.log_dir)
-            self._stack.push_async_callback(KeptAlive(simulated, self.say).close)
-            self.worker_url = self.teacher_url = simulated.base_url
-        self.worker_url = settings.worker.base_url or self.worker_url
-        self.teacher_url = settings.distil.base_url or self.teacher_url
-        await self._check_worker()
+        host = node_address() if joins_cluster(settings.cluster.address) else None
+        run = Surroundings(self.log_dir, settings.tasks, settings.simulated, host, settings.trainer.imports, self.say)
+        ready = await self._stack.enter_async_context(start_providers({"worker": self.worker, "teacher": self._teacher}, run))
+        self.worker, self._teacher = ready["worker"], ready["teacher"]
+        async with open_worker(self.worker, self.say):
+            pass  # an endpoint that does not answer is known before anything is started for it
         with sigterm_kept():
             temp = await asyncio.to_thread(start_ray, settings)
         self._stack.callback(stop_ray, temp)
@@ -103,7 +100,7 @@ class System:
         self._device = device = device_of(settings, **parts, say=self.say)
         self._placement = placement = Placement(settings, device, self.log_dir, self.say)
         self._stack.callback(placement.remove)
-        pool = SandboxPool(settings.sandbox, settings.worker, self.worker_url, place=placement.sandbox_options, say=self.say)
+        pool = SandboxPool(settings.sandbox, self.worker, place=placement.sandbox_options, say=self.say)
         self._begin("sandbox", pool, placement.sandbox, pool.start)
         if self.policy is not None:
             deterministic = settings.trainer.deterministic
@@ -149,17 +146,6 @@ class System:
         self._stack.push_async_callback(part.close)
         self._starting[name] = asyncio.ensure_future(started())
 
-    async def _check_worker(self) -> None:
-        """Raises ValueError at once where the worker endpoint gives no completion; says what it does not take."""
-        if self.settings.worker.base_url is None:
-            return
-        client = WorkerClient(self.settings.worker, self.worker_url)
-        try:
-            if told := await client.check():
-                self.say(told)
-        finally:
-            await client.aclose()
-
     async def sandbox(self) -> SandboxPool:
         """The sandbox pool, once it is up."""
         return await self._starting["sandbox"]
@@ -181,17 +167,6 @@ class System:
         prompt = MetaPrompt(AutoTokenizer.from_pretrained(self.policy), settings.model, settings.rollout.max_feedback_tokens)
         return Collector(await self.fleet(), await self.sandbox(), prompt, settings.rollout, settings.reward, settings.trainer.seed)
 
-    def teacher(self) -> WorkerClient:
-        """A client of the teacher endpoint; the caller closes it."""
-        distil = self.settings.distil
-        worker = WorkerSettings(
-            model=distil.model,
-            api_key_env=distil.api_key_env,
-            temperature=distil.temperature,
-            max_tokens=distil.max_tokens,
-            timeout_s=distil.timeout_s,
-            max_concurrency=distil.concurrency,
-            cache_entries=0,
-            base_url=self.teacher_url,
-        )
-        return WorkerClient(worker, self.teacher_url, "distil")
+    def teacher(self) -> AbstractAsyncContextManager[Worker]:
+        """The teacher, asked once before anything else. Raises ValueError where it gives no completion."""
+        return open_worker(self._teacher, self.say)

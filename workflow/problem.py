@@ -14,7 +14,7 @@ class Problem:
     """One query and how its answers are judged."""
 
     id: str
-    """Unique in its task set and stable across runs, for example ``nano/train/17`` or ``HumanEval/3``."""
+    """Unique in its task set and stable across runs, for example ``HumanEval/3``."""
     query: str
     """The text that the meta-agent and the workers read."""
     entry_point: str
@@ -28,10 +28,10 @@ class Problem:
     reference: str | None = None
     """A right solution, for the audit and the simulated worker; never shown to policy or workflow."""
     level: int | None = None
-    """Difficulty where the task set knows it (nano: 1 to 6)."""
+    """Difficulty where the task set knows it, from 1."""
     verifier: Verifier = "function"
     source: str = ""
-    """Name of the task set, for example ``nano`` or ``humaneval``."""
+    """Name of the task set, for example ``humaneval``."""
 
     @property
     def has_examples(self) -> bool:

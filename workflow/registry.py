@@ -83,8 +83,8 @@ class Registry(Mapping[str, T], Generic[T]):
 
         return add
 
-    def add(self, name: str, thing: T) -> None:
-        """What ``register`` does, as a call."""
+    def add(self, name: str, thing: T | str) -> None:
+        """What ``register`` does, as a call; a text is ``module:name``, imported when it is first asked for."""
         there = self._known.get(name)
         if there is not None and _place(there) != _place(thing):
             raise ValueError(f"{self._setting}={name} is registered twice, by {_place(there)} and by {_place(thing)}: rename one of them.")

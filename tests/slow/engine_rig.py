@@ -19,13 +19,14 @@ from rollout.prompt.meta_prompt import MetaPrompt
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings
 from rollout.weights.buckets import Bucket
+from tests.demo import demo_model
 from trainer.cluster.session import start_ray, stop_ray
 from trainer.settings import RunSettings
 from workflow.nano.simulated.teacher import corpus
 from workflow.settings import TaskSettings
 from workflow.tasks import load_tasks
 
-MODEL = ModelSettings(max_response_tokens=64)
+MODEL = demo_model(max_response_tokens=64)
 TOLERANCE = 1e-3
 Weights = list[tuple[str, torch.Tensor]]
 
@@ -65,7 +66,7 @@ class Rig:
         Args:
             made: the folder has a policy; otherwise one is made there.
         """
-        problems = load_tasks(TaskSettings()).train[:16]
+        problems = load_tasks(TaskSettings(name="nano")).train[:16]
         self.folder = folder if made else make_nano_policy(folder, corpus() + [problem.query for problem in problems], seed=3)
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         prompt = MetaPrompt(self.tokenizer, model)

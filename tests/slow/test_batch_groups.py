@@ -8,7 +8,7 @@ from rollout.distil import Trace
 from rollout.nano.policy import make_tokenizer
 from rollout.prompt.meta_prompt import MetaPrompt
 from rollout.records import Completion, Episode, Group, Round
-from rollout.settings import ModelSettings
+from tests.demo import demo_model
 from tests.scripted_parts import SINGLE_CALL, problem
 from trainer.algorithm.batch import SFTRow, policy_batch, sft_batch, sft_rows
 from trainer.engines.token_rows import TokenRows
@@ -105,11 +105,11 @@ class SplitTokenizer:
 
 
 def test_an_sft_row_ends_with_the_end_of_text_token():
-    assert sft_rows([((7, 8), "abc")], SplitTokenizer(), ModelSettings()) == [SFTRow((7, 8), (1, 2, 3, 99))]
+    assert sft_rows([((7, 8), "abc")], SplitTokenizer(), demo_model()) == [SFTRow((7, 8), (1, 2, 3, 99))]
 
 
 def test_a_trace_beyond_the_models_limits_is_left_out_whole():
-    limits = ModelSettings(max_prompt_tokens=8, max_response_tokens=8)
+    limits = demo_model(max_prompt_tokens=8, max_response_tokens=8)
     traces = [((7,) * 9, "abc"), ((7,) * 8, "abcdefg"), ((7,), "abcdefgh")]
     said: list[str] = []
     assert sft_rows(traces, SplitTokenizer(), limits, said.append) == [SFTRow((7,) * 8, (*range(1, 8), 99))]
@@ -119,7 +119,7 @@ def test_a_trace_beyond_the_models_limits_is_left_out_whole():
 
 
 def test_a_distillation_counts_the_traces_that_can_be_learnt_from_alone():
-    settings = ModelSettings(max_prompt_tokens=4096, max_response_tokens=200)
+    settings = demo_model(max_prompt_tokens=4096, max_response_tokens=200)
     prompt = MetaPrompt(make_tokenizer([*corpus(), problem().query]), settings)
     lessons = Lessons([problem(0)], prompt, settings)
     traces = [
@@ -134,7 +134,7 @@ def test_a_distillation_counts_the_traces_that_can_be_learnt_from_alone():
 
 def test_rows_that_all_fit_are_not_spoken_of():
     said: list[str] = []
-    sft_rows([((7, 8), "abc")], SplitTokenizer(), ModelSettings(), said.append)
+    sft_rows([((7, 8), "abc")], SplitTokenizer(), demo_model(), said.append)
     assert said == []
 
 
@@ -142,7 +142,7 @@ def test_rows_that_all_fit_are_not_spoken_of():
 def test_a_policy_whose_template_opens_its_thoughts_learns_to_close_them_before_the_code(text: str):
     tokenizer = make_tokenizer([*corpus(), problem().query])
     tokenizer.chat_template = "{{ '<|user|>' + messages[0]['content'] + '<|assistant|><think>\n' }}"
-    settings = ModelSettings(max_prompt_tokens=4096, max_response_tokens=1024)
+    settings = demo_model(max_prompt_tokens=4096, max_response_tokens=1024)
     (row,) = sft_rows([(MetaPrompt(tokenizer, settings).render(problem()), text)], tokenizer, settings)
     assert tokenizer.decode(row.prompt_ids).endswith("<|assistant|><think>\n")
     assert tokenizer.decode(row.response_ids) == f"It is easy.\n</think>\n\n{SINGLE_CALL}{tokenizer.eos_token}"
@@ -174,14 +174,14 @@ def test_traces_of_which_none_is_left_are_refused_with_each_reason_and_its_remed
     monkeypatch.setattr("trainer.algorithm.batch.policy_turn", lambda text, end: "abc" if text == HIDDEN[1] else text)
     monkeypatch.setattr("trainer.algorithm.batch.find_source", lambda text: text)
     with pytest.raises(ValueError, match=needed):
-        sft_rows(traces, SplitTokenizer(), ModelSettings(max_prompt_tokens=8, max_response_tokens=8))
+        sft_rows(traces, SplitTokenizer(), demo_model(max_prompt_tokens=8, max_response_tokens=8))
 
 
 def test_a_tokenizer_without_end_of_text_is_refused():
     tokenizer = SplitTokenizer()
     tokenizer.eos_token_id = None
     with pytest.raises(ValueError, match="letters has no eos_token"):
-        sft_rows([((7,), "a")], tokenizer, ModelSettings())
+        sft_rows([((7,), "a")], tokenizer, demo_model())
 
 
 def test_an_sft_batch_counts_every_response_token():

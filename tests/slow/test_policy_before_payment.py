@@ -29,7 +29,8 @@ async def paid() -> AsyncIterator[Endpoint]:
 
 
 def overrides(paid: Endpoint, run_dir: Path, *more: str) -> list[str]:
-    ours = [f"{name}.{key}" for name in ("worker", "distil") for key in (f"base_url={paid.base_url}", f"model=scripted-{name[:6]}")]
+    keys = ("provider=endpoint", f"base_url={paid.base_url}", "model=scripted-{}")
+    ours = [f"{name}.{key.format(name[:6])}" for name in ("worker", "distil") for key in keys]
     return [*ours, f"trainer.run_dir={run_dir}", "logger.wandb=off", *more]
 
 

@@ -16,13 +16,14 @@ from launch import ROOT
 from rollout.nano.policy import make_nano_policy
 from rollout.policy_check import checked_prompt, context_of, longest_prompt
 from rollout.prompt.meta_prompt import MetaPrompt
-from rollout.settings import ModelSettings, RolloutSettings
+from rollout.settings import RolloutSettings
+from tests.demo import demo_model
 from trainer.fitting import fitting
 from workflow.nano.simulated.teacher import corpus
 from workflow.problem import Problem
 from workflow.tasks import TaskSet
 
-MODEL, ROLLOUT = ModelSettings(), RolloutSettings()
+MODEL, ROLLOUT = demo_model(), RolloutSettings(max_feedback_tokens=128)
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +122,8 @@ def test_a_whole_policy_passes_in_one_file_and_in_several(folder: Path):
 
 def test_the_context_must_hold_all_rounds_with_their_feedback(folder: Path):
     edit(folder / "config.json", max_position_embeddings=600)
-    several = RolloutSettings(rounds=3)  # 192 + 3 x 96 + 2 x 128
-    assert checked_prompt(folder, MODEL, RolloutSettings(rounds=2))
+    several = RolloutSettings(rounds=3, max_feedback_tokens=128)  # 192 + 3 x 96 + 2 x 128
+    assert checked_prompt(folder, MODEL, RolloutSettings(rounds=2, max_feedback_tokens=128))
     with pytest.raises(ValueError, match="may take 736 "):
         checked_prompt(folder, MODEL, several)
     assert longest_prompt(folder, MODEL, ROLLOUT) == 504
@@ -164,7 +165,7 @@ from rollout.policy_check import checked_prompt
 from rollout.settings import ModelSettings, RolloutSettings
 for name in sys.argv[1:]:
     try:
-        checked_prompt(name, ModelSettings(), RolloutSettings())
+        checked_prompt(name, demo_model(), RolloutSettings())
         print("passes")
     except ValueError as error:
         print(error)

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from rollout.engines.vllm.arguments import weights_dtype
 from rollout.fleet.fleet import Fleet
 from rollout.nano.policy import make_nano_policy
-from rollout.settings import ModelSettings, RolloutSettings
+from rollout.settings import RolloutSettings
+from tests.demo import demo_model
 from tests.slow.test_learner_training import TEXTS, random_rows
 from trainer.cluster.session import start_ray, stop_ray
 from trainer.learner.handle import Learner
@@ -20,7 +21,7 @@ from trainer.settings import ClusterSettings, LearnerSettings, OptimizerSettings
 
 pytestmark = pytest.mark.timeout(300)
 
-MODEL = ModelSettings(dtype="bfloat16")
+MODEL = demo_model(dtype="bfloat16")
 ROLLOUT = RolloutSettings(publish_bucket_mib=0.5)
 
 

@@ -8,14 +8,15 @@ import pytest_asyncio
 import torch
 
 from rollout.records import Completion
-from rollout.settings import ModelSettings, RolloutSettings
+from rollout.settings import RolloutSettings
 from rollout.weights.buckets import digest, sums
+from tests.demo import demo_model
 from tests.slow.engine_rig import TOLERANCE, Rig, Weights, gone, rig_up
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
 
 SETTINGS = RolloutSettings(engines=2, publish_bucket_mib=0.5, in_flight="continue", rounds=2)
-MODEL = ModelSettings(max_response_tokens=160)
+MODEL = demo_model(max_response_tokens=160)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -35,7 +35,7 @@ async def pool(
 ) -> AsyncIterator[tuple[SandboxPool, Endpoint]]:
     worker = WorkerSettings(model="scripted-worker", max_retries=0)
     async with endpoint(*(script or (RIGHT,)), delay_s=delay_s) as scripted:
-        one = SandboxPool(settings, worker, scripted.base_url, say=say)
+        one = SandboxPool(settings, worker, say=say)
         await one.start()
         try:
             yield one, scripted

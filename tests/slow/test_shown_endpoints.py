@@ -16,7 +16,7 @@ URL = "https://user:SECRET@x/v1?api-key=SECRET"
 
 
 def test_a_run_names_its_endpoint_without_the_key():
-    system: Any = SimpleNamespace(worker_url=URL, tasks=SimpleNamespace(describe=lambda: "3 problems"))
+    system: Any = SimpleNamespace(worker=WorkerSettings(base_url=URL, model="m"), tasks=SimpleNamespace(describe=lambda: "3 problems"))
     said = describe(RunSettings(worker=WorkerSettings(base_url=URL, model="m")), system)
     assert "worker m at https://x/v1 |" in said and "SECRET" not in said
 

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from rollout.policies import is_made
 from trainer.settings import RunSettings
 
 
@@ -49,20 +50,22 @@ def too_few(settings: RunSettings, gpus: int, where: str, *, learner: bool = Tru
 
 
 def choose(settings: RunSettings, gpus: int, where: str, *, learner: bool = True, engines: bool = True) -> Device:
-    """The device of a run for which so many GPUs are there; ``auto``: CUDA where there is any, for the nano policy where there are enough.
+    """The device of a run for which so many GPUs are there; ``auto``: CUDA where there is any, but CPU for a policy that is made on the
+    spot, and so small, where there are not enough.
 
     Raises:
         ValueError: ``auto``, and there are GPUs but too few of them.
     """
-    wanted, nano = settings.cluster.device, settings.model.path == "nano"
+    wanted, made = settings.cluster.device, is_made(settings.model.path)
     needed = gpus_needed(settings, learner=learner, engines=engines)
     if wanted != "auto":
         return Device(wanted)
     if gpus >= needed:
         return Device("cuda" if gpus and needed else "cpu")
-    if gpus and not nano:
+    if gpus and not made:
         raise ValueError(too_few(settings, gpus, where, learner=learner, engines=engines))
     if gpus:
-        return Device("cpu", f"The nano policy runs on CPU: on GPUs this run needs {needed}, each of its own, and {where} has {gpus}.")
+        needs = f"on GPUs this run needs {needed}, each of its own, and {where} has {gpus}"
+        return Device("cpu", f"The {settings.model.path} policy runs on CPU: {needs}.")
     slow = f"WARNING: {settings.model.path} runs on CPU, which suits small policies only: {where} has no GPU (cluster.device=auto)."
-    return Device("cpu", "" if nano else slow)
+    return Device("cpu", "" if made else slow)

@@ -26,7 +26,7 @@ class ClusterSettings(Settings):
     address: str | None = None
     """Ray address; None: start Ray here (or join the job's cluster)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """``auto``: cuda where there is a GPU, and a refusal where there are too few; the nano policy then takes the CPU."""
+    """``auto``: cuda where there is a GPU, and a refusal where there are too few; a policy that is made on the spot then takes the CPU."""
     object_store_mib: int = Field(default=512, ge=80)
     """Of a Ray that is started here."""
     resources: ResourceSettings = ResourceSettings()

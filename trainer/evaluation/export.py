@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+from rollout.policies import is_made
 from trainer.run.atomic import written_whole
 from trainer.run.checkpoints import best_step, step_folder, whole_checkpoints
 from trainer.run.state import RunState
@@ -45,7 +46,7 @@ def start_policy(settings: RunSettings, run_dir: Path) -> Path:
     """What GRPO of a run started from: the SFT policy where the run made one, else the base policy."""
     if "sft" in RunState.read(run_dir / "state.json").stages:
         return run_dir / "sft"
-    return run_dir / "base" if settings.model.path == "nano" else Path(settings.model.path)
+    return run_dir / "base" if is_made(settings.model.path) else Path(settings.model.path)
 
 
 async def export(settings: RunSettings, run_dir: Path, step: int | None, folder: Path) -> None:

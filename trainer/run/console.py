@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rollout.policies import is_made
 from trainer.run.terminal import Bar, Terminal, plain
 from trainer.settings import RunSettings
 
@@ -30,9 +31,9 @@ class RunConsole:
     @classmethod
     def of(cls, settings: RunSettings) -> "RunConsole":
         """The console of a run: every line says what is small or simulated in it."""
-        policy = "nano policy" if settings.model.path == "nano" else Path(settings.model.path).name
-        worker = "simulated worker" if settings.worker.base_url is None else settings.worker.model
-        return cls(f"{policy}, {worker}")
+        path = settings.model.path
+        policy = f"{path} policy" if is_made(path) else Path(path).name
+        return cls(f"{policy}, {settings.worker.model or settings.worker.provider}")
 
     def say(self, text: str) -> None:
         """One line as it is."""

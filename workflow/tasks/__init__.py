@@ -1,12 +1,12 @@
 """Task sets: where problems come from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from workflow.nano.problems import Split, nano_problem
 from workflow.problem import Problem
+from workflow.registry import Registry
 from workflow.settings import TaskSettings
 from workflow.tasks.aflow import split_as_aflow
 from workflow.tasks.files import read_jsonl, split_file_set
@@ -29,6 +29,10 @@ class TaskSet:
         return f"{len(self.train)} train, {len(self.validation)} validation, {len(self.test)} test problems"
 
 
+TASKS: Registry[Callable[[TaskSettings], TaskSet]] = Registry("tasks.name")
+"""Task sets that make their three parts themselves, by name."""
+
+
 def load_tasks(settings: TaskSettings) -> TaskSet:
     """The task set that the settings name; loaded once per process.
 
@@ -42,17 +46,8 @@ def load_tasks(settings: TaskSettings) -> TaskSet:
 @lru_cache(maxsize=4)
 def _load_tasks(settings_json: str) -> TaskSet:
     settings = TaskSettings.model_validate_json(settings_json)
-    if settings.name == "nano":
-        if settings.path is not None:
-            raise ValueError(
-                f"tasks.path = {settings.path!r} has no use with tasks.name = 'nano': leave it out, or set tasks.name to 'jsonl'."
-            )
-        return TaskSet(
-            "nano",
-            _nano(settings.seed, "train", settings.train_size),
-            _nano(settings.seed, "validation", settings.validation_size),
-            _nano(settings.seed, "test", settings.test_size),
-        )
+    if settings.name not in (*SOURCES, "jsonl"):
+        return TASKS.find(settings.name)(settings)
     split = split_file_set if settings.splits == "seeded" else split_as_aflow
     train, validation, test = split(
         load_problems(settings),
@@ -68,13 +63,12 @@ def _load_tasks(settings_json: str) -> TaskSet:
 
 
 def load_problems(settings: TaskSettings) -> Sequence[Problem]:
-    """Every problem of a file set, in file order. Raises ValueError as ``load_tasks`` does."""
+    """Every problem of a set, of a file in its order. Raises ValueError as ``load_tasks`` does."""
     if settings.name in SOURCES:
         return load_source(settings.name, settings.path, settings.libraries).problems
+    if settings.name != "jsonl":
+        tasks = load_tasks(settings)
+        return (*tasks.train, *tasks.validation, *tasks.test)
     if settings.path is None:
         raise ValueError("tasks.name = 'jsonl' needs tasks.path: the path of a file with one problem a line.")
     return read_jsonl(Path(settings.path))
-
-
-def _nano(seed: int, split: Split, size: int) -> tuple[Problem, ...]:
-    return tuple(nano_problem(seed, split, index) for index in range(size))

@@ -7,7 +7,6 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 from workflow.settings import WorkerSettings
 from workflow.worker.cache import ReplyCache
@@ -25,16 +24,13 @@ CHECK: tuple[Message, ...] = ({"role": "system", "content": "Answer in one word.
 class WorkerClient:
     """A ``workflow.worker.interface.Worker``; one instance belongs to one event loop."""
 
-    def __init__(self, settings: WorkerSettings, base_url: str, section: Literal["worker", "distil"] = "worker") -> None:
-        """
-        Args:
-            base_url: the endpoint, ``settings.base_url`` or the simulated worker's.
-            section: the settings that errors name.
-        """
+    def __init__(self, settings: WorkerSettings) -> None:
+        """Raises ValueError where the settings have no ``base_url``."""
+        if settings.base_url is None:
+            raise ValueError(f"{settings.section}.base_url is not set: give the endpoint's URL, for example http://localhost:8000/v1.")
         self.settings = settings
-        self.base_url = base_url
-        self._section = section
-        self._endpoint = Endpoint(base_url, os.environ.get(settings.api_key_env, "").strip() or "none", settings.max_concurrency)
+        self._section = settings.section
+        self._endpoint = Endpoint(settings.base_url, os.environ.get(settings.api_key_env, "").strip() or "none", settings.max_concurrency)
         self._slots = asyncio.Semaphore(settings.max_concurrency)
         self._cache = ReplyCache(settings.cache_entries)
         self._dialect: frozenset[str] = frozenset()
