@@ -1,12 +1,6 @@
 """The query with its tests: what a task set is made of."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
-
-Verifier = Literal["function", "stdio", "unittest", "number"]
-"""How answers are judged. ``function``: tests are Python snippets that ``assert`` on ``candidate`` (also bound to
-``entry_point``). ``stdio``: tests are JSON objects with the texts ``stdin`` and ``stdout``. ``unittest``: each test is the source
-of a TestCase with one test method, run beside the solution. ``number``: the test is the number that the answer must end on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +23,8 @@ class Problem:
     """A right solution, for the audit and the simulated worker; never shown to policy or workflow."""
     level: int | None = None
     """Difficulty where the task set knows it (nano: 1 to 6)."""
-    verifier: Verifier = "function"
+    verifier: str = "function"
+    """What judges the answers: a name of ``workflow.verifiers.VERIFIERS``, or ``module:name``."""
     source: str = ""
     """Name of the task set, for example ``nano`` or ``humaneval``."""
 

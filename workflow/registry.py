@@ -8,6 +8,7 @@ import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
@@ -26,8 +27,7 @@ def load_plugins(modules: Iterable[str] = ()) -> None:
     Raises:
         ValueError: one of them cannot be imported.
     """
-    announced = {entry.value: f"the entry point {entry.name!r} of {GROUP}" for entry in entry_points(group=GROUP)}
-    for module, source in [*announced.items(), *((module, "trainer.imports") for module in modules)]:
+    for module, source in [*_announced().items(), *((module, "trainer.imports") for module in modules)]:
         if module in _loaded:
             continue
         try:
@@ -38,6 +38,12 @@ def load_plugins(modules: Iterable[str] = ()) -> None:
                 "for every node, or put its folder on PYTHONPATH."
             ) from error
         _loaded.add(module)
+
+
+@cache
+def _announced() -> dict[str, str]:
+    """What installed packages announce, with where; read once, since it looks into every package."""
+    return {entry.value: f"the entry point {entry.name!r} of {GROUP}" for entry in entry_points(group=GROUP)}
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
