@@ -10,6 +10,7 @@ from trainer.algorithm.names import problems_of_names
 from trainer.cluster.devices import gpus_needed, started_parts, too_few
 from trainer.cluster.submission import in_submitted_job, joins_cluster
 from trainer.settings import RunSettings
+from workflow.tasks import check_tasks
 from workflow.worker.shown_url import shown_url
 
 STAGES = ("distil", "sft", "grpo", "evaluate")
@@ -39,14 +40,10 @@ def _model(config: RunSettings) -> Iterator[str]:
 
 def _tasks(config: RunSettings) -> Iterator[str]:
     tasks = config.tasks
-    if tasks.path is not None and not Path(tasks.path).expanduser().is_file():
-        yield f"tasks.path={tasks.path!r} is not a file: give the path of the task file."
+    if problem := check_tasks(tasks):
+        yield problem
     if missing := sorted(set(tasks.libraries) - set(config.sandbox.libraries)):
         yield f"tasks.libraries holds {missing[0]!r}, which the sandbox does not offer: add it to sandbox.libraries."
-    if tasks.name == "jsonl" and tasks.path is None:
-        yield "tasks.name='jsonl' needs the file to read: set tasks.path."
-    if tasks.name == "nano" and tasks.path is not None:
-        yield f"tasks.path={tasks.path!r} has no meaning for tasks.name='nano': set tasks.name to the set that the file holds, or to jsonl."
 
 
 def _worker(config: RunSettings) -> Iterator[str]:

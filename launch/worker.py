@@ -5,7 +5,7 @@ import sys
 
 from workflow.nano.simulated.server import serve
 from workflow.settings import FaultSettings, LatencySettings, SimulatedWorkerSettings, TaskSettings
-from workflow.tasks.sources import SOURCES
+from workflow.tasks import TASK_SETS
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -17,7 +17,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8099, help="0: any free port")
-    parser.add_argument("--tasks", choices=("nano", *SOURCES, "jsonl"), default="nano", help="task set that the worker knows")
+    parser.add_argument("--tasks", default="nano", help=f"task set that the worker knows: {', '.join(TASK_SETS)}, or module:name")
     parser.add_argument("--path", default=None, help="file of the task set")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--latency-mean-s", type=float, default=0.0)

@@ -9,6 +9,7 @@ from sandbox.sandbox import Sandbox
 from sandbox.settings import SandboxSettings
 from workflow.problem import Problem
 from workflow.program import Workflow
+from workflow.registry import load_plugins
 from workflow.settings import WorkerSettings
 from workflow.worker.client import WorkerClient
 
@@ -17,7 +18,8 @@ from workflow.worker.client import WorkerClient
 class SandboxActor:
     """One sandbox with its own zygote and its own client of the worker endpoint."""
 
-    def __init__(self, settings: SandboxSettings, worker: WorkerSettings, worker_url: str) -> None:
+    def __init__(self, settings: SandboxSettings, worker: WorkerSettings, worker_url: str, imports: tuple[str, ...] = ()) -> None:
+        self._imports = imports
         self._client = WorkerClient(worker, worker_url)
         prices = ("prompt_dollars_per_million", "completion_dollars_per_million")
         asked = {"reserved_completion_tokens": worker.max_tokens} | {name: getattr(worker, name) for name in prices}
@@ -27,9 +29,10 @@ class SandboxActor:
         self._up = False
 
     async def start(self) -> str:
-        """Brings the sandbox up, once; returns its isolation level."""
+        """Brings the sandbox up, once; returns its isolation level. Operators and verifiers that packages add are known from here on."""
         async with self._started:
             if not self._up:
+                load_plugins(self._imports)
                 await self._sandbox.backend.start()
                 self._up = True
         return self._sandbox.backend.level

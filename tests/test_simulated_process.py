@@ -106,7 +106,7 @@ def test_it_dies_when_its_parent_is_killed(holds_stdin: bool) -> None:
 
 
 def test_a_missing_task_file_is_said_by_the_starter() -> None:
-    with pytest.raises(ValueError, match=r"tasks\.path = '/nowhere\.jsonl' is not a file"):
+    with pytest.raises(ValueError, match=r"tasks\.path='/nowhere\.jsonl' is not a file"):
         start_simulated_worker(SimulatedWorkerSettings(), TaskSettings(name="jsonl", path="/nowhere.jsonl"))
 
 
@@ -148,7 +148,7 @@ def test_the_command_prints_its_address_and_stops_at_ctrl_c() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--tasks", "jsonl"], "needs tasks.path"),
+        (["--tasks", "jsonl"], "set tasks.path"),
         (["--http-429", "3"], "http_429"),
         (["--latency-mean-s", "-1"], "mean_s"),
         (["--port", "99999"], "port"),

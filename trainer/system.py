@@ -90,7 +90,9 @@ class System:
         if settings.worker.base_url is None or settings.distil.base_url is None:
             host = settings.simulated.host or (node_address() if joins_cluster(settings.cluster.address) else None)
             wanted = settings.simulated.model_copy(update={"host": host})
-            simulated = await asyncio.to_thread(start_simulated_worker, wanted, settings.tasks, self.log_dir)
+            simulated = await asyncio.to_thread(
+                start_simulated_worker, wanted, settings.tasks, self.log_dir, imports=settings.trainer.imports
+            )
             self._stack.push_async_callback(KeptAlive(simulated, self.say).close)
             self.worker_url = self.teacher_url = simulated.base_url
         self.worker_url = settings.worker.base_url or self.worker_url
@@ -103,7 +105,8 @@ class System:
         self._device = device = device_of(settings, **parts, say=self.say)
         self._placement = placement = Placement(settings, device, self.log_dir, self.say)
         self._stack.callback(placement.remove)
-        pool = SandboxPool(settings.sandbox, settings.worker, self.worker_url, place=placement.sandbox_options, say=self.say)
+        imports, place = settings.trainer.imports, placement.sandbox_options
+        pool = SandboxPool(settings.sandbox, settings.worker, self.worker_url, imports=imports, place=place, say=self.say)
         self._begin("sandbox", pool, placement.sandbox, pool.start)
         if self.policy is not None:
             deterministic = settings.trainer.deterministic

@@ -11,6 +11,7 @@ import sys
 import threading
 
 from workflow.nano.simulated.server import serve
+from workflow.registry import load_plugins
 from workflow.settings import SimulatedWorkerSettings, TaskSettings
 
 
@@ -34,6 +35,7 @@ def main() -> None:
             out.write(json.dumps(message) + "\n")
 
     try:
+        load_plugins(wanted["imports"])
         settings = SimulatedWorkerSettings.model_validate(wanted["simulated"])
         serve(settings, TaskSettings.model_validate(wanted["tasks"]), ready=lambda url: answer({"base_url": url}))
     except ValueError as error:

@@ -30,12 +30,14 @@ class SimulatedProcess:
     process: subprocess.Popen[bytes]
     settings: SimulatedWorkerSettings
     tasks: TaskSettings
+    imports: tuple[str, ...] = ()
 
     def restart(self) -> None:
         """Starts the server anew at the same address; blocks until it answers. Raises as ``start_simulated_worker``."""
         self.close()
         port = int(self.base_url.rsplit(":", 1)[1].split("/")[0])
-        self.process = start_simulated_worker(self.settings.model_copy(update={"port": port}), self.tasks, self.log.parent).process
+        settings = self.settings.model_copy(update={"port": port})
+        self.process = start_simulated_worker(settings, self.tasks, self.log.parent, imports=self.imports).process
 
     def close(self) -> None:
         """Ends the server; may be called again."""
@@ -81,12 +83,15 @@ class KeptAlive:
         self._worker.close()
 
 
-def start_simulated_worker(settings: SimulatedWorkerSettings, tasks: TaskSettings, log_dir: Path | None = None) -> SimulatedProcess:
+def start_simulated_worker(
+    settings: SimulatedWorkerSettings, tasks: TaskSettings, log_dir: Path | None = None, *, imports: tuple[str, ...] = ()
+) -> SimulatedProcess:
     """Starts the server and waits until its port is open.
 
     Args:
         tasks: the task set that the worker must know.
         log_dir: where to write ``simulated_worker.log``; None: a new temporary folder.
+        imports: modules that it imports first, ``trainer.imports``.
 
     Raises:
         ValueError: the settings cannot be served (missing task file, port in use), in a sentence.
@@ -113,20 +118,22 @@ def start_simulated_worker(settings: SimulatedWorkerSettings, tasks: TaskSetting
         raise
     finally:
         os.close(pipe)
-    started = SimulatedProcess("", log, process, settings, tasks)
+    started = SimulatedProcess("", log, process, settings, tasks, imports)
     try:
-        started.base_url = _handshake(process, answer, settings, tasks, log)
+        started.base_url = _handshake(started, answer)
     except BaseException:
         started.close()
         raise
     return started
 
 
-def _handshake(process: subprocess.Popen[bytes], answer: int, settings: SimulatedWorkerSettings, tasks: TaskSettings, log: Path) -> str:
+def _handshake(started: SimulatedProcess, answer: int) -> str:
+    process, log = started.process, started.log
+    told = {"simulated": started.settings.model_dump(), "tasks": started.tasks.model_dump(), "imports": started.imports}
     with os.fdopen(answer, "rb") as reader:
         assert process.stdin is not None
         try:
-            process.stdin.write(json.dumps({"simulated": settings.model_dump(), "tasks": tasks.model_dump()}).encode() + b"\n")
+            process.stdin.write(json.dumps(told).encode() + b"\n")
             process.stdin.flush()
         except BrokenPipeError:
             pass  # it ended already: its log says why
