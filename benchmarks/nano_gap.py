@@ -27,11 +27,12 @@ from workflow.nano.simulated.book import Book
 from workflow.nano.simulated.player import WORKER_MODEL, Player
 from workflow.nano.simulated.teacher import PLANS
 from workflow.operators import OPERATORS
-from workflow.operators.context import ProgramResult, TestReport
+from workflow.operators.context import TestReport
 from workflow.problem import Problem
 from workflow.program import Workflow
 from workflow.reference import load_reference_workflows
 from workflow.settings import SimulatedWorkerSettings
+from workflow.verifiers.runner import ProgramResult
 from workflow.worker.interface import Message
 
 Cell = tuple[int, bool]

@@ -14,6 +14,7 @@ from trainer.cluster.submission import in_submitted_job, joins_cluster
 from trainer.run.sinks import SINKS
 from trainer.settings import RunSettings
 from workflow.settings import WorkerSettings
+from workflow.tasks import check_tasks
 from workflow.worker.providers import PROVIDERS, is_worker
 from workflow.worker.shown_url import shown_url
 
@@ -49,12 +50,10 @@ def _model(config: RunSettings) -> Iterator[str]:
 
 def _tasks(config: RunSettings) -> Iterator[str]:
     tasks = config.tasks
-    if tasks.path is not None and not Path(tasks.path).expanduser().is_file():
-        yield f"tasks.path={tasks.path!r} is not a file: give the path of the task file."
+    if problem := check_tasks(tasks):
+        yield problem
     if missing := sorted(set(tasks.libraries) - set(config.sandbox.libraries)):
         yield f"tasks.libraries holds {missing[0]!r}, which the sandbox does not offer: add it to sandbox.libraries."
-    if tasks.name == "jsonl" and tasks.path is None:
-        yield "tasks.name='jsonl' needs the file to read: set tasks.path."
 
 
 def _worker(config: RunSettings) -> Iterator[str]:

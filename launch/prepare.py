@@ -19,8 +19,10 @@ from sandbox.sandbox import Sandbox
 from sandbox.settings import LimitSettings, SandboxSettings
 from trainer.run.terminal import Bar, Terminal
 from workflow.problem import Problem
-from workflow.tasks.files import read_jsonl, write_jsonl
-from workflow.tasks.sources import SOURCES, Loaded, load_source
+from workflow.registry import load_plugins
+from workflow.settings import HubSettings, TaskSettings
+from workflow.tasks import TASK_SETS, Loaded, load_source
+from workflow.tasks.files import write_jsonl
 
 PARALLEL = 4
 """Rows audited at once."""
@@ -29,8 +31,10 @@ PARALLEL = 4
 def parser() -> argparse.ArgumentParser:
     """Options of the command."""
     out = argparse.ArgumentParser(prog="python -m launch.prepare", description="Audit a task set and write what can be trained on.")
-    out.add_argument("set", choices=(*SOURCES, "jsonl"), help="the task set; jsonl: a file in our own schema")
+    out.add_argument("set", help=f"the task set: {', '.join(TASK_SETS)}, or module:name; jsonl: a file in our own schema")
     out.add_argument("--path", help="its original file, plain or .gz; default: its public home")
+    out.add_argument("--hub", nargs="*", default=[], metavar="NAME=VALUE", help="settings of a set of the hub, for example query=question")
+    out.add_argument("--imports", nargs="*", default=[], metavar="MODULE", help="modules that register task sets or verifiers")
     out.add_argument("--out", type=Path, help="folder to write (default: data/SET)")
     out.add_argument("--mutants", type=int, default=5, help="mutants of each reference to judge (default: 5)")
     out.add_argument("--libraries", nargs="*", default=[], metavar="NAME", help="installed packages that its problems may need")
@@ -40,14 +44,16 @@ def parser() -> argparse.ArgumentParser:
     return out
 
 
-def loaded(name: str, path: str | None, limit: int | None, libraries: Sequence[str]) -> Loaded:
+def loaded(options: argparse.Namespace) -> Loaded:
     """The set's rows. Raises ValueError where they cannot be read."""
-    if name == "jsonl":
-        if path is None:
-            raise ValueError("jsonl needs --path FILE: a file with one problem a line.")
-        return Loaded(tuple(read_jsonl(Path(path)))[:limit], {})
-    found = load_source(name, path, libraries)
-    return Loaded(found.problems[:limit], found.left_out)
+    load_plugins(options.imports)
+    hub = dict(setting.partition("=")[::2] for setting in options.hub)
+    if unknown := sorted(hub.keys() - HubSettings.model_fields.keys()):
+        raise ValueError(f"--hub {unknown[0]} is unknown: name one of {', '.join(HubSettings.model_fields)}.")
+    settings = TaskSettings(name=options.set, path=options.path, libraries=tuple(options.libraries), hub=HubSettings(**hub))
+    found = load_source(settings)
+    problems = found.problems if isinstance(found, Loaded) else (*found.train, *found.validation, *found.test)
+    return Loaded(problems[: options.limit], found.left_out if isinstance(found, Loaded) else {})
 
 
 async def audited(problems: Sequence[Problem], settings: SandboxSettings, mutants: int, terminal: Terminal) -> tuple[str, list[RowAudit]]:
@@ -95,7 +101,7 @@ def table(name: str, level: str, found: Loaded, rows: Sequence[RowAudit]) -> str
 def main() -> int:
     """Entry point."""
     options = parser().parse_args()
-    found = loaded(options.set, options.path, options.limit, options.libraries)
+    found = loaded(options)
     settings = SandboxSettings(
         min_level=options.level,
         verdict_cache_entries=0,

@@ -26,6 +26,7 @@ from workflow.aflow import read_workflow_file
 from workflow.outcome import Outcome
 from workflow.problem import Problem
 from workflow.program import Refusal, Workflow
+from workflow.registry import load_plugins
 from workflow.settings import WorkerSettings
 from workflow.tasks.humaneval import split_check
 from workflow.worker.interface import FixedWorker, Worker
@@ -45,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--entry", default="", help="function that a candidate defines")
     out.add_argument("--tests", type=Path, help="Python file with check(candidate), or with asserts")
     out.add_argument("--query", default="", help="what a workflow is asked")
+    out.add_argument("--imports", nargs="*", default=[], metavar="MODULE", help="modules that register operators")
     out.add_argument("--worker-url", help="endpoint of the worker LLM; default: --reply to every call")
     out.add_argument("--worker-model", default="simulated-worker")
     out.add_argument("--reply", default="", help="the worker's answer where there is no endpoint")
@@ -134,6 +136,7 @@ def main() -> int:
     for path in (options.file, options.tests, options.stdin):
         if path is not None and not path.is_file():
             raise ValueError(f"{str(path)!r} is not a file.")
+    load_plugins(options.imports)
     print(json.dumps(asyncio.run(run(options))))
     return 0
 

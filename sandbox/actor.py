@@ -9,6 +9,7 @@ from sandbox.sandbox import Sandbox
 from sandbox.settings import SandboxSettings
 from workflow.problem import Problem
 from workflow.program import Workflow
+from workflow.registry import load_plugins
 from workflow.settings import WorkerSettings
 from workflow.worker.providers import close_worker, make_worker
 
@@ -17,7 +18,8 @@ from workflow.worker.providers import close_worker, make_worker
 class SandboxActor:
     """One sandbox with its own zygote and a worker of its own to ask."""
 
-    def __init__(self, settings: SandboxSettings, worker: WorkerSettings) -> None:
+    def __init__(self, settings: SandboxSettings, worker: WorkerSettings, imports: tuple[str, ...] = ()) -> None:
+        load_plugins(imports)
         self._worker = make_worker(worker)
         prices = ("prompt_dollars_per_million", "completion_dollars_per_million")
         asked = {"reserved_completion_tokens": worker.max_tokens} | {name: getattr(worker, name) for name in prices}

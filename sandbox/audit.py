@@ -1,7 +1,7 @@
 """The audit of a task set: does the judge accept what is right and refuse what is not, row by row?
 
-A row is sound where its reference passes all its tests, and solutions that know nothing fail: one that returns None, several
-that return a constant, one that returns an object that equals everything. Rows that are not sound train cheaters; they are
+A row is sound where its reference passes all its tests, and the answers that its verifier calls controls fail, since they know
+nothing. Rows that are not sound train cheaters; they are
 listed with the reason and left out. Mutants of the reference say how much the hidden tests see.
 """
 
@@ -16,22 +16,7 @@ from sandbox.sandbox import Sandbox
 from workflow.outcome import Outcome
 from workflow.problem import Problem
 from workflow.tasks.mutants import find_sites, mutate, without_docstrings
-
-CONSTANTS = ("True", "False", "0", "1", "''", "[]")
-EQUAL = """class Equal:
-    __hash__ = None
-    def __eq__(self, other): return True
-    def __ne__(self, other): return False
-    def __bool__(self): return True
-    def __getattr__(self, name): return self
-    def __call__(self, *args, **kwargs): return self
-    def __len__(self): return 1
-    def __contains__(self, item): return True
-    def __iter__(self): return iter(())
-    def __getitem__(self, item): return self
-    __abs__ = __sub__ = __rsub__ = __neg__ = lambda self, *other: self
-    __lt__ = __le__ = __gt__ = __ge__ = lambda self, other: True
-"""
+from workflow.verifiers import find_verifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +46,7 @@ async def audit(sandbox: Sandbox, problem: Problem, mutants: int) -> RowAudit:
         faults.append("it has no reference solution")
     elif reference.outcome is not Outcome.PASSED:
         faults.append(f"its reference fails: {reference.failures[0]}")
-    controls = _controls(problem)
+    controls = find_verifier(problem.verifier).controls(problem)
     verdicts = await asyncio.gather(*(_judged(sandbox, problem, answer) for answer in controls.values()))
     faults += [f"{name} passes" for name, verdict in zip(controls, verdicts, strict=True) if verdict.outcome is Outcome.PASSED]
     programs = _mutants(problem, mutants)
@@ -82,20 +67,9 @@ def _all_tests(problem: Problem) -> Problem:
     return replace(problem, hidden_tests=(*problem.public_tests, *problem.hidden_tests))
 
 
-def _controls(problem: Problem) -> dict[str, str]:
-    """Answers that know nothing, by name."""
-    if problem.verifier == "number":
-        return {"an empty answer": "", "the constant 0": "0", "a list of numbers": " ".join(map(str, [*range(1000), -98765]))}
-    if problem.verifier == "stdio":
-        return {"a program that writes nothing": "pass", "the constant 0": "print(0)"}
-    function = f"def {problem.entry_point}(*args, **kwargs):\n    return "
-    controls = {"return None": function + "None", "the always-equal object": EQUAL + function + "Equal()"}
-    return controls | {f"the constant {constant}": function + constant for constant in CONSTANTS}
-
-
 def _mutants(problem: Problem, count: int) -> Sequence[str]:
     """Up to ``count`` different mutants of the reference, drawn by the problem's id."""
-    if problem.verifier == "number" or problem.reference is None or count == 0:
+    if not find_verifier(problem.verifier).is_code or problem.reference is None or count == 0:
         return ()
     tree = without_docstrings(ast.parse(problem.reference))
     sites = list(find_sites(tree))

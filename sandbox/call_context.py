@@ -6,8 +6,9 @@ from collections.abc import Hashable, Sequence
 from typing import Protocol
 
 from sandbox.budget import Budget, Reserved
-from workflow.operators.context import ProgramResult, TestReport
+from workflow.operators.context import TestReport
 from workflow.problem import Problem
+from workflow.verifiers.runner import ProgramResult
 from workflow.worker.interface import Message, PromptRefused, Worker
 
 

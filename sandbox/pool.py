@@ -45,12 +45,14 @@ class SandboxPool:
         settings: SandboxSettings,
         worker: WorkerSettings,
         *,
+        imports: tuple[str, ...] = (),
         place: Callable[[int], Mapping[str, Any]] | None = None,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         """
         Args:
             worker: settings with which a worker can be made; each actor makes one.
+            imports: modules that every actor imports first, ``trainer.imports``.
             place: Ray actor options that say where the actor with a number runs.
             say: prints one line.
         """
@@ -62,15 +64,16 @@ class SandboxPool:
         self._lost: dict[int, str] = {}
         """Why an actor is of no use any more, by its number."""
         self._worker = worker
+        self._imports = imports
         self._actors: list[Any] = []
         self._load: list[int] = []
         self._free = asyncio.Condition()
 
     async def start(self) -> None:
-        """Starts all actors. Raises ValueError where a machine offers less than ``sandbox.min_level``."""
+        """Starts all actors. Raises ValueError where a machine offers less than ``sandbox.min_level`` or one of the imports."""
         options = {"num_cpus": self.settings.cpus_per_actor, "max_restarts": -1, "max_concurrency": 2 * self.settings.slots_per_actor}
         self._actors = [
-            SandboxActor.options(**options, **self._place(index)).remote(self.settings, self._worker)
+            SandboxActor.options(**options, **self._place(index)).remote(self.settings, self._worker, self._imports)
             for index in range(self.settings.actors)
         ]
         self._load = [0] * len(self._actors)

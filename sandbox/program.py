@@ -9,6 +9,7 @@ from sandbox.backend import Backend
 from sandbox.deadline import Deadline
 from sandbox.guest.frames import FrameError, encode_frame
 from sandbox.settings import LimitSettings
+from workflow.verifiers.runner import ProgramResult
 
 DRAIN_S = 0.2
 """Seconds in which output that an ended program left in its sockets is read."""
@@ -36,6 +37,11 @@ class ProgramRun:
         """The last line of stderr, or the exit status."""
         lines = self.stderr.strip().splitlines()
         return lines[-1] if lines else f"exit status {self.exit_status}"
+
+    def result(self) -> ProgramResult:
+        """As operators and verifiers see it."""
+        ok = self.exit_status == 0
+        return ProgramResult(ok, self.stdout if ok else self.limit or self.error_line())
 
 
 async def run_program(backend: Backend, limits: LimitSettings, source: str, stdin: str = "") -> ProgramRun:

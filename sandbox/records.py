@@ -1,13 +1,9 @@
 """What a run in the sandbox leaves behind. Written by the trusted side only."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from workflow.outcome import Outcome
-
-Trust = Literal["parent", "split", "shared"]
-"""Where a verdict was made: ``parent``, compared in the trusted process; ``split``, by tests in a process apart from the
-candidate; ``shared``, by tests in the candidate's own process, with negative controls (never the only reward)."""
+from workflow.verifiers.verifier import Trust
 
 
 @dataclass(frozen=True, slots=True)

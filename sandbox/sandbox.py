@@ -22,10 +22,11 @@ from sandbox.records import Execution, Run, Verdict
 from sandbox.settings import SandboxSettings
 from workflow.aflow.operators import AFLOW_OPERATORS
 from workflow.operators import OPERATORS
-from workflow.operators.context import ProgramResult, TestReport
+from workflow.operators.context import TestReport
 from workflow.outcome import Outcome
 from workflow.problem import Problem
 from workflow.program import Workflow
+from workflow.verifiers.runner import ProgramResult
 from workflow.worker.interface import Worker
 
 TRIES = 2
@@ -87,7 +88,7 @@ class Sandbox:
 
         But not one that the clock decided: that would keep what a busy machine did.
         """
-        key = hashlib.sha256(repr((answer, tuple(tests), problem.test_setup, problem.entry_point, problem.verifier)).encode()).digest()
+        key = hashlib.sha256(repr((answer, tuple(tests), problem.public_view())).encode()).digest()
         if key in self._verdicts:
             self._verdicts.move_to_end(key)
             return self._verdicts[key]
@@ -144,9 +145,7 @@ class Sandbox:
     async def run_program(self, source: str) -> ProgramResult:
         """A program that a worker wrote, for operators. Raises BackendError."""
         async with self._judging:
-            done = await run_program(self.backend, self.settings.limits, source)
-        ok = done.exit_status == 0
-        return ProgramResult(ok, done.stdout if ok else done.limit or done.error_line())
+            return (await run_program(self.backend, self.settings.limits, source)).result()
 
     async def _attempt(self, host: WorkflowHost, workflow: Workflow) -> Execution:
         started = time.monotonic()

@@ -75,6 +75,8 @@ ROOM_NEVER = {
     "trainer/engines": ["trainer.algorithm", "trainer.run", "trainer.cluster", "trainer.learner", "trainer.evaluation"],
     "trainer/algorithm": ["trainer.learner", "trainer.run", "trainer.cluster"],
     "trainer/run": ["trainer.learner", "trainer.metrics", "trainer.evaluation"],
+    "workflow/tasks": ["workflow.nano", "workflow.operators"],
+    "workflow/verifiers": ["workflow.nano", "workflow.operators", "workflow.tasks", "workflow.language"],
     "workflow/worker": ["workflow.nano", "workflow.tasks", "workflow.language"],
     "rollout/engines": ["rollout.fleet", "rollout.groups"],
     "rollout/weights": ["rollout.fleet", "rollout.engines", "rollout.groups"],

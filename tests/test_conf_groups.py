@@ -8,7 +8,12 @@ import yaml
 from launch.compose import CONF, GROUPS, composed
 
 OPTIONS = [(folder, file.stem) for folder in GROUPS for file in sorted((CONF / folder).glob("*.yaml"))]
-NEEDS = {("tasks", "jsonl"): "set tasks.path", ("model", "local"): "model.path is not set", ("experiment", "own"): "model.path is not set"}
+NEEDS = {
+    ("tasks", "jsonl"): "set tasks.path",
+    ("tasks", "hub"): "set tasks.path",
+    ("model", "local"): "model.path is not set",
+    ("experiment", "own"): "model.path is not set",
+}
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda value: value)

@@ -13,9 +13,10 @@ from sandbox.process import BackendError
 from sandbox.settings import BudgetSettings
 from tests.sandbox_parts import PROBLEM, ScriptedWorker, box, raw
 from workflow.operators import Operator
-from workflow.operators.context import ProgramResult, TestReport
+from workflow.operators.context import TestReport
 from workflow.outcome import Outcome
 from workflow.problem import Problem
+from workflow.verifiers.runner import ProgramResult
 from workflow.worker.interface import WorkerError
 
 

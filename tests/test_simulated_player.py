@@ -14,9 +14,9 @@ from workflow.nano.simulated.skill import stream
 from workflow.number import read_number
 from workflow.operators import OPERATORS
 from workflow.operators.context import TestReport
-from workflow.operators.generate import FORMS
 from workflow.problem import Problem
 from workflow.settings import SimulatedWorkerSettings
+from workflow.verifiers import find_verifier
 from workflow.worker.interface import Message
 
 PLAIN = SimulatedWorkerSettings(problem_shift_sigma=0.0)
@@ -123,7 +123,7 @@ NUMERIC = Problem("g/0", "How many eggs?", "", (), ("18",), reference="<<9*1=9>>
 def asked_number(operator: str, sample: int, **sections: str) -> str:
     player = Player(SimulatedWorkerSettings(), Book([NUMERIC]))
     kind = OPERATORS[operator]
-    form = {"form": FORMS["number"], "entry_point": "", "instruction": "", "analysis": "", "failure": ""}
+    form = {"form": find_verifier("number").form, "entry_point": "", "instruction": "", "analysis": "", "failure": ""}
     text = kind.prompt.format(**{"problem": NUMERIC.query, **form, **sections})
     messages: list[Message] = [{"role": "system", "content": kind.system}, {"role": "user", "content": text}]
     return player.answer(WORKER_MODEL, messages, sample)

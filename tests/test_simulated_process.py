@@ -106,7 +106,7 @@ def test_it_dies_when_its_parent_is_killed(holds_stdin: bool) -> None:
 
 
 def test_a_missing_task_file_is_said_by_the_starter() -> None:
-    with pytest.raises(ValueError, match=r"tasks\.path = '/nowhere\.jsonl' is not a file"):
+    with pytest.raises(ValueError, match=r"tasks\.path='/nowhere\.jsonl' is not a file"):
         start_simulated_worker(SimulatedWorkerSettings(), TaskSettings(name="jsonl", path="/nowhere.jsonl"))
 
 

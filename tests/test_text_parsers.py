@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from sandbox.judges import perturb, stdio
+from sandbox.judges import perturb
 from workflow.aflow import is_aflow
 from workflow.code import extract_code
 from workflow.language.parse import parse_workflow
@@ -20,7 +20,8 @@ from workflow.number import read_number
 from workflow.operators.answer import read_answer
 from workflow.operators.ensemble import read_choice
 from workflow.operators.review import read_review
-from workflow.operators.test import as_case, find_assert
+from workflow.operators.test import find_assert
+from workflow.verifiers.code import UnittestVerifier, compared_lines
 
 CHARACTERS = 100_000
 CPU_S = 1.0
@@ -34,7 +35,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "assert": lambda text: find_assert(text, "f"),
     "assert in code": lambda text: find_assert(extract_code(text), "f"),
     "workflow": parse_workflow,
-    "output": stdio.lines,
+    "output": compared_lines,
     "request": lambda text: read_job([{"role": "user", "content": text}], {}),
 }
 REPEATED = [
@@ -123,8 +124,9 @@ DEEP = {
 def test_an_assert_of_a_worker_is_usable_or_none_however_deep_it_is(name: str):
     test = find_assert(DEEP[name], "f")
     if test is not None:
-        compile(as_case(test), "<test>", "exec")
-        assert perturb.perturbed(as_case(test), "second")
+        case = UnittestVerifier.assert_as_test.format(test=test)
+        compile(case, "<test>", "exec")
+        assert perturb.perturbed(case, "second")
 
 
 def test_an_honest_assert_is_found():

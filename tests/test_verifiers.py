@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 import sandbox.sandbox
 from sandbox.backend import ZygoteBackend
-from sandbox.judges.number import examine
 from sandbox.judges.perturb import perturbed
 from sandbox.program import run_program
 from sandbox.records import Verdict
@@ -20,10 +19,11 @@ from sandbox.settings import LimitSettings, SandboxSettings
 from tests.sandbox_parts import box
 from workflow.number import read_number
 from workflow.outcome import Outcome
-from workflow.problem import Problem, Verifier
+from workflow.problem import Problem
+from workflow.verifiers.number import NumberVerifier
 
 
-async def verdict(verifier: Verifier, answer: str, tests: tuple[str, ...], *, setup: str = "", wall_s: float = 6.0) -> Verdict:
+async def verdict(verifier: str, answer: str, tests: tuple[str, ...], *, setup: str = "", wall_s: float = 6.0) -> Verdict:
     settings = SandboxSettings(limits=LimitSettings(wall_s=wall_s))
     problem = Problem("t/0", "q", "task_func", (), tests, test_setup=setup, verifier=verifier)
     async with Sandbox(settings) as sandbox:
@@ -59,13 +59,13 @@ async def test_each_input_counts_for_itself():
         ("print(sum(map(int, input().split())))\n1 / 0", "ZeroDivisionError"),
         ("import os\nprint(3)\nos._exit(0)", "it wrote ''"),
         ("import time\ntime.sleep(60)", "no end within"),
-        ("while True: print('x' * 10000)", "was ended"),
+        ("while True: print('x' * 10000)", "no end within"),
         ("import ctypes\nctypes.string_at(0)", "exit status -11"),
         ("print(open('/proc/self/mem').read())", "failed"),
     ],
 )
 async def test_a_program_that_does_not_end_well_fails(program: str, why: str):
-    result = await verdict("stdio", program, ADD, wall_s=1 if why in ("no end within", "was ended") else 60)
+    result = await verdict("stdio", program, ADD, wall_s=1 if why == "no end within" else 60)
     assert result.outcome is Outcome.WRONG_ANSWER and why in result.failures[0], result
 
 
@@ -166,7 +166,7 @@ def test_the_number_of_an_answer(answer: str, number: float | None):
 
 @given(st.text())
 def test_any_text_has_a_number_or_none(text: str):
-    examine(text, ("18",))
+    NumberVerifier().compare(text, "18")
 
 
 @given(st.integers(-(10**12), 10**12))
@@ -181,7 +181,7 @@ async def test_numbers_are_exact_and_many_guesses_count_as_the_last():
 
 
 @pytest.mark.parametrize(("verifier", "tests"), [("unittest", (CASE,)), ("stdio", ADD), ("function", ("assert task_func(1) == 2",))])
-async def test_a_zygote_that_dies_in_a_judgement_is_no_fault_of_the_answer(verifier: Verifier, tests: tuple[str, ...], monkeypatch):
+async def test_a_zygote_that_dies_in_a_judgement_is_no_fault_of_the_answer(verifier: str, tests: tuple[str, ...], monkeypatch):
     monkeypatch.setattr(sandbox.sandbox, "TRIES", 1)
     slow = "import time, unittest\ntime.sleep(30)\ndef task_func(n): return 8"
     problem = Problem("t/0", "q", "task_func", (), tests, test_setup="import unittest", verifier=verifier)

@@ -100,7 +100,8 @@ class System:
         self._device = device = device_of(settings, **parts, say=self.say)
         self._placement = placement = Placement(settings, device, self.log_dir, self.say)
         self._stack.callback(placement.remove)
-        pool = SandboxPool(settings.sandbox, self.worker, place=placement.sandbox_options, say=self.say)
+        imports, place = settings.trainer.imports, placement.sandbox_options
+        pool = SandboxPool(settings.sandbox, self.worker, imports=imports, place=place, say=self.say)
         self._begin("sandbox", pool, placement.sandbox, pool.start)
         if self.policy is not None:
             deterministic = settings.trainer.deterministic

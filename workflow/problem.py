@@ -1,12 +1,6 @@
 """The query with its tests: what a task set is made of."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
-
-Verifier = Literal["function", "stdio", "unittest", "number"]
-"""How answers are judged. ``function``: tests are Python snippets that ``assert`` on ``candidate`` (also bound to
-``entry_point``). ``stdio``: tests are JSON objects with the texts ``stdin`` and ``stdout``. ``unittest``: each test is the source
-of a TestCase with one test method, run beside the solution. ``number``: the test is the number that the answer must end on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +22,9 @@ class Problem:
     reference: str | None = None
     """A right solution, for the audit and the simulated worker; never shown to policy or workflow."""
     level: int | None = None
-    """Difficulty where the task set knows it, from 1."""
-    verifier: Verifier = "function"
+    """Difficulty where the task set knows it."""
+    verifier: str = "function"
+    """What judges the answers: a name of ``workflow.verifiers.VERIFIERS``, or ``module:name``."""
     source: str = ""
     """Name of the task set, for example ``humaneval``."""
 

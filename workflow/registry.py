@@ -42,7 +42,7 @@ def load_plugins(modules: Iterable[str] = ()) -> None:
 
 @cache
 def _announced() -> dict[str, str]:
-    """Module -> which entry point names it; the installed packages are searched once, since that takes long and every lookup asks."""
+    """What installed packages announce, with where; read once, since it looks into every package."""
     return {entry.value: f"the entry point {entry.name!r} of {GROUP}" for entry in entry_points(group=GROUP)}
 
 

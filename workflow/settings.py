@@ -1,5 +1,6 @@
 """Settings of the language folder: the strict base of all settings, task sets, the worker LLM."""
 
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,13 +12,48 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+class HubSettings(Settings):
+    """How the rows of ``tasks.name=hub`` become problems. A column without a name is not read."""
+
+    COLUMNS: ClassVar = ("query", "answer", "tests", "public_tests", "test_setup", "entry_point")
+
+    query: str = ""
+    """Column with the text of the problem."""
+    answer: str = ""
+    """Column with the right answer: the reference, and the test where ``tests`` has no name."""
+    answer_pattern: str = ""
+    """Regular expression that finds the answer in that column, in its first group where it has one; empty: all of the column."""
+    tests: str = ""
+    """Column with the hidden tests, a text or a list of texts."""
+    public_tests: str = ""
+    """Column with tests that workflows may run, a text or a list of texts."""
+    test_setup: str = ""
+    """Column with code that runs before the tests."""
+    entry_point: str = ""
+    """Column with the name of the function that a solution defines."""
+    verifier: str = "number"
+    """What judges the answers: a registered name, or ``module:name``."""
+    config: str = ""
+    """Configuration of the set, where it has several."""
+    split: str = "train"
+    """Split to train on; validation and test problems are cut from it where the next two are empty."""
+    validation_split: str = ""
+    """Split of the validation problems; empty: they are cut from ``split``."""
+    test_split: str = ""
+    """Split of the test problems; empty: they are cut from ``split``."""
+
+
 class TaskSettings(Settings):
     """Which problems to train and evaluate on."""
 
     name: str = "jsonl"
-    """Task set. ``bigcodebench`` asks with docstrings, ``bigcodebench_instruct`` in natural language."""
+    """Task set: a registered name, or ``module:name`` of something that makes Problems. ``jsonl``: a file in our own schema; ``hub``: any
+    set of the hub, by named columns; ``bigcodebench`` asks with docstrings, ``bigcodebench_instruct`` in natural language."""
     path: str | None = None
-    """File to read (a published set: its original file, plain or .gz; ``jsonl``: our own schema). None: the public home of the set."""
+    """File to read (a published set: its original file, plain or .gz; ``jsonl``: our own schema; ``hub``: a name like owner/set, a folder
+    or a JSONL file). None: the public home of the set."""
+    hub: HubSettings = HubSettings()
+    """How the rows of a set of the hub become problems."""
     libraries: tuple[str, ...] = ()
     """Packages beyond the standard library that problems of BigCodeBench may need; ``sandbox.libraries`` must hold them."""
     splits: Literal["seeded", "aflow"] = "seeded"
@@ -32,6 +68,11 @@ class TaskSettings(Settings):
     """Held-out problems for the final table."""
     seed: int = 0
     """Seed of the procedural set and of the split of a file set."""
+
+    @property
+    def file(self) -> Path:
+        """``path`` as a path of this machine."""
+        return Path(self.path or "").expanduser()
 
 
 class WorkerSettings(Settings):

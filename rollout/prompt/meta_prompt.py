@@ -7,8 +7,9 @@ from transformers import PreTrainedTokenizerBase
 from rollout.settings import ModelSettings
 from workflow.language.checks import ALLOWED_MODULES
 from workflow.operators import catalogue
-from workflow.problem import Problem, Verifier
+from workflow.problem import Problem
 from workflow.reference import load_reference_workflows
+from workflow.verifiers import find_verifier
 
 EXAMPLE = "test_and_revise_2"
 """Reference workflow that the full meta-prompt shows."""
@@ -38,15 +39,6 @@ An example of a workflow:
 <query>
 {query}
 </query>{examples}"""
-
-
-ANSWERS: dict[Verifier, str] = {
-    "function": "the final solution as a text of Python code that defines `{entry_point}`",
-    "unittest": "the final solution as a text of Python code that defines `{entry_point}`, with its imports",
-    "stdio": "the final solution as a text: a whole Python program that reads standard input and writes standard output",
-    "number": "the final answer as a text that ends on the number, for example `#### 42`",
-}
-"""What a workflow's answer is, by the problem's verifier."""
 
 
 MARK = "@@completion@@"
@@ -133,7 +125,7 @@ class MetaPrompt:
             return problem.query
         tests = "\n".join(problem.public_tests)
         return FULL.format(
-            answer=ANSWERS[problem.verifier].format(entry_point=problem.entry_point),
+            answer=find_verifier(problem.verifier).answer.format(entry_point=problem.entry_point),
             modules=", ".join(sorted(ALLOWED_MODULES)),
             operators=catalogue(),
             example=load_reference_workflows()[EXAMPLE].source,

@@ -1,48 +1,46 @@
 """The judge: an answer against tests, by the verifier that its problem names. Every verdict says how far it can be trusted."""
 
+import logging
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 
 from sandbox.guest.frames import FrameError
-from sandbox.judges import function, number, stdio, suite
 from sandbox.judges.bench import Bench
-from sandbox.judges.examined import Examined
+from sandbox.judges.runner import BoxRunner
 from sandbox.process import BackendError
-from sandbox.records import Trust, Verdict
+from sandbox.records import Verdict
 from sandbox.settings import LimitSettings
-from workflow.code import extract_code
 from workflow.outcome import Outcome
-from workflow.problem import Problem, Verifier
-
-TRUST: dict[Verifier, Trust] = {"function": "split", "stdio": "parent", "unittest": "shared", "number": "parent"}
+from workflow.problem import Problem
+from workflow.verifiers import find_verifier
 
 
 async def judge(bench: Bench, limits: LimitSettings, problem: Problem, answer: str, tests: Sequence[str]) -> Verdict:
     """Runs ``tests`` (the problem's hidden or public ones, or a worker's) on an answer; one entry of ``passed`` a test.
 
     An answer that does not load, crashes or hangs fails the tests that it did not answer. Only faults of our own (no
-    process, a judge that breaks off) give INFRA_ERROR.
+    process, a judge that breaks off, a verifier that raises) give INFRA_ERROR.
     """
     started = time.monotonic()
-    trust, level = TRUST[problem.verifier], bench.backend.level
+    verifier, level = find_verifier(problem.verifier), bench.backend.level
     try:
-        results, late = await _examined(bench, limits, problem, answer, tests)
-    except (BackendError, FrameError, OSError) as error:
-        return Verdict(Outcome.INFRA_ERROR, (), (f"sandbox: {error}"[:300],), time.monotonic() - started, level, trust)
+        results, late = await verifier.examine(BoxRunner(bench, limits, problem), problem.public_view(), answer, tests)
+        if len(results) != len(tests):
+            raise ValueError(f"{len(results)} results for {len(tests)} tests")
+    except Exception as error:  # a verifier of the user's may raise anything
+        ours = isinstance(error, BackendError | FrameError | OSError)
+        fault = f"sandbox: {error}" if ours else f"the verifier {problem.verifier} failed ({type(error).__name__}: {error})"
+        if not ours:
+            _log_once(problem.verifier, type(error).__name__)
+        return Verdict(Outcome.INFRA_ERROR, (), (fault[:300],), time.monotonic() - started, level, verifier.trust)
     passed = tuple(failure is None for failure in results)
     failures = tuple(failure for failure in results if failure is not None)
     outcome = Outcome.PASSED if passed and all(passed) else Outcome.WRONG_ANSWER
-    return Verdict(outcome, passed, failures, time.monotonic() - started, level, trust, late)
+    return Verdict(outcome, passed, failures, time.monotonic() - started, level, verifier.trust, late)
 
 
-async def _examined(bench: Bench, limits: LimitSettings, problem: Problem, answer: str, tests: Sequence[str]) -> Examined:
-    """Raises BackendError, FrameError or OSError for faults of our own."""
-    if problem.verifier == "number":
-        return Examined(number.examine(answer, tests), False)
-    source = extract_code(answer, problem.entry_point)
-    if problem.verifier == "stdio":
-        return await stdio.examine(bench.backend, limits, source, tests)
-    if problem.verifier == "unittest":
-        return await suite.examine(bench.backend, limits, source, tests, problem.test_setup)
-    own = set(tests) <= {*problem.public_tests, *problem.hidden_tests}
-    return await function.examine(bench, limits, source, problem.entry_point, tests, problem.test_setup, own=own)
+@lru_cache(maxsize=256)
+def _log_once(verifier: str, fault: str) -> None:
+    """With the traceback of the exception that is being handled."""
+    logging.getLogger(__name__).exception("The verifier %s failed with %s, which is a mistake of its own.", verifier, fault)

@@ -15,9 +15,9 @@ from sandbox.deadline import Deadline
 from sandbox.guest.frames import FrameError, encode_frame
 from sandbox.guest.jail import CPU_LIMIT_STATUS
 from sandbox.judges.bench import Bench, Judge
-from sandbox.judges.examined import Examined
 from sandbox.process import Process
 from sandbox.settings import LimitSettings
+from workflow.verifiers.runner import Examined
 
 CALL_SHARE = 0.5
 """Share of the judgement's deadline that one call of the candidate may take; half of that after each replacement."""
@@ -29,7 +29,7 @@ SEND_TIMEOUT_S = 10.0
 """Seconds in which a candidate's process must read its own source."""
 
 
-async def examine(
+async def examine_apart(
     bench: Bench, limits: LimitSettings, source: str, entry_point: str, tests: Sequence[str], setup: str, *, own: bool
 ) -> Examined:
     """The candidate ``source``, test by test.

@@ -13,17 +13,17 @@ from sandbox.backend import Backend
 from sandbox.channel import Channel
 from sandbox.deadline import Deadline
 from sandbox.guest.frames import FrameError
-from sandbox.judges.examined import Examined
 from sandbox.judges.perturb import SIDES, perturbed
 from sandbox.process import Process
 from sandbox.settings import LimitSettings
+from workflow.verifiers.runner import Examined
 
 CALL_SHARE = 0.5
 """Share of the judgement's deadline that one test may take."""
 FORGED = "it passes the same test with wrong expectations"
 
 
-async def examine(backend: Backend, limits: LimitSettings, source: str, tests: Sequence[str], setup: str) -> Examined:
+async def examine_beside(backend: Backend, limits: LimitSettings, source: str, tests: Sequence[str], setup: str) -> Examined:
     """Test by test: a candidate must pass the test and fail its controls.
 
     Raises BackendError, FrameError or OSError for faults of our own.

@@ -240,7 +240,7 @@ def test_a_hub_id_is_looked_up_without_its_weights(nano: Path, tmp_path: Path):
 
 def tasks(*lengths: int) -> TaskSet:
     problems = tuple(Problem(f"p/{number}", "word " * length, "f", (), ()) for number, length in enumerate(lengths))
-    return TaskSet("jsonl", problems, problems[:2], problems[:1])
+    return TaskSet(problems, problems[:2], problems[:1])
 
 
 def test_problems_that_are_too_long_are_left_out_and_counted(nano: Path):

@@ -16,6 +16,7 @@ from tests.test_sandbox_runs import PROBLEM, raw
 from trainer.cluster.session import start_ray, stop_ray
 from trainer.settings import RunSettings
 from workflow.outcome import Outcome
+from workflow.problem import Problem
 from workflow.settings import WorkerSettings
 
 RIGHT = completion("def f(xs):\n    return sum(xs)")
@@ -31,13 +32,17 @@ def a_ray_of_our_own() -> Iterator[None]:
 
 @asynccontextmanager
 async def pool(
-    settings: SandboxSettings, *script: bytes, delay_s: float = 0.0, say: Callable[[str], None] = print
+    settings: SandboxSettings,
+    *script: bytes,
+    delay_s: float = 0.0,
+    say: Callable[[str], None] = print,
+    imports: tuple[str, ...] = (),
 ) -> AsyncIterator[tuple[SandboxPool, Endpoint]]:
     worker = WorkerSettings(model="scripted-worker", max_retries=0)
     async with endpoint(*(script or (RIGHT,)), delay_s=delay_s) as scripted:
-        one = SandboxPool(settings, worker, say=say)
-        await one.start()
+        one = SandboxPool(settings, worker, imports=imports, say=say)
         try:
+            await one.start()
             yield one, scripted
         finally:
             await one.close()
@@ -60,6 +65,21 @@ async def test_a_run_whose_actor_is_killed_is_run_again_and_succeeds():
         assert run.outcome is Outcome.PASSED and len(scripted.requests) == 2
         again = await asyncio.gather(*(sandboxes.run(GENERATE, PROBLEM, seed) for seed in range(2, 8)))
         assert {run.outcome for run in again} == {Outcome.PASSED}
+
+
+async def test_operators_and_verifiers_of_a_package_are_known_in_every_actor():
+    problem = Problem("t/0", "Which?", "", (), ("Lima",), verifier="exact")
+    workflow = raw("return await self.vote(problem, ['Lima', 'Paris', 'Lima'])")
+    async with pool(SandboxSettings(actors=2), completion("LIMA"), imports=("tests.plugin.capitals",)) as (sandboxes, _):
+        runs = await asyncio.gather(*(sandboxes.run(workflow, problem, seed) for seed in range(4)))
+    assert {run.outcome for run in runs} == {Outcome.PASSED}
+    assert {call.operator for run in runs for call in run.execution.trace} == {"vote"}
+
+
+async def test_an_import_that_does_not_exist_ends_the_start_with_a_sentence():
+    with pytest.raises(ValueError, match=r"'no_such_package', named by trainer.imports, cannot be imported"):
+        async with pool(SandboxSettings(actors=1), imports=("no_such_package",)):
+            pass
 
 
 async def test_while_no_actor_is_up_runs_wait_and_none_is_masked():

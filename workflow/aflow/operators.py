@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 from workflow.operators.answer import Answer, Format, read_answer
 from workflow.operators.ensemble import LETTERS, Ensemble, read_choice
-from workflow.operators.generate import FORMS, Generate, read_solution
+from workflow.operators.generate import Generate
 from workflow.operators.operator import Operator
 from workflow.operators.program import Program, ProgramReport
 from workflow.operators.review import Review, Revise
@@ -48,9 +48,8 @@ class CustomCodeGenerate(Operator):
     prompt = "{instruction}{problem}\n\n{form} It defines `{entry_point}`."
 
     async def __call__(self, problem: str, entry_point: str, instruction: str = "") -> Response:
-        form = FORMS[self.context.problem.verifier]
-        reply = await self._ask(instruction=instruction, problem=problem, form=form, entry_point=entry_point)
-        return {"response": read_solution(reply, self.context.problem)}
+        reply = await self._ask(instruction=instruction, problem=problem, form=self.verifier.form, entry_point=entry_point)
+        return {"response": self.verifier.read_solution(reply, self.context.problem)}
 
 
 class ScEnsemble(Operator):

@@ -18,8 +18,6 @@ from typing import Literal
 from workflow.nano.composition import Composition, apply, behaviour, changed, random_input, single_changes, write_program
 from workflow.nano.steps import VERBS, Step, weight
 from workflow.problem import Problem
-from workflow.settings import TaskSettings
-from workflow.tasks import TaskSet
 
 Split = Literal["train", "validation", "test"]
 
@@ -161,15 +159,3 @@ def nano_problem(seed: int, split: Split, index: int) -> Problem:
         level=weight(steps),
         source="nano",
     )
-
-
-def nano_tasks(settings: TaskSettings) -> TaskSet:
-    """The nano problems as a task set. Raises ValueError where a file is given."""
-    if settings.path is not None:
-        raise ValueError(f"tasks.path = {settings.path!r} has no use with tasks.name = 'nano': leave it out, or set tasks.name to 'jsonl'.")
-
-    def part(split: Split, size: int) -> tuple[Problem, ...]:
-        return tuple(nano_problem(settings.seed, split, index) for index in range(size))
-
-    sizes = settings.train_size, settings.validation_size, settings.test_size
-    return TaskSet("nano", part("train", sizes[0]), part("validation", sizes[1]), part("test", sizes[2]))

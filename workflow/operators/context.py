@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from workflow.problem import Problem
+from workflow.verifiers.runner import ProgramResult
 from workflow.worker.interface import Message
 
 
@@ -17,16 +18,6 @@ class TestReport:
     """What failed, test by test; empty where all passed."""
 
     __test__ = False  # not a pytest class
-
-
-@dataclass(frozen=True, slots=True)
-class ProgramResult:
-    """What a program that a worker wrote left behind."""
-
-    ok: bool
-    """True where it ran to its end."""
-    output: str
-    """Its standard output; the last line of its error where it failed."""
 
 
 class OperatorContext(Protocol):

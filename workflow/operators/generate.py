@@ -1,21 +1,6 @@
 """Writing a solution from the problem alone, and asking freely."""
 
-from workflow.code import extract_code
 from workflow.operators.operator import Operator, section
-from workflow.problem import Problem, Verifier
-
-FORMS: dict[Verifier, str] = {
-    "function": "Answer with the complete function in one ```python code block.",
-    "unittest": "Answer with the complete function and its imports in one ```python code block.",
-    "stdio": "Answer with a complete program that reads standard input and writes standard output, in one ```python code block.",
-    "number": "Work it out step by step and end with a line of `####` and the number alone.",
-}
-"""What a worker is told about the form of a solution."""
-
-
-def read_solution(reply: str, problem: Problem) -> str:
-    """The solution in a worker's reply: its code, or for numeric answers all of it."""
-    return reply.strip() if problem.verifier == "number" else extract_code(reply, problem.entry_point)
 
 
 class Generate(Operator):
@@ -32,14 +17,13 @@ class Generate(Operator):
 
     async def __call__(self, problem: str, instruction: str = "") -> str:
         entry_point = self.context.problem.entry_point
-        verifier = self.context.problem.verifier
         reply = await self._ask(
             problem=problem,
             entry_point=section("entry_point", entry_point),
             instruction=section("instruction", instruction),
-            form=FORMS[verifier],
+            form=self.verifier.form,
         )
-        return read_solution(reply, self.context.problem)
+        return self.verifier.read_solution(reply, self.context.problem)
 
 
 class Custom(Operator):

@@ -8,6 +8,8 @@ from functools import cache
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints, is_typeddict
 
 from workflow.operators.context import OperatorContext
+from workflow.verifiers import find_verifier
+from workflow.verifiers.verifier import Verifier
 from workflow.worker.interface import Message
 
 
@@ -28,7 +30,7 @@ class Operator(ABC):
     """
 
     name: ClassVar[str]
-    """Name on ``self`` in a workflow."""
+    """Name on ``self`` in a workflow; set where the operator is registered."""
     system: ClassVar[str]
     """The exact system message; no two operators share one."""
     prompt: ClassVar[str]
@@ -37,6 +39,11 @@ class Operator(ABC):
 
     def __init__(self, context: OperatorContext) -> None:
         self.context = context
+
+    @property
+    def verifier(self) -> Verifier:
+        """What judges the run's answer, and says what form a solution has."""
+        return find_verifier(self.context.problem.verifier)
 
     @abstractmethod
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -87,6 +94,25 @@ class Operator(ABC):
             {"role": "user", "content": self.prompt.format(**sections).strip()},
         ]
         return await self.context.ask(messages)
+
+
+def operator_problem(cls: type[Operator]) -> str:
+    """Why a class cannot be an operator; empty where it can."""
+    if not (isinstance(cls, type) and issubclass(cls, Operator)) or inspect.isabstract(cls):
+        return "it is no class that is derived from Operator and has a __call__"
+    if missing := [name for name in ("system", "prompt") if not isinstance(getattr(cls, name, None), str)]:
+        return f"it has no {' and no '.join(missing)}"
+    if not cls.__doc__:
+        return "it has no docstring, which the policy reads"
+    try:
+        signature, types = _typed_signature(cls)
+    except (NameError, TypeError) as error:
+        return f"the types of its __call__ cannot be read ({error})"
+    result = types.get("return")
+    parameters = signature.parameters.values()
+    if any(each.kind is not each.POSITIONAL_OR_KEYWORD or types.get(each.name) not in (str, list[str]) for each in parameters):
+        return "the parameters of its __call__ must be declared as str or list[str]"
+    return "" if result is str or is_typeddict(result) else "the result of its __call__ must be declared as str or as a TypedDict"
 
 
 def section(tag: str, text: str) -> str:

@@ -3,7 +3,6 @@
 import re
 from typing import TypedDict
 
-from workflow.operators.generate import FORMS, read_solution
 from workflow.operators.operator import Operator, section
 
 _VERDICT = re.compile(r"\bverdict\b\W*(approved?|rejected?|not\s+approved)\b[*_`.:;,\s-]*", re.IGNORECASE)
@@ -75,6 +74,6 @@ Repair the solution. {form}"""
             entry_point=section("entry_point", entry_point),
             solution=solution,
             feedback=feedback,
-            form=FORMS[self.context.problem.verifier],
+            form=self.verifier.form,
         )
-        return read_solution(reply, self.context.problem)
+        return self.verifier.read_solution(reply, self.context.problem)

@@ -47,25 +47,19 @@ Answer with that line in one ```python code block."""
 
     async def __call__(self, problem: str, solution: str) -> TestingReport:
         entry_point = self.context.problem.entry_point
-        code = extract_code(solution, entry_point)
+        code = self.verifier.read_solution(solution, self.context.problem)
         public = self.context.problem.public_tests
         if public:
             report = await self.context.run_tests(code, public)
             return {"passed": report.passed, "feedback": report.feedback}
-        verifier = self.context.problem.verifier
-        if verifier not in ("function", "unittest"):
+        if not self.verifier.assert_as_test:
             return {"passed": False, "feedback": NO_TEST}
         reply = await self._ask(problem=problem, entry_point=section("entry_point", entry_point), call=entry_point)
         test = find_assert(extract_code(reply), entry_point)
         if test is None:
             return {"passed": False, "feedback": NO_TEST}
-        report = await self.context.run_tests(code, (as_case(test) if verifier == "unittest" else test,))
+        report = await self.context.run_tests(code, (self.verifier.assert_as_test.format(test=test),))
         return {"passed": report.passed, "feedback": "" if report.passed else f"{CAUTION}\n{report.feedback}"}
-
-
-def as_case(test: str) -> str:
-    """An assert as a TestCase of one method."""
-    return f"import unittest\nclass Test(unittest.TestCase):\n    def test(self):\n        {test}\n"
 
 
 def find_assert(text: str, entry_point: str) -> str | None:

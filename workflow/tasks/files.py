@@ -18,6 +18,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from workflow.problem import Problem
+from workflow.settings import TaskSettings
+from workflow.tasks.task_set import check_file
 
 _FIELDS = {field.name for field in fields(Problem)}
 _VALIDATOR = TypeAdapter(Problem)
@@ -27,10 +29,8 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, object) of each non-empty line of a JSONL file, or (position, object) of a JSON list; plain or gzipped.
 
     Raises:
-        ValueError: no such file, or a line that is not a JSON object.
+        ValueError: a line that is not a JSON object.
     """
-    if not path.is_file():
-        raise ValueError(f"tasks.path = {str(path)!r} is not a file: give the path of a JSONL file.")
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rt", encoding="utf-8") as lines:
@@ -47,30 +47,34 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise ValueError(f"{path} cannot be read as JSON lines ({error}): every line must be one JSON object.") from None
 
 
+class JsonlFile:
+    """The source of ``tasks.name=jsonl``."""
+
+    def check(self, settings: TaskSettings) -> str:
+        return check_file(settings)
+
+    def __call__(self, settings: TaskSettings, /) -> list[Problem]:
+        return read_jsonl(settings.file)
+
+
 def read_jsonl(path: Path) -> list[Problem]:
     """The problems of a file in our schema.
 
     Raises:
         ValueError: naming file, line and field of the first fault.
     """
-    problems: dict[str, Problem] = {}
+    problems: list[Problem] = []
     for number, row in read_rows(path):
         place = f"{path}, line {number}"
         if unknown := sorted(row.keys() - _FIELDS):
             raise ValueError(f"{place}: unknown field {unknown[0]!r}; a problem has {', '.join(sorted(_FIELDS))}.")
         try:
-            problem = _VALIDATOR.validate_python(
-                {"public_tests": (), "source": path.name.removesuffix(".gz").removesuffix(".jsonl"), **row}
-            )
+            defaults = {"public_tests": (), "source": path.name.removesuffix(".gz").removesuffix(".jsonl")}
+            problems.append(_VALIDATOR.validate_python({**defaults, **row}))
         except ValidationError as error:
             first = error.errors()[0]
             raise ValueError(f"{place}: field {'.'.join(map(str, first['loc']))!r}: {first['msg']}.") from None
-        if not problem.hidden_tests:
-            raise ValueError(f"{place}: 'hidden_tests' is empty, so no answer could be judged: give at least one assert.")
-        if problem.id in problems:
-            raise ValueError(f"{place}: the id {problem.id!r} appears twice: ids must be unique.")
-        problems[problem.id] = problem
-    return list(problems.values())
+    return problems
 
 
 def write_jsonl(path: Path, problems: Iterable[Problem]) -> None:

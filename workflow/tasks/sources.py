@@ -4,20 +4,25 @@ A row that cannot be judged (no hidden test left once the public ones are taken 
 its reason, never guessed at.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from workflow.problem import Problem
-from workflow.tasks import bigcodebench, gsm8k, humaneval, mbpp
+from workflow.settings import TaskSettings
+from workflow.tasks.bigcodebench import to_complete_problem, to_instruct_problem
 from workflow.tasks.files import read_rows
+from workflow.tasks.gsm8k import to_problem as gsm8k_problem
+from workflow.tasks.hub import fetch_rows
+from workflow.tasks.humaneval import to_problem as humaneval_problem
 from workflow.tasks.left_out import LeftOut
+from workflow.tasks.mbpp import to_problem as mbpp_problem
+from workflow.tasks.task_set import Loaded, check_file
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """One published set."""
+class PublishedSet:
+    """One published set, from its original file or from its public home."""
 
     to_problem: Callable[[Mapping[str, Any]], Problem]
     """Raises KeyError, SyntaxError, TypeError or ValueError where the row is not of this set, LeftOut where it is and cannot be judged."""
@@ -28,71 +33,41 @@ class Source:
     file: str
     """What its original file is called, for messages."""
 
+    def check(self, settings: TaskSettings) -> str:
+        return "" if settings.path is None else check_file(settings)
 
-SOURCES: dict[str, Source] = {
-    "humaneval": Source(humaneval.to_problem, "openai/openai_humaneval", None, ("test",), "HumanEval.jsonl.gz"),
-    "mbpp": Source(mbpp.to_problem, "google-research-datasets/mbpp", "full", ("train", "test", "validation", "prompt"), "mbpp.jsonl"),
-    "mbpp_sanitized": Source(
-        mbpp.to_problem, "google-research-datasets/mbpp", "sanitized", ("train", "test", "validation", "prompt"), "sanitized-mbpp.json"
-    ),
-    "bigcodebench": Source(bigcodebench.to_complete_problem, "bigcode/bigcodebench", None, ("v0.1.0_hf",), "bigcodebench.jsonl"),
-    "bigcodebench_instruct": Source(bigcodebench.to_instruct_problem, "bigcode/bigcodebench", None, ("v0.1.0_hf",), "bigcodebench.jsonl"),
-    "gsm8k": Source(gsm8k.to_problem, "openai/gsm8k", "main", ("test", "train"), "test.jsonl"),
+    def __call__(self, settings: TaskSettings, /) -> Loaded:
+        """The problems and what was left out; raises ValueError where file or public home do not give rows of this set."""
+        problems: list[Problem] = []
+        left_out: dict[str, str] = {}
+        for number, row in self._rows(settings):
+            try:
+                problems.append(self.to_problem({"libraries": settings.libraries, **row}))
+            except LeftOut as reason:
+                left_out[str(row.get("task_id", number))] = str(reason)
+            except (KeyError, SyntaxError, TypeError, ValueError, StopIteration) as error:
+                fault = f"no field {error}" if isinstance(error, KeyError) else str(error)
+                raise ValueError(
+                    f"{settings.path or self.hub_id}, line {number} is no problem of {settings.name} ({fault}): use the "
+                    f"original file, {self.file}."
+                ) from None
+        return Loaded(tuple(problems), left_out)
+
+    def _rows(self, settings: TaskSettings) -> Iterable[tuple[int, dict[str, Any]]]:
+        if settings.path is not None:
+            split = "train" if "train" in settings.file.name else "test"
+            return ((number, {"split": split, "row": number - 1, **row}) for number, row in read_rows(settings.file))
+        remedy = f"download {self.file} once and set tasks.path to it"
+        splits = ((split, fetch_rows(self.hub_id, self.hub_config, split, remedy)) for split in self.hub_splits)
+        return ((number + 1, {"split": split, "row": number, **row}) for split, rows in splits for number, row in enumerate(rows))
+
+
+_MBPP_SPLITS = ("train", "test", "validation", "prompt")
+PUBLISHED = {
+    "humaneval": PublishedSet(humaneval_problem, "openai/openai_humaneval", None, ("test",), "HumanEval.jsonl.gz"),
+    "mbpp": PublishedSet(mbpp_problem, "google-research-datasets/mbpp", "full", _MBPP_SPLITS, "mbpp.jsonl"),
+    "mbpp_sanitized": PublishedSet(mbpp_problem, "google-research-datasets/mbpp", "sanitized", _MBPP_SPLITS, "sanitized-mbpp.json"),
+    "bigcodebench": PublishedSet(to_complete_problem, "bigcode/bigcodebench", None, ("v0.1.0_hf",), "bigcodebench.jsonl"),
+    "bigcodebench_instruct": PublishedSet(to_instruct_problem, "bigcode/bigcodebench", None, ("v0.1.0_hf",), "bigcodebench.jsonl"),
+    "gsm8k": PublishedSet(gsm8k_problem, "openai/gsm8k", "main", ("test", "train"), "test.jsonl"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A published set as it can be used."""
-
-    problems: tuple[Problem, ...]
-    """In the order of the file."""
-    left_out: Mapping[str, str]
-    """Why a row is not among them, by its id."""
-
-
-def load_source(name: str, path: str | None, libraries: Sequence[str] = ()) -> Loaded:
-    """A published set.
-
-    Args:
-        path: its original file, plain or .gz; None: the ``datasets`` library fetches it.
-        libraries: packages beyond the standard library that its problems may need.
-
-    Raises:
-        ValueError: the file cannot be read as this set, or the public home cannot be reached.
-    """
-    source = SOURCES[name]
-    rows = enumerate(_hub_rows(source), start=1) if path is None else _file_rows(Path(path))
-    problems: list[Problem] = []
-    left_out: dict[str, str] = {}
-    for number, row in rows:
-        try:
-            problems.append(source.to_problem({"libraries": libraries, **row}))
-        except LeftOut as reason:
-            left_out[str(row.get("task_id", number))] = str(reason)
-        except (KeyError, SyntaxError, TypeError, ValueError, StopIteration) as error:
-            fault = f"no field {error}" if isinstance(error, KeyError) else str(error)
-            place = source.hub_id if path is None else path
-            raise ValueError(f"{place}, line {number} is no problem of {name} ({fault}): use the original file, {source.file}.") from None
-    return Loaded(tuple(problems), left_out)
-
-
-def _file_rows(path: Path) -> Iterable[tuple[int, dict[str, Any]]]:
-    split = "train" if "train" in path.name else "test"
-    return ((number, {"split": split, "row": number - 1, **row}) for number, row in read_rows(path))
-
-
-def _hub_rows(source: Source) -> list[dict[str, Any]]:
-    try:
-        from datasets import load_dataset
-
-        return [
-            {"split": split, "row": number, **dict(row)}
-            for split in source.hub_splits
-            for number, row in enumerate(load_dataset(source.hub_id, source.hub_config, split=split))
-        ]
-    except Exception as error:  # the library raises many kinds: offline, proxies, hub errors, missing package
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-        raise ValueError(
-            f"{source.hub_id!r} could not be fetched from its public home ({reason}): download {source.file} once and set tasks.path to it."
-        ) from None

@@ -10,6 +10,7 @@ from workflow.nano.simulated.number_puzzle import NumberPuzzle
 from workflow.nano.simulated.puzzle import Puzzle
 from workflow.nano.simulated.reference_puzzle import ReferencePuzzle
 from workflow.problem import Problem
+from workflow.verifiers import find_verifier
 
 
 class Known(NamedTuple):
@@ -40,7 +41,8 @@ class Book:
         problem = self._problems.get(text.strip()) or next((known for query, known in self._problems.items() if query in text), None)
         if problem is not None:
             if problem.id not in self._puzzles:
-                self._puzzles[problem.id] = NumberPuzzle(problem) if problem.verifier == "number" else ReferencePuzzle(problem)
+                puzzle = ReferencePuzzle if find_verifier(problem.verifier).is_code else NumberPuzzle
+                self._puzzles[problem.id] = puzzle(problem)
             return Known(self._puzzles[problem.id], problem.has_examples)
         found = find_query(text)
         return None if found is None else Known(nano_puzzle(*found), "Example: f(" in text)

@@ -1,4 +1,4 @@
-"""Problems with a numeric answer (GSM8K) as puzzles: a mistake in a step changes the number that comes out."""
+"""Problems whose answer is no code as puzzles: a mistake in a step changes the number (GSM8K) or the text that comes out."""
 
 import random
 import re
@@ -14,17 +14,15 @@ MAX_LEVEL = 6
 
 
 class NumberPuzzle:
-    """One problem with a number; raises ValueError where its test is none."""
+    """One problem with a number; where its test is none, with the text of its reference."""
 
     def __init__(self, problem: Problem) -> None:
         number = read_number(problem.hidden_tests[0] if problem.hidden_tests else problem.reference or "")
-        if number is None:
-            raise ValueError(f"The answer of problem {problem.id!r} is no number: correct it in the file.")
-        self._right = number
+        self._right = (problem.reference or "").strip() if number is None else number
         self.key = problem.query
         self.sites = max(1, len(_STEP.findall(problem.reference or "")))
         self.level = problem.level or min(self.sites, MAX_LEVEL)
-        self._known: dict[Fraction, tuple[Bug, ...]] = {number: ()}
+        self._known: dict[Fraction | str, tuple[Bug, ...]] = {self._right: ()}
 
     def describe(self, site: int) -> str:
         return f"step {site + 1} of the calculation is not right"
@@ -32,16 +30,24 @@ class NumberPuzzle:
     def program(self, bugs: Iterable[Bug]) -> str:
         """A worked answer; mistakes add what they changed."""
         bugs = tuple(sorted(bugs, key=lambda bug: bug.site))
-        number = self._right + sum(int(str(bug.change)) for bug in bugs)
+        change = sum(int(str(bug.change)) for bug in bugs)
+        if isinstance(self._right, str):
+            text = f"not {self._right}, {change} off" if change else self._right
+            self._known.setdefault(text, bugs)
+            return text
+        number = self._right + change
         self._known.setdefault(number, bugs)
         return f"Worked out in {self.sites} steps.\n#### {write_number(number)}"
 
     def bugs(self, candidate: str) -> tuple[Bug, ...] | None:
-        number = read_number(candidate)
-        return None if number is None else self._known.get(number)
+        answer = self._read(candidate)
+        return None if answer is None else self._known.get(answer)
+
+    def _read(self, candidate: str) -> Fraction | str | None:
+        return candidate.strip() or None if isinstance(self._right, str) else read_number(candidate)
 
     def behaviour(self, candidate: str) -> Hashable:
-        return read_number(candidate)
+        return self._read(candidate)
 
     def mistake(self, rng: random.Random, present: tuple[Bug, ...] = ()) -> tuple[Bug, ...]:
         free = sorted(set(range(self.sites)) - {bug.site for bug in present})

@@ -1,8 +1,8 @@
 """Plays the two models: from chat messages to the reply's text. No I/O, no state beyond caches.
 
-The operators' requests are told apart by their system messages. A ``custom`` prompt is understood by its words and by
-what it quotes: several programs are voted on, one program is reviewed or revised, no program means a list of
-steps or a first draft. Its instruction never makes an answer better than ``generate``'s.
+The operators' requests are told apart by their system messages. A ``custom`` prompt, or that of an operator which a package
+adds, is understood by its words and by what it quotes: several programs are voted on, one program is reviewed or revised, no
+program means a list of steps or a first draft. Its instruction never makes an answer better than ``generate``'s.
 """
 
 import random
@@ -24,6 +24,9 @@ WORKER_MODEL = "simulated-worker"
 TEACHER_MODEL = "simulated-teacher"
 MODELS = (WORKER_MODEL, TEACHER_MODEL)
 
+PLAYED = ("generate", "test", "review", "revise", "ensemble", "answer", "program", "format")
+"""Operators whose requests are known by their system message; all others are understood as ``custom`` ones."""
+
 UNKNOWN_PROBLEM = "I am a simulated worker and know only the problems of the task set that I serve; this is none of them."
 
 _ASKS_OUTLINE = re.compile(r"\b(outline|plan|list|steps|idea|approach)\b", re.IGNORECASE)
@@ -38,7 +41,7 @@ class Player:
         self.settings = settings
         self.book = book
         self.skill = Skill(settings)
-        self._systems = {operator.system: name for name, operator in OPERATORS.items()}
+        self._systems = {OPERATORS[name].system: name for name in PLAYED}
 
     def answer(self, model: str, messages: Sequence[Message], sample: object) -> str:
         """The reply to a chat; equal arguments give equal replies.

@@ -13,7 +13,7 @@ from workflow.worker.providers import Surroundings
 async def simulated_worker(asked: Sequence[WorkerSettings], run: Surroundings) -> AsyncIterator[list[WorkerSettings]]:
     """The same settings as those of an endpoint, at the server's address. Raises as ``start_simulated_worker``."""
     settings = run.simulated.model_copy(update={"host": run.simulated.host or run.host})
-    worker = await asyncio.to_thread(start_simulated_worker, settings, run.tasks, run.folder, run.imports)
+    worker = await asyncio.to_thread(start_simulated_worker, settings, run.tasks, run.folder, imports=run.imports)
     kept = KeptAlive(worker, run.say)
     try:
         yield [one.model_copy(update={"provider": "endpoint", "base_url": worker.base_url}) for one in asked]

@@ -1,0 +1,46 @@
+"""What verifiers have run in the box, within the limits of one judgement."""
+
+from collections.abc import Sequence
+
+from sandbox.judges.bench import Bench
+from sandbox.judges.function import examine_apart
+from sandbox.judges.suite import examine_beside
+from sandbox.program import run_program
+from sandbox.settings import LimitSettings
+from workflow.problem import Problem
+from workflow.verifiers.runner import Examined, ProgramResult
+
+CALL_SHARE = 0.5
+"""Share of the judgement's deadline that one program may take."""
+
+
+class BoxRunner:
+    """The ``Runner`` of one judgement. Raises BackendError, FrameError or OSError for faults of our own."""
+
+    def __init__(self, bench: Bench, limits: LimitSettings, problem: Problem) -> None:
+        self._bench = bench
+        self._limits = limits
+        self._problem = problem
+
+    async def test_apart(self, source: str, tests: Sequence[str]) -> Examined:
+        problem = self._problem
+        own = set(tests) <= {*problem.public_tests, *problem.hidden_tests}
+        return await examine_apart(self._bench, self._limits, source, problem.entry_point, tests, problem.test_setup, own=own)
+
+    async def test_beside(self, source: str, tests: Sequence[str]) -> Examined:
+        return await examine_beside(self._bench.backend, self._limits, source, tests, self._problem.test_setup)
+
+    async def run_programs(self, source: str, inputs: Sequence[str]) -> tuple[list[ProgramResult], bool]:
+        limits, left_s = self._limits, self._limits.wall_s
+        results: list[ProgramResult] = []
+        late = False
+        for stdin in inputs:
+            if left_s <= 0:
+                results.append(ProgramResult(False, f"no answer within {limits.wall_s:g} s"))
+                continue
+            deadline_s = min(left_s, limits.wall_s * CALL_SHARE)
+            done = await run_program(self._bench.backend, limits.model_copy(update={"wall_s": deadline_s}), source, stdin)
+            left_s -= done.wall_s
+            late = late or done.late
+            results.append(done.result())
+        return results, late

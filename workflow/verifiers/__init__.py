@@ -1,0 +1,21 @@
+"""Verifiers: how answers of each kind are asked for and judged. A problem names its own."""
+
+from functools import cache
+
+from workflow.registry import Registry
+from workflow.verifiers.code import FunctionVerifier, StdioVerifier, UnittestVerifier
+from workflow.verifiers.number import NumberVerifier
+from workflow.verifiers.verifier import Verifier
+
+VERIFIERS: Registry[type[Verifier]] = Registry(
+    "verifier",
+    {"function": FunctionVerifier, "stdio": StdioVerifier, "unittest": UnittestVerifier, "number": NumberVerifier},
+    is_one=lambda found: isinstance(found, type) and issubclass(found, Verifier),
+)
+"""Verifier classes by the name that problems give."""
+
+
+@cache
+def find_verifier(name: str) -> Verifier:
+    """The verifier of a registered name or of ``module:name``. Raises ValueError where there is none."""
+    return VERIFIERS.find(name)()

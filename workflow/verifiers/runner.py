@@ -1,0 +1,40 @@
+"""What a verifier may have run for it in the sandbox, and what comes back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+
+class Examined(NamedTuple):
+    """What was found of an answer, test by test."""
+
+    results: list[str | None]
+    """What is wrong; None where the test passed."""
+    late: bool = False
+    """True where a deadline of the clock ended a test: on a machine with less to do it might have ended otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramResult:
+    """What a program that a worker wrote left behind."""
+
+    ok: bool
+    """True where it ran to its end."""
+    output: str
+    """Its standard output; where it failed, the limit that ended it or the last line of its error."""
+
+
+class Runner(Protocol):
+    """Runs foreign code in the box, within the limits of one judgement. What it raises is a fault of ours: let it pass."""
+
+    async def test_apart(self, source: str, tests: Sequence[str]) -> Examined:
+        """Tests that call the problem's function, in a process apart from the solution ``source``: it never sees what they expect."""
+        ...
+
+    async def test_beside(self, source: str, tests: Sequence[str]) -> Examined:
+        """unittest cases in the process of the solution, each also with wrong expectations, which must fail."""
+        ...
+
+    async def run_programs(self, source: str, inputs: Sequence[str]) -> tuple[list[ProgramResult], bool]:
+        """The program once for each standard input, in fresh processes; True beside the results where a deadline ended one."""
+        ...
