@@ -53,13 +53,16 @@ def sentence(error: Any, described: Mapping[str, str]) -> str:
 
 def unknown(name: str, value: Any, names: Sequence[str]) -> str:
     """A setting that does not exist, with the nearest that does."""
-    leaf = name
     while isinstance(value, dict) and len(value) == 1:  # the whole of a misspelt group's only setting
         key, value = next(iter(value.items()))
-        leaf = f"{leaf}.{key}"
-    hint = nearest_setting(leaf, names)
-    remedy = f"did you mean {hint}?" if hint else "conf/config.yaml tells how to list all of them."
-    return f"{leaf}={show(value)}: there is no such setting; {remedy}"
+        name = f"{name}.{key}"
+    return f"{name}={show(value)}: there is no such setting; {remedy_for_unknown(name, names)}"
+
+
+def remedy_for_unknown(name: str, names: Sequence[str]) -> str:
+    """The nearest of the existing settings, or where all of them are listed."""
+    hint = nearest_setting(name, names)
+    return f"did you mean {hint}?" if hint else "conf/config.yaml tells how to list all of them."
 
 
 def nearest_setting(name: str, names: Sequence[str]) -> str | None:
