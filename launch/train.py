@@ -41,7 +41,7 @@ def run(settings: Config) -> int:
 
 
 def _train_and_report(settings: Config, folder: "RunFolder") -> int:
-    from launch.report import write_report
+    from launch.report.page import write_report
     from trainer.stages import train
 
     asyncio.run(train(settings, folder))

@@ -133,7 +133,7 @@ class Sweep:
 
     def close(self) -> int:
         """Writes the report; returns the exit code."""
-        from launch.report import write_sweep_report
+        from launch.report.sweep_page import write_sweep_report
 
         self.write()
         done = self._finished()
