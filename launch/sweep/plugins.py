@@ -202,7 +202,8 @@ def split_swept(config: DictConfig) -> tuple[list[str], list[Override]]:
         ValueError: nothing is swept, or something that trials share.
     """
     params = [f"{name}={values}" for name, values in (config.hydra.sweeper.get("params") or {}).items()]
-    overrides = OverridesParser.create().parse_overrides([*params, *as_given(config.hydra.overrides.task)])
+    parsed = OverridesParser.create().parse_overrides([*params, *as_given(config.hydra.overrides.task)])
+    overrides = list({override.get_key_element(): override for override in parsed}.values())  # the last of each, as Hydra's sweeper has it
     swept = [override for override in overrides if override.is_sweep_override()]
     for override in swept:
         if _is_of_the_sweep(override.key_or_group):
