@@ -36,7 +36,7 @@ def load(values: Mapping[str, Any], *, trains: bool = True) -> Config:
         ValueError: one sentence per problem, all problems at once, one a line.
     """
     try:
-        text = json.dumps(_texts_as_keys(values), allow_nan=True)
+        text = json.dumps(values, allow_nan=True)
     except TypeError as error:
         raise ValueError(f"A setting has a value that YAML cannot hold ({error}).") from None
     try:
@@ -49,12 +49,6 @@ def load(values: Mapping[str, Any], *, trains: bool = True) -> Config:
     if problems:
         raise ValueError("\n".join(problems))
     return config
-
-
-def _texts_as_keys(values: Any) -> Any:
-    if isinstance(values, Mapping):
-        return {str(key): _texts_as_keys(value) for key, value in values.items()}
-    return values
 
 
 def declared(model: type[BaseModel] = RunSettings, prefix: str = "") -> Iterator[tuple[str, Any, str]]:

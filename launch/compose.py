@@ -1,10 +1,8 @@
-"""From the command line to checked settings: Hydra's groups and overrides, then the schema.
+"""From Hydra's groups and overrides to checked settings, and from Hydra's errors to sentences."""
 
-The only place besides ``launch.train`` that knows Hydra. Overrides reach Hydra as forced ones (``++name=value``), so
-that a misspelt setting is answered by the schema, with the nearest right name, and not by Hydra's own error.
-"""
-
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,84 +10,73 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from conf.schema import Config, defaults, load
-from conf.sentences import nearest
+from conf.schema import Config, declared, defaults, load
+from conf.sentences import nearest, remedy_for_unknown
 from launch import ROOT
 
 CONF = ROOT / "conf"
+PLUGINS = "hydra_plugins.flowreasoner"
+"""The name by which Hydra knows ``launch.sweep.plugins``: it takes launchers and sweepers of the package ``hydra_plugins`` alone."""
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and any(folder.glob("*.yaml")))
 
 
-def register_defaults() -> None:
-    """Makes the declared defaults known to Hydra as the config ``settings``, the first entry of conf/config.yaml."""
-    ConfigStore.instance().store(name="settings", node=defaults())
+def register_configs() -> None:
+    """Makes known to Hydra what conf/ names: the declared defaults (``settings``) and what runs sweeps (``launch.sweep.plugins``)."""
+    node = OmegaConf.create(defaults())
+    for name, default, _ in declared():
+        if isinstance(default, dict):
+            OmegaConf.set_struct(OmegaConf.select(node, name), False)  # such mappings take any name
+    store = ConfigStore.instance()
+    store.store(name="settings", node=node)
+    store.store(group="hydra/launcher", name="flowreasoner", node={"_target_": f"{PLUGINS}.TrialLauncher"})
+    store.store(group="hydra/sweeper", name="optuna", node={"_target_": f"{PLUGINS}.OptunaSweeper", "params": None})
 
 
-def parse(overrides: Sequence[str]) -> list[Override]:
-    """Overrides in Hydra's grammar.
-
-    Raises:
-        ValueError: not an override, a group that does not exist, or an option that its group lacks.
-    """
-    parsed: list[Override] = []
-    for text in overrides:
-        if "=" not in text and not text.startswith("~"):
-            raise ValueError(f"{text!r} is no setting: write name=value, for example trainer.seed=1.")
-        try:
-            parsed.append(OverridesParser.create().parse_override(text))
-        except HydraException:
-            raise ValueError(
-                f"Cannot read {text!r}: write name=value and put special characters in quotes, for example 'name=\"a, b\"'."
-            ) from None
-    for override in parsed:
-        _check_group(override)
-    return parsed
-
-
-def _check_group(override: Override) -> None:
-    key = override.key_or_group.split("@")[0]
-    if is_group(override):
-        options = sorted(file.stem for file in (CONF / key).glob("*.yaml"))
-        value = override.value()
-        chosen = [str(item) for item in (value if isinstance(value, list) else [value])] if not override.is_sweep_override() else []
-        for name in chosen:
-            if name not in options and value is not None:
-                hint = nearest(name, options)
-                remedy = f"did you mean {hint}?" if hint else f"options: {', '.join(options)}."
-                raise ValueError(f"{key}={name}: there is no such option; {remedy}")
-    elif "." not in key and key not in defaults() and (hint := nearest(key, GROUPS)):
-        raise ValueError(f"{override.input_line}: there is no group {key}; did you mean {hint}?")
-
-
-def refuse_several(overrides: Sequence[Override]) -> None:
-    """Raises ValueError where an override gives several values, as only a sweep takes them."""
-    for override in overrides:
-        if override.is_sweep_override():
-            key, values = override.key_or_group, str(override.input_line).partition("=")[2]
-            other = "or give one" if is_group(override) else f"or write '{key}=[{values}]' for a list, '{key}=\"{values}\"' for a text"
-            raise ValueError(f"{key}={values} gives several values: add -m for a sweep over them, {other}.")
-
-
-def is_group(override: Override) -> bool:
+def chooses_group(override: str) -> bool:
     """True where the override chooses a file of a group rather than a value."""
-    return override.key_or_group.split("@")[0] in GROUPS
+    return re.split("[=@]", override.lstrip("+~"))[0] in GROUPS
 
 
-def for_hydra(overrides: Sequence[str]) -> list[str]:
-    """The overrides as Hydra gets them: values forced, groups and Hydra's own settings as they are."""
-    out: list[str] = []
-    parsed = parse(overrides)
-    refuse_several(parsed)
-    for text, override in zip(overrides, parsed, strict=True):
-        is_value = override.type is OverrideType.CHANGE and not is_group(override) and not override.key_or_group.startswith("hydra")
-        out.append(f"++{text}" if is_value else text)
-    return out
+def as_given(overrides: Any) -> list[str]:
+    """A list of overrides in Hydra's configuration, as the command has them: what they refer to is not put in."""
+    texts = OmegaConf.to_container(overrides, resolve=False)
+    assert isinstance(texts, list)
+    return [str(text) for text in texts]
+
+
+@contextmanager
+def errors_as_sentences() -> Iterator[None]:
+    """Around what Hydra does: its errors become ValueErrors of one sentence."""
+    try:
+        yield
+    except HydraException as error:
+        raise ValueError(_sentence(error)) from None
+
+
+def _sentence(error: HydraException) -> str:
+    first, _, rest = str(error).strip().partition("\n")
+    if isinstance(error, OverrideParseException):
+        if "=" not in error.override:
+            return f"{error.override!r} is no setting: write name=value, for example trainer.seed=1."
+        return f"Cannot read {error.override!r}: write name=value and put special characters in quotes, for example 'name=\"a, b\"'."
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        hint = nearest(Path(error.missing_cfg_file).name, error.options)
+        remedy = f"did you mean {hint}?" if hint else f"options: {', '.join(error.options)}."
+        return f"{'='.join(error.missing_cfg_file.rsplit('/', 1))}: there is no such option; {remedy}"
+    if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", first):
+        key, _, values = several[1].partition("=")
+        other = "or give one" if chooses_group(key) else f"or write '{key}=[{values}]' for a list, '{key}=\"{values}\"' for a text"
+        return f"{key}={values} gives several values: add -m for a sweep over them, {other}."
+    if unknown := re.search("Could not override '([^'@]+)", first):
+        name, given = unknown[1], rest.rpartition(" use +")[2] or unknown[1]
+        if name in GROUPS:
+            return f"{given} chooses a group, but this run's settings are fixed: change single values, like worker.model=..."
+        return f"{given}: there is no such setting; {remedy_for_unknown(name, [*(name for name, *_ in declared()), *GROUPS])}"
+    return first
 
 
 def checked(config: DictConfig, *, trains: bool = True) -> Config:
@@ -110,19 +97,16 @@ def checked(config: DictConfig, *, trains: bool = True) -> Config:
     return load({str(key): value for key, value in values.items()}, trains=trains)
 
 
-def composed(overrides: Sequence[str] = ()) -> Config:
+def composed(overrides: Sequence[str] = (), *, config: str = "config", trains: bool = True) -> Config:
     """Settings as ``launch.train`` with these overrides has them, without running anything.
 
     Raises:
         ValueError: one sentence per problem.
     """
-    register_defaults()
+    register_configs()
     GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(CONF), version_base="1.3", job_name="train"):
-            return checked(compose("config", for_hydra(overrides)))
-    except HydraException as error:
-        raise ValueError(str(error).splitlines()[0]) from None
+    with errors_as_sentences(), initialize_config_dir(str(CONF), version_base="1.3", job_name="train"):
+        return checked(compose(config, list(overrides)), trains=trains)
 
 
 def saved(run_dir: Path, overrides: Sequence[str] = (), *, trains: bool = True) -> Config:
@@ -146,19 +130,10 @@ def with_overrides(text: str, overrides: Sequence[str], run_dir: str, *, trains:
     values = yaml.safe_load(text)
     for section in {"worker", "distil"} & values.keys():  # saved before there were providers: without a URL the simulated worker answered
         values[section].setdefault("provider", "endpoint" if values[section].get("base_url") else "simulated")
-    config = OmegaConf.create(values)
-    parsed = parse(overrides)
-    refuse_several(parsed)
-    for override in parsed:
-        if is_group(override):
-            raise ValueError(
-                f"{override.input_line} chooses a group, but this run's settings are fixed: change single values, like worker.model=..."
-            )
-        OmegaConf.update(config, override.key_or_group, _plain(override.value()), force_add=True)
-    OmegaConf.update(config, "trainer.run_dir", run_dir)
-    assert isinstance(config, DictConfig)
-    return checked(config, trains=trains)
+    ConfigStore.instance().store(name="saved", node={"defaults": ["settings", "_self_"], **values})
+    return composed([*overrides, f"trainer.run_dir={quoted(run_dir)}"], config="saved", trains=trains)
 
 
-def _plain(value: Any) -> Any:
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+def quoted(text: str) -> str:
+    """A text as a value in Hydra's grammar."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -11,8 +11,8 @@ from conf.schema import Config
 from conf.schema import load as load_settings
 from launch import ROOT
 from launch.compose import composed
-from launch.sweep.run import run_sweep
 from tests.demo import demo_values
+from tests.sweep_factory import multirun
 from trainer.cluster.submission import in_submitted_job, joins_cluster
 
 KUBERAY = ROOT / "launch" / "cluster" / "kuberay"
@@ -76,7 +76,7 @@ def test_what_does_not_fit_a_cluster_is_refused_with_the_remedy(values: dict, ne
 
 def test_a_sweep_takes_no_url():
     with pytest.raises(ValueError, match="is a URL: give a sweep a path"):
-        run_sweep(["trainer.seed=1,2", "trainer.run_dir=s3://bucket/sweep"])
+        multirun(["trainer.seed=1,2", "trainer.run_dir=s3://bucket/sweep"])
 
 
 def test_the_group_for_several_nodes_keeps_untrusted_code_on_nodes_of_its_own():

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from launch import ROOT
-from launch.compose import composed, for_hydra, saved
-from launch.train import resumed, split_arguments
+from launch.compose import composed, saved
+from launch.train import resumed
 from tests.run_factory import settings
 
 
@@ -65,7 +65,10 @@ def test_a_sweep_runs_each_value_in_a_folder_of_its_own(tmp_path: Path):
 
 def test_a_sweep_takes_no_other_flags():
     done = train("-m", "--cfg", "job", "seed=1,2")
-    assert done.returncode == 2 and "no other flags" in done.stderr
+    assert (
+        done.returncode == 2
+        and done.stderr == "error: Only one of --run, --multirun, --cfg, --info and --shell_completion can be specified\n"
+    )
 
 
 def test_seed_is_short_for_the_trainers_seed():
@@ -84,13 +87,26 @@ def test_hydra_leaves_no_folders_behind():
     assert {item.name for item in ROOT.iterdir()} - before <= {".pytest_cache"}
 
 
-def test_flags_of_hydra_keep_their_values():
-    assert split_arguments(["-m", "a=1", "--cfg", "job", "b=2"]) == (["-m", "--cfg", "job"], ["a=1", "b=2"])
+@pytest.mark.parametrize("flags", [["--info", "searchpath"], ["--help"], ["--hydra-help"], ["--cfg", "job", "seed=5"]])
+def test_hydras_flags_answer(flags: list[str]):
+    done = train(*flags)
+    assert done.returncode == 0 and len(done.stdout) > 50 and not done.stderr
 
 
-def test_values_are_forced_and_groups_are_not():
-    given = ["trainer.seed=1", "experiment=nano", "+x=1", "~logger", "hydra.verbose=true"]
-    assert for_hydra(given) == ["++trainer.seed=1", "experiment=nano", "+x=1", "~logger", "hydra.verbose=true"]
+def test_bash_completes_settings_and_options_of_groups():
+    script = train("-sc", "install=bash").stdout
+    ask = f"""{script}
+    COMP_WORDS=({sys.executable} -m launch.train "$1"); COMP_CWORD=3; COMP_LINE="${{COMP_WORDS[*]}}"; COMP_POINT=${{#COMP_LINE}}
+    launch_train_completion && echo "${{COMPREPLY[@]}}"
+    """
+    for begun, whole in (("trainer.see", "trainer.seed="), ("worker=op", "worker=openai"), ("experi", "experiment=")):
+        done = subprocess.run(["bash", "-c", ask, "bash", begun], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        assert done.stdout.strip() == whole, done.stderr
+
+
+def test_a_launcher_that_would_run_trials_in_one_process_is_refused(tmp_path: Path):
+    done = train("-m", "hydra/launcher=basic", "seed=1,2", f"trainer.run_dir={tmp_path / 'sweep'}")
+    assert done.returncode == 2 and done.stderr.startswith("error: hydra/launcher=basic") and done.stderr.count("\n") == 1
 
 
 def test_a_resumed_run_goes_on_with_its_own_settings(tmp_path: Path):

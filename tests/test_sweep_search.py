@@ -3,18 +3,22 @@
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from launch.compose import composed, parse
 from launch.sweep.search import Search, distribution
+from tests.sweep_factory import launcher
 from tests.test_sweep_trials import finish
 
 GIVEN = ["sweep=optuna", "sweep.trials=4", "reward.weights.complexity=interval(-1.0,0.0)", "trainer.stages=[grpo,evaluate]"]
 
 
 def search(folder: Path, *more: str) -> Search:
-    given = [*GIVEN, *more, f"trainer.run_dir={folder}"]
-    return Search(given, folder, composed([text for text in given if "interval" not in text]))
+    """Of a sweep that began, since it is asked for again."""
+    folder.mkdir(exist_ok=True)
+    (folder / "sweep.json").touch()
+    with launcher(folder, [*GIVEN, *more]) as ours:
+        return Search(ours.folder, ours.fixed, ours.swept, ours.place)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +31,7 @@ def search(folder: Path, *more: str) -> Search:
     ],
 )
 def test_swept_values_become_what_optuna_draws_from(override: str, expected: object):
-    assert distribution(parse([override])[0]) == expected
+    assert distribution(OverridesParser.create().parse_override(override)) == expected
 
 
 def test_a_search_has_the_trials_that_were_asked_for_and_no_more(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from typing import Protocol
 POLL_S = 0.2
 ASKS_TO_END = signal.SIGINT
 """Not SIGTERM: Ray takes that over in its drivers and ends them on the spot."""
-REASON_BYTES = 65_536
-"""The end of a log in which the reason of a failure is looked for."""
+TAIL_BYTES = 65_536
+"""The end of a log in which the reason of a failure, or the step, is looked for."""
+STEP = re.compile(r" {3}\[.*\] (?P<what>\S.*?) +(?P<step>\d+/\d+)(?: {2}|$)")
+"""A line of progress, as ``trainer.run.console`` prints it where there is no terminal."""
 
 
 class Process(Protocol):
@@ -30,6 +33,10 @@ class Process(Protocol):
 
     def reason(self) -> str:
         """Why it failed."""
+        ...
+
+    def progress(self) -> str:
+        """Its stage and step."""
         ...
 
     def interrupt(self) -> None:
@@ -50,6 +57,7 @@ class TrialProcess:
         self.began_s = time.monotonic()
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
+            self._log_begins = output.tell()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "launch.sweep.process", str(os.getpid()), *overrides],
                 stdin=subprocess.DEVNULL,
@@ -66,11 +74,18 @@ class TrialProcess:
 
     def reason(self) -> str:
         """See ``Process.reason``: the last sentence that it printed as an error, else its last line."""
-        with self.log.open("rb") as file:
-            file.seek(max(0, self.log.stat().st_size - REASON_BYTES))
-            lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+        lines = self._last_lines()
         errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-        return errors[-1] if errors else lines[-1][:300] if lines else "no output"
+        return errors[-1] if errors else lines[-1].strip()[:300] if lines else "no output"
+
+    def progress(self) -> str:
+        """See ``Process.progress``."""
+        return progress_in(self._last_lines())
+
+    def _last_lines(self) -> list[str]:
+        with self.log.open("rb") as file:
+            file.seek(max(self._log_begins, self.log.stat().st_size - TAIL_BYTES))
+            return [line.rstrip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
 
     def interrupt(self) -> None:
         """See ``Process.interrupt``."""
@@ -87,6 +102,16 @@ class TrialProcess:
                 os.killpg(self._process.pid, number) if number == signal.SIGKILL else self._process.send_signal(number)
 
 
+def progress_in(lines: Sequence[str]) -> str:
+    """Stage and step by the last lines of a run's log: ``grpo 3/40``; the stage alone before its first step."""
+    for line in reversed(lines):
+        if step := STEP.match(line):
+            return f"{'grpo' if step['what'] == 'step' else step['what']} {step['step']}"
+        if line.startswith("== "):
+            return line.removeprefix("== ").partition(":")[0]
+    return "starts"
+
+
 def wait_for_one(processes: Sequence[Process], timeout_s: float | None = None) -> Process | None:
     """The first of the processes that has ended; None where none does in time."""
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -99,17 +124,15 @@ def wait_for_one(processes: Sequence[Process], timeout_s: float | None = None) -
         time.sleep(POLL_S)
 
 
-def main() -> int:
-    """Entry point of a trial's process: ``python -m launch.sweep.process SWEEP_PID OVERRIDE...``."""
-    from launch.train import main as train
+def main() -> None:
+    """``python -m launch.sweep.process SWEEP_PID ARGUMENT...`` becomes ``launch.train ARGUMENT...`` that ends with its sweep."""
     from sandbox.guest.jail import PR_SET_PDEATHSIG, prctl
 
-    parent = int(sys.argv.pop(1))
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # on the spot: the sweep's Ray is gone too, so there is nothing to close
-    if os.getppid() != parent:  # the sweep ended before the line above
-        return 130
-    return train()
+    if os.getppid() != int(sys.argv[1]):  # the sweep ended before the line above
+        sys.exit(130)
+    os.execv(sys.executable, [sys.executable, "-m", "launch.train", *sys.argv[2:]])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

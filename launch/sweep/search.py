@@ -1,10 +1,11 @@
-"""A sweep whose trials Optuna chooses: ``sweep=optuna reward.weights.calls='interval(-0.1,0)'``.
+"""The trials that Optuna chooses: ``sweep=optuna reward.weights.calls='interval(-0.1,0)'``.
 
 Optuna is driven through its ask-and-tell interface; the study lies in the sweep's folder (``optuna.jsonl``, which optuna-dashboard
 opens) and goes on where it was.
 """
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from conf.schema import Config
-from launch.sweep.trials import Trial, is_finished, policy_row, settings_of, split_swept, trial_of
+from launch.sweep.trials import Trial, is_finished, name_of, policy_row
 
+Place = Callable[[Sequence[str], int], tuple[Trial, Config]]
 STUDY = "sweep"
 RISING = ("reward", "pass_rate")
 """Objectives that are to be high; the others are to be low."""
@@ -28,25 +30,32 @@ AGAIN_OF = "again_of"
 class Search:
     """Trials that Optuna's multi-objective TPE chooses; those that were interrupted or failed come first."""
 
-    def __init__(self, given: Sequence[str], folder: Path, common: Config) -> None:
+    def __init__(self, folder: Path, fixed: Sequence[str], swept: Sequence[Override], place: Place) -> None:
         """
         Args:
-            common: settings of the sweep with the first value of everything swept.
+            folder: the sweep's. fixed: overrides of all trials. swept: overrides with several values, or an interval.
+            place: gives a trial its folder and its settings.
 
         Raises:
-            ValueError: seeds are swept, or the folder's study has other objectives.
+            ValueError: seeds are swept, the number of trials is missing, or the folder's study has other objectives.
         """
-        self._fixed, swept = split_swept(given)
         if seeds := [override.input_line for override in swept if override.key_or_group == "trainer.seed"]:
-            raise ValueError(f"{seeds[0]}: Optuna would choose the luckiest seed; give one seed, or sweep a grid (sweep.trials=0).")
+            raise ValueError(f"{seeds[0]}: Optuna would choose the luckiest seed; give one seed, or sweep a grid (without sweep=optuna).")
         self._space = {override.get_key_element(): distribution(override) for override in swept}
-        self._folder = folder
+        self._fixed, self._place, self._numbers = fixed, place, itertools.count()
+        trial, common = self._placed({override.get_key_element(): _first(override) for override in swept})
+        if trial.name != name_of(trial.values):
+            raise ValueError(
+                "hydra.sweep.subdir cannot be given with Optuna, which finds trials again by the values in their folder's name."
+            )
+        if not common.sweep.trials:
+            raise ValueError("sweep.trials=0 leaves Optuna nothing to choose: set it to a number of trials, or add sweep=optuna.")
         self._common = common
         self._study = _study(folder, common)
         self._running: dict[str, list[optuna.Trial]] = {}
         known = self._study.get_trials()
         done = [trial for trial in known if trial.state is TrialState.COMPLETE]
-        self.trials = [self._trial(trial.params) for trial in done]
+        self.trials = [self._placed(trial.params)[0] for trial in done]
         self.finished = {trial.name for trial in self.trials}
         self.total = max(common.sweep.trials, len(done))
         self._left = self.total - len(done)
@@ -63,13 +72,13 @@ class Search:
         while self._left > 0:
             self._left -= 1
             asked = self._study.ask(self._space)
-            trial = self._trial(asked.params)
+            trial, settings = self._placed(asked.params)
             if trial.name in self._running:
                 self._running[trial.name].append(asked)
                 continue
             self._running[trial.name] = [asked]
             self.trials.append(trial)
-            if not is_finished(self._folder / trial.name, settings_of(trial, self._folder)):
+            if not is_finished(trial.folder, settings):
                 return trial
             self.finished.add(trial.name)
             self.tell(trial, 0)
@@ -77,15 +86,21 @@ class Search:
 
     def tell(self, trial: Trial, code: int) -> None:
         """See ``Source.tell``: the study gets the objectives, or that the trial failed."""
-        row = policy_row(self._folder / trial.name) if code == 0 else None
+        row = policy_row(trial.folder) if code == 0 else None
         for asked in self._running.pop(trial.name):
             if row is None:
                 self._study.tell(asked, state=TrialState.FAIL)
             else:
                 self._study.tell(asked, [float(row[name]) for name in self._common.sweep.objectives])
 
-    def _trial(self, params: Mapping[str, Any]) -> Trial:
-        return trial_of(self._fixed, [(name, str(params[name])) for name in self._space])
+    def _placed(self, params: Mapping[str, Any]) -> tuple[Trial, Config]:
+        return self._place([*self._fixed, *(f"{name}={params[name]}" for name in self._space)], next(self._numbers))
+
+
+def _first(override: Override) -> Any:
+    """The first of the values, or an interval's lower bound."""
+    value = override.value()
+    return value.start if isinstance(value, IntervalSweep) else next(iter(override.sweep_string_iterator()))
 
 
 def distribution(override: Override) -> BaseDistribution:

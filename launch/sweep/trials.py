@@ -5,21 +5,20 @@ them is ``launch.sweep.run``'s business.
 """
 
 import hashlib
-import itertools
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
-from hydra.core.override_parser.types import Override
 
 from conf.schema import Config
-from launch.compose import composed, parse
 from trainer.run.state import RunState, changes, may_change
 
+MANIFEST = "sweep.json"
 MAX_NAME = 180
 """Characters of a trial's folder name before the rest becomes a hash; W&B and file systems have limits."""
 
@@ -29,17 +28,20 @@ class Trial:
     """One run of a sweep."""
 
     overrides: tuple[str, ...]
-    """What its command line says, the sweep's own settings and the run folder left out."""
+    """What its command line says; the sweep's own settings are left out."""
     values: tuple[tuple[str, str], ...]
     """The swept settings with this trial's values, as written."""
+    name: str
+    """Its folder's path inside the sweep's."""
+    folder: Path
+    """Its run folder."""
 
-    @property
-    def name(self) -> str:
-        """Its folder's name: ``complexity=-0.1,seed=2``; equal for equal values."""
-        text = re.sub(r"[^\w.,=+-]+", "_", ",".join(f"{name}={value}" for name, value in self.values))
-        if len(text) <= MAX_NAME:
-            return text
-        return f"{text[:MAX_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+def name_of(values: Sequence[tuple[str, str]]) -> str:
+    """A folder's name for these values: ``complexity=-0.1,seed=2``. A hash stands for what a name cannot show."""
+    given = ",".join(f"{name}={value}" for name, value in values)
+    text = re.sub(r"[^\w.,=+-]+", "_", given)
+    return text if text == given and len(text) <= MAX_NAME else f"{text[:MAX_NAME]}-{hashlib.sha256(given.encode()).hexdigest()[:8]}"
 
 
 class Source(Protocol):
@@ -64,19 +66,19 @@ class Source(Protocol):
 
 
 class Grid:
-    """Every combination of the given values, the last setting changing fastest; finished ones are left out."""
+    """Trials that are all known from the start; finished ones are left out."""
 
-    def __init__(self, given: Sequence[str], folder: Path) -> None:
-        """Raises ValueError where a trial's settings are wrong, or a value is an interval, which only Optuna can draw from."""
-        fixed, swept = split_swept(given)
-        for override in swept:
-            if override.is_interval_sweep():
-                raise ValueError(f"{override.input_line} is an interval: list values, or let Optuna choose with sweep=optuna.")
-        axes = [[(override.get_key_element(), text) for text in override.sweep_string_iterator()] for override in swept]
-        self.trials = [trial_of(fixed, values) for values in itertools.product(*axes)]
-        settings = {trial.name: settings_of(trial, folder) for trial in self.trials}
-        self.left = [trial for trial in self.trials if not is_finished(folder / trial.name, settings[trial.name])]
-        self.settings = [settings[trial.name] for trial in self.left]
+    def __init__(self, placed: Sequence[tuple[Trial, Config]]) -> None:
+        """Raises ValueError where two trials would share a folder."""
+        self.trials = [trial for trial, _ in placed]
+        name, times = Counter(trial.name for trial in self.trials).most_common(1)[0]
+        if times > 1:
+            raise ValueError(
+                f"{times} trials would share the folder {name}: list each value once, and let hydra.sweep.subdir, where it is given, "
+                "differ between trials."
+            )
+        left = [(trial, settings) for trial, settings in placed if not is_finished(trial.folder, settings)]
+        self.left, self.settings = [trial for trial, _ in left], [settings for _, settings in left]
         self.finished = {trial.name for trial in self.trials} - {trial.name for trial in self.left}
         self.total = len(self.trials)
         self._next = iter(self.left)
@@ -89,46 +91,12 @@ class Grid:
         """A grid does not learn."""
 
 
-def split_swept(given: Sequence[str]) -> tuple[list[str], list[Override]]:
-    """Overrides that are the same for all trials (the sweep's own left out), and those with several values."""
-    overrides = parse(given)
-    own = [key == "sweep" or key.startswith("sweep.") or key == "trainer.run_dir" for key in (item.key_or_group for item in overrides)]
-    swept = [override for override in overrides if override.is_sweep_override()]
-    if wrong := [override.input_line for override, mine in zip(overrides, own, strict=True) if mine and override.is_sweep_override()]:
-        raise ValueError(f"{wrong[0]} cannot differ between the trials of a sweep: give it one value.")
-    if not swept:
-        raise ValueError("A sweep (-m) needs a setting with several values, for example trainer.seed=1,2,3.")
-    return [text for text, item, mine in zip(given, overrides, own, strict=True) if not mine and not item.is_sweep_override()], swept
-
-
-def trial_of(fixed: Sequence[str], values: Iterable[tuple[str, str]]) -> Trial:
-    """A trial from the shared overrides and its own values."""
-    own = tuple(values)
-    return Trial((*fixed, *(f"{name}={value}" for name, value in own)), own)
-
-
-def settings_of(trial: Trial, folder: Path) -> Config:
-    """A trial's settings, checked. Raises ValueError, one sentence per problem."""
-    return composed([*trial.overrides, *placed(trial, folder)])
-
-
-def placed(trial: Trial, folder: Path) -> list[str]:
-    """The overrides that give a trial its folder and its W&B group."""
-    group = [] if any(text.startswith("logger.wandb_group=") for text in trial.overrides) else [f"logger.wandb_group={quoted(folder.name)}"]
-    return [f"trainer.run_dir={quoted(str(folder / trial.name))}", *group]
-
-
 def policy_row(run_dir: Path) -> dict[str, Any] | None:
     """The trained policy's row of a run's final table; None where the run has none."""
     file = run_dir / "results.json"
     rows = json.loads(file.read_text())["rows"] if file.is_file() else []
     by_name = {row["name"]: row for row in rows if "pass_rate" in row}
     return by_name.get("GRPO policy") or by_name.get("SFT policy")
-
-
-def quoted(text: str) -> str:
-    """A text as a value in Hydra's grammar."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def is_finished(folder: Path, settings: Config) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.report import write_report
+from launch.report.page import write_report
 from launch.report.run_data import band, read_run
 from launch.report.tables import final_rows, heat_tables, ordered
 from tests.run_factory import final_rows as made_up_rows

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from launch.report import write_report
+from launch.report.page import write_report
 from tests.run_factory import write_run
 from trainer.settings import RunSettings
 from trainer.stages import describe

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from launch.report import write_sweep_report
+from launch.report.sweep_page import write_sweep_report
 from tests.run_factory import write_run
 from tests.sweep_factory import write_sweep
 

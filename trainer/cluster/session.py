@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
 import ray.util
@@ -74,19 +75,39 @@ def start_ray(settings: RunSettings) -> Path | None:
     if JOB_VARIABLE in os.environ:
         ray.init(address="auto", log_to_driver=False)
         return None
-    address = settings.cluster.address or os.environ.get("RAY_ADDRESS")
-    if address:
-        try:
-            ray.init(address=address, log_to_driver=False, runtime_env={"working_dir": str(ROOT), "excludes": [".git", ".venv", "runs"]})
-        except (ConnectionError, RuntimeError, AuthenticationError) as failure:
-            raise no_answer(address, failure) from None
-        return None
+    if address := settings.cluster.address or os.environ.get("RAY_ADDRESS"):
+        return join_ray(address, runtime_env={"working_dir": str(ROOT), "excludes": [".git", ".venv", "runs"]})
+    return start_local_ray(int(actor_cpus(settings)) + 1, settings.cluster.object_store_mib)
+
+
+def join_ray(address: str, **options: Any) -> None:
+    """Joins the cluster at an address. Raises ValueError where none answers."""
+    try:
+        ray.init(address=address, log_to_driver=False, **options)
+    except (ConnectionError, RuntimeError, AuthenticationError) as failure:
+        raise no_answer(address, failure) from None
+
+
+def start_local_ray(cpus: int, object_store_mib: int) -> Path:
+    """Starts Ray on this machine, with that many logical CPUs or as many as it has cores; again where the machine was too busy.
+
+    Returns:
+        its temporary folder, to be removed by ``stop_ray``.
+    """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DISABLE_MEMORY_MONITOR", "1")
     temp = Path(tempfile.mkdtemp(prefix="fr-"))  # short: Ray's socket paths have a limit of 107 bytes
     for left in reversed(range(LOCAL_STARTS)):
         try:
-            _start_here(settings, temp)
+            ray.init(
+                num_cpus=max(os.cpu_count() or 1, cpus),
+                object_store_memory=object_store_mib * 2**20,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=str(temp),
+                runtime_env=module_paths(),
+            )
             break
         except Exception as failure:  # Ray raises no class of its own
             ray.shutdown()
@@ -94,6 +115,11 @@ def start_ray(settings: RunSettings) -> Path | None:
                 shutil.rmtree(temp, ignore_errors=True)
                 raise
     return temp
+
+
+def module_paths() -> dict[str, Any]:
+    """A runtime environment in which actors on this machine find our modules, and those that this process finds."""
+    return {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}}
 
 
 @contextmanager
@@ -105,18 +131,6 @@ def sigterm_kept() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, on_sigterm)
-
-
-def _start_here(settings: RunSettings, temp: Path) -> None:
-    ray.init(
-        num_cpus=max(os.cpu_count() or 1, int(actor_cpus(settings)) + 1),
-        object_store_memory=settings.cluster.object_store_mib * 2**20,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        _temp_dir=str(temp),
-        runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}},
-    )
 
 
 def no_answer(address: str, failure: Exception) -> ValueError:

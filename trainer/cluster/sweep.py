@@ -4,19 +4,16 @@ import json
 import logging
 import math
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ray
-from ray.exceptions import AuthenticationError
 
 from trainer.cluster.devices import choose, gpus_needed, started_parts
-from trainer.cluster.session import ROOT, actor_cpus, no_answer, sigterm_kept
+from trainer.cluster.session import actor_cpus, join_ray, module_paths, sigterm_kept, start_local_ray, stop_ray
+from trainer.cluster.submission import JOB_VARIABLE
 from trainer.settings import RunSettings
 
 
@@ -47,32 +44,19 @@ def sweep_cluster(trials: Sequence[RunSettings], asked: int) -> Iterator[Shared]
     """
     cpus = max(actor_cpus(settings, **started_parts(settings.trainer.stages)) for settings in trials)
     address = trials[0].cluster.address or os.environ.get("RAY_ADDRESS")
-    if address or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
-        resources = _resources(address or "auto")
+    if address or JOB_VARIABLE in os.environ:
+        with _ray(lambda: join_ray(address or "auto", logging_level=logging.ERROR)):
+            resources = ray.cluster_resources()
         parallel, note = fitting(asked, cpus, trial_gpus(trials, resources, "the cluster"), resources, "the cluster")
         yield Shared(parallel, {}, note)
         return
-    cores = os.cpu_count() or 1
-    parallel = asked or max(1, int(cores // cpus))
-    temp = Path(tempfile.mkdtemp(prefix="fr-"))  # short, as in trainer.cluster.session
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_DISABLE_MEMORY_MONITOR", "1")
-    options = {
-        "num_cpus": max(cores, parallel * (math.ceil(cpus) + 1)),
-        "object_store_memory": parallel * max(settings.cluster.object_store_mib for settings in trials) * 2**20,
-        "include_dashboard": False,
-        "_temp_dir": str(temp),
-    }
-    try:
-        with _ray(**options):
-            resources = ray.cluster_resources()
-            parallel, note = fitting(parallel, cpus, trial_gpus(trials, resources, "this machine"), resources, "this machine")
-            paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-            job = {"runtime_env": {"env_vars": {"PYTHONPATH": paths}}}
-            joined = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address, "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps(job)}
-            yield Shared(parallel, joined, note)
-    finally:
-        shutil.rmtree(temp, ignore_errors=True)
+    parallel = asked or max(1, int((os.cpu_count() or 1) // cpus))
+    object_store_mib = parallel * max(settings.cluster.object_store_mib for settings in trials)
+    with _ray(lambda: start_local_ray(parallel * (math.ceil(cpus) + 1), object_store_mib)):
+        resources = ray.cluster_resources()
+        fits, note = fitting(parallel, cpus, trial_gpus(trials, resources, "this machine"), resources, "this machine")
+        job = json.dumps({"runtime_env": module_paths()})
+        yield Shared(fits, {"RAY_ADDRESS": ray.get_runtime_context().gcs_address, JOB_VARIABLE: job}, note)
 
 
 def trial_gpus(trials: Sequence[RunSettings], resources: Mapping[str, float], where: str) -> int:
@@ -93,24 +77,15 @@ def trial_gpus(trials: Sequence[RunSettings], resources: Mapping[str, float], wh
 
 
 @contextmanager
-def _ray(**options: Any) -> Iterator[None]:
-    """Ray between ``init`` and ``shutdown``, with SIGTERM left to us."""
+def _ray(start: Callable[[], Path | None]) -> Iterator[None]:
+    """Ray between its start and its end, with SIGTERM left to us."""
+    with sigterm_kept():
+        temp = start()
     try:
-        with sigterm_kept():
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         yield
     finally:
         with sigterm_kept():
-            ray.shutdown()
-
-
-def _resources(address: str) -> Mapping[str, float]:
-    """What the cluster at an address has. Raises ValueError where it does not answer."""
-    try:
-        with _ray(address=address):
-            return ray.cluster_resources()
-    except (ConnectionError, RuntimeError, AuthenticationError) as failure:
-        raise no_answer(address, failure) from None
+            stop_ray(temp)
 
 
 def fitting(asked: int, cpus: float, gpus: int, resources: Mapping[str, float], where: str) -> tuple[int, str]:
