@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rollout.policy_files import is_url
 from rollout.settings import context_tokens
-from trainer.algorithm.names import problems_of_names
+from trainer.algorithm.names import names_of_own, problems_of_names
 from trainer.cluster.devices import gpus_needed, started_parts, too_few
 from trainer.cluster.submission import in_submitted_job, joins_cluster
 from trainer.settings import RunSettings
@@ -108,7 +108,13 @@ def _reward(config: RunSettings) -> Iterator[str]:
 
 def _algorithms(config: RunSettings) -> Iterator[str]:
     if "grpo" in config.trainer.stages:
-        yield from problems_of_names(config.trainer.grpo)
+        grpo = config.trainer.grpo
+        problems = list(problems_of_names(grpo))
+        yield from problems
+        if not problems and names_of_own(grpo):
+            from trainer.algorithm.trial import problems_of_own
+
+            yield from problems_of_own(grpo)
 
 
 def _learner(config: RunSettings) -> Iterator[str]:

@@ -7,14 +7,16 @@ It does not know Hydra: it takes the plain mapping that ``launch.compose`` made.
 
 import json
 from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from conf.crosschecks import problems_between_settings
 from conf.sentences import sentence
+from trainer.engines.platform import select_platform
 from trainer.settings import RunSettings
-from workflow.registry import load_plugins
+from workflow.registry import GROUP, load_plugins
 
 
 class Config(RunSettings):
@@ -41,6 +43,8 @@ def load(values: Mapping[str, Any], *, trains: bool = True) -> Config:
     except ValidationError as error:
         described = {name: description for name, _, description in declared()}
         raise ValueError("\n".join(sentence(item, described) for item in error.errors())) from None
+    if config.trainer.imports or any(entry_points(group=GROUP)):
+        select_platform()  # one of them may import verl
     load_plugins(config.trainer.imports)
     problems = problems_between_settings(config, trains=trains)
     if problems:

@@ -135,6 +135,7 @@ class System:
             deterministic=deterministic,
             place=place,
             weights_dtype=weights_dtype(settings.model, settings.rollout),
+            imports=settings.trainer.imports,
         )
         self._begin("learner", self._learner, self._learner.start)
 
