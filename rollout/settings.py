@@ -22,8 +22,10 @@ class ModelSettings(Settings):
 class RolloutSettings(Settings):
     """Sampling groups and running them."""
 
+    engine: str = "vllm"
+    """What samples: ``vllm``, or one of your own (``rollout.engines.interface``), registered or named as ``module:name``."""
     engines: int = Field(default=1, ge=1)
-    """vLLM actors."""
+    """Engines, each an actor of its own."""
     cpus_per_engine: float = Field(default=0.5, ge=0)
     """Logical CPUs that Ray sets aside for each engine on CPU."""
     tensor_parallel: int = Field(default=1, ge=1)
@@ -49,7 +51,7 @@ class RolloutSettings(Settings):
     request_timeout_s: float = Field(default=300.0, gt=0)
     """Deadline of one group's sampling."""
     engine_args: dict[str, Any] = {}
-    """Passed to vLLM's AsyncEngineArgs untouched."""
+    """The engine's own, for ``vllm`` its AsyncEngineArgs; passed on untouched."""
     in_flight: Literal["finish", "continue"] = "finish"
     """What an update of the weights does to completions in flight. ``finish``: it waits for them, so that no completion mixes two
     versions. ``continue``: they stop, and go on with the new weights after their keys and values were computed anew."""
@@ -70,6 +72,17 @@ class RolloutSettings(Settings):
 def context_tokens(model: ModelSettings, rollout: RolloutSettings) -> int:
     """Tokens of the longest episode: the prompt, every round's response, the feedback between them."""
     return model.max_prompt_tokens + rollout.rounds * model.max_response_tokens + (rollout.rounds - 1) * rollout.max_feedback_tokens
+
+
+DTYPES = {"half": "float16", "float": "float32"}
+"""Other names that engines give types."""
+
+
+def weights_dtype(model: ModelSettings, rollout: RolloutSettings) -> str | None:
+    """torch's name for the type in which an engine holds weights; None where it is left to choose it."""
+    asked = rollout.engine_args.get("dtype", model.dtype)
+    name = DTYPES.get(asked, asked)
+    return name if name in ("float32", "bfloat16", "float16") else None
 
 
 class DistilSettings(Settings):

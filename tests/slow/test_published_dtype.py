@@ -9,10 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rollout.engines.vllm.arguments import weights_dtype
 from rollout.fleet.fleet import Fleet
 from rollout.nano.policy import make_nano_policy
-from rollout.settings import ModelSettings, RolloutSettings
+from rollout.settings import ModelSettings, RolloutSettings, weights_dtype
 from tests.slow.test_learner_training import TEXTS, random_rows
 from trainer.cluster.session import start_ray, stop_ray
 from trainer.learner.handle import Learner
