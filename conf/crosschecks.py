@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rollout.engines.interface import ENGINES
 from rollout.policy_files import is_url
+from rollout.prompt.template import problem_of_prompt
 from rollout.settings import context_tokens
 from trainer.algorithm.names import names_of_own, problems_of_names
 from trainer.cluster.devices import gpus_needed, started_parts, too_few
@@ -23,7 +24,7 @@ def problems_between_settings(config: RunSettings, *, trains: bool = True) -> li
         trains: False for a command that does not run the stages: it learns nothing, so a finished run is used whatever it was trained
             with, and it counts the GPUs that it takes itself.
     """
-    checks = (_model, _engine, _tasks, _worker, _learner, _deterministic, _folder, _nodes)
+    checks = (_model, _prompts, _engine, _tasks, _worker, _learner, _deterministic, _folder, _nodes)
     training = (_teacher, _batch, _reward, _algorithms, _stages, _devices)
     return [problem for check in (*checks, *(training if trains else ())) for problem in check(config)]
 
@@ -36,6 +37,12 @@ def _model(config: RunSettings) -> Iterator[str]:
         yield f"model.path={path!r} is a folder without config.json: give a Hugging Face folder (config.json, weights, tokenizer)."
     elif not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", path):
         yield f"model.path={path!r} does not exist: give 'nano', an existing Hugging Face folder, or a hub id like owner/name."
+
+
+def _prompts(config: RunSettings) -> Iterator[str]:
+    for setting, value in (("model.meta_prompt", config.model.meta_prompt), ("distil.prompt", config.distil.prompt)):
+        if problem := problem_of_prompt(setting, value):
+            yield problem
 
 
 def _engine(config: RunSettings) -> Iterator[str]:

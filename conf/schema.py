@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from conf.crosschecks import problems_between_settings
 from conf.sentences import sentence
+from rollout.prompt.template import with_text
 from trainer.engines.platform import select_platform
 from trainer.settings import RunSettings
 from workflow.registry import GROUP, load_plugins
@@ -46,10 +47,18 @@ def load(values: Mapping[str, Any], *, trains: bool = True) -> Config:
     if config.trainer.imports or any(entry_points(group=GROUP)):
         select_platform()  # one of them may import verl
     load_plugins(config.trainer.imports)
+    config = _with_prompts(config)
     problems = problems_between_settings(config, trains=trains)
     if problems:
         raise ValueError("\n".join(problems))
     return config
+
+
+def _with_prompts(config: Config) -> Config:
+    """The settings with the texts of prompts that are files of the user's: a run keeps what it reads."""
+    model = config.model.model_copy(update={"meta_prompt": with_text(config.model.meta_prompt)})
+    distil = config.distil.model_copy(update={"prompt": with_text(config.distil.prompt)})
+    return config.model_copy(update={"model": model, "distil": distil})
 
 
 def _texts_as_keys(values: Any) -> Any:

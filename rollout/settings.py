@@ -15,8 +15,9 @@ class ModelSettings(Settings):
     dtype: Literal["float32", "bfloat16"] = "float32"
     max_prompt_tokens: int = Field(default=192, ge=8)
     max_response_tokens: int = Field(default=96, ge=8)
-    meta_prompt: Literal["brief", "full"] = "brief"
-    """``brief``: the query alone (nano); ``full``: instructions, operator catalogue and query."""
+    meta_prompt: str = "brief"
+    """What the policy reads. ``brief``: the query alone (nano); ``full``: instructions, operator catalogue and query; or the path of a
+    template file of your own (``rollout/prompt/templates`` has these two), whose text is kept in the run's config.yaml."""
 
 
 class RolloutSettings(Settings):
@@ -95,6 +96,8 @@ class DistilSettings(Settings):
     concurrency: int = Field(default=64, ge=1)
     base_url: str | None = None
     """Teacher endpoint; None: the simulated worker plays the teacher."""
+    prompt: str = "full"
+    """What the teacher reads, as ``model.meta_prompt``."""
     model: str = "simulated-teacher"
     api_key_env: str = "OPENAI_API_KEY"
     temperature: float = Field(default=1.0, ge=0, le=2.0)
