@@ -8,13 +8,15 @@ has its handle. So another engine is one file with a ``EngineBackend`` and a fac
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings
-from rollout.weights.buckets import Bucket, TensorSum
-from rollout.weights.link import Address
 from workflow.registry import Registry
+
+if TYPE_CHECKING:  # a command looks the name of an engine up without torch
+    from rollout.weights.buckets import Bucket, TensorSum
+    from rollout.weights.link import Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Engine(Protocol):
         """``n`` completions of one prompt."""
         ...
 
-    async def connect(self, address: Address, first: int) -> None:
+    async def connect(self, address: "Address", first: int) -> None:
         """Joins the link over which buckets without a payload come."""
         ...
 
@@ -55,7 +57,7 @@ class Engine(Protocol):
         """From now on no request samples until ``finish_update``."""
         ...
 
-    async def load_bucket(self, bucket: Bucket) -> None:
+    async def load_bucket(self, bucket: "Bucket") -> None:
         """Checks and loads some tensors."""
         ...
 
@@ -130,7 +132,7 @@ class EngineBackend(Protocol):
         """Generates again."""
         ...
 
-    async def connect(self, address: Address, first: int) -> None:
+    async def connect(self, address: "Address", first: int) -> None:
         """Joins every worker to the sender's link; ``first`` is the number of the first of them among its members."""
         ...
 
@@ -138,7 +140,7 @@ class EngineBackend(Protocol):
         """Weights come, while it is stopped."""
         ...
 
-    async def load_tensors(self, tensors: Sequence[TensorSum], payload: Any) -> None:
+    async def load_tensors(self, tensors: "Sequence[TensorSum]", payload: Any) -> None:
         """Loads tensors whose checksums are right, from the bytes of a bucket, or over the link where there are none."""
         ...
 
