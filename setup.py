@@ -61,6 +61,7 @@ setup(
     package_data={
         "conf": ["*.yaml", "*/*.yaml"],
         "workflow.tasks": ["*.json"],
+        "rollout.prompt": ["templates/*.jinja"],
         "launch.report": ["*.jinja", "*.css"],
         "launch": ["cluster/*.sh", "cluster/kuberay/*.yaml"],
     },

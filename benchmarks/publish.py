@@ -27,8 +27,8 @@ import torch
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 from benchmarks.neighbours import Neighbours
+from rollout.engines.interface import Engine, EngineSpec, make_engine
 from rollout.fleet.publishing import Update
-from rollout.fleet.ray_engine import RayEngine
 from rollout.nano.policy import make_nano_policy
 from rollout.settings import ModelSettings, RolloutSettings
 from rollout.weights.buckets import Bucket
@@ -147,7 +147,7 @@ async def _nothing_changes() -> AsyncIterator[int]:
 
 
 async def measure_engines(
-    options: argparse.Namespace, sender: Any, source: LearnerWeights, engines: list[RayEngine], growth: Growth
+    options: argparse.Namespace, sender: Any, source: LearnerWeights, engines: list[Engine], growth: Growth
 ) -> dict[str, float]:
     """Updates of these engines, the first one to warm up."""
     runs: list[tuple[float, float]] = []
@@ -176,7 +176,7 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """The figures of the JSON line."""
     rollout = RolloutSettings(engines=max(options.engines), engine_args=ENGINE_ARGS)
     sender: Any = ray.remote(Sender).options(num_cpus=0).remote(folder)
-    engines = [RayEngine(folder, MODEL, rollout, "cpu") for _ in range(rollout.engines)]
+    engines = [make_engine(EngineSpec(folder, MODEL, rollout, "cpu")) for _ in range(rollout.engines)]
     try:
         pids = await asyncio.gather(*(engine.ready() for engine in engines))
         await sender.clone_s.remote()

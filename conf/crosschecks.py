@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reward.check_terms import problems_of_terms
+from rollout.engines.interface import ENGINES
 from rollout.policies import POLICIES, is_made
 from rollout.policy_files import is_url
+from rollout.prompt.template import problem_of_prompt
 from rollout.settings import context_tokens
-from trainer.algorithm.names import problems_of_names
+from trainer.algorithm.names import names_of_own, problems_of_names
 from trainer.cluster.devices import gpus_needed, started_parts, too_few
 from trainer.cluster.submission import in_submitted_job, joins_cluster
 from trainer.run.sinks import SINKS
@@ -28,7 +30,7 @@ def problems_between_settings(config: RunSettings, *, trains: bool = True) -> li
         trains: False for a command that does not run the stages: it learns nothing, so a finished run is used whatever it was trained
             with, and it counts the GPUs that it takes itself.
     """
-    checks = (_model, _tasks, _worker, _learner, _deterministic, _folder, _nodes, _sinks)
+    checks = (_model, _prompts, _engine, _tasks, _worker, _learner, _deterministic, _folder, _nodes, _sinks)
     training = (_teacher, _batch, _reward, _algorithms, _stages, _devices)
     return [problem for check in (*checks, *(training if trains else ())) for problem in check(config)]
 
@@ -46,6 +48,17 @@ def _model(config: RunSettings) -> Iterator[str]:
         yield f"model.path={path!r} is a folder without config.json: give a Hugging Face folder (config.json, weights, tokenizer)."
     elif not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", path):
         yield f"model.path={path!r} does not exist: give {others}, an existing Hugging Face folder, or a hub id like owner/name."
+
+
+def _prompts(config: RunSettings) -> Iterator[str]:
+    for setting, value in (("model.meta_prompt", config.model.meta_prompt), ("distil.prompt", config.distil.prompt)):
+        if problem := problem_of_prompt(setting, value):
+            yield problem
+
+
+def _engine(config: RunSettings) -> Iterator[str]:
+    if problem := ENGINES.problem(config.rollout.engine):
+        yield problem
 
 
 def _tasks(config: RunSettings) -> Iterator[str]:
@@ -138,7 +151,13 @@ def _sinks(config: RunSettings) -> Iterator[str]:
 
 def _algorithms(config: RunSettings) -> Iterator[str]:
     if "grpo" in config.trainer.stages:
-        yield from problems_of_names(config.trainer.grpo)
+        grpo = config.trainer.grpo
+        problems = list(problems_of_names(grpo))
+        yield from problems
+        if not problems and names_of_own(grpo):
+            from trainer.algorithm.trial import problems_of_own
+
+            yield from problems_of_own(grpo)
 
 
 def _learner(config: RunSettings) -> Iterator[str]:

@@ -7,14 +7,17 @@ It does not know Hydra: it takes the plain mapping that ``launch.compose`` made.
 
 import json
 from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from conf.crosschecks import problems_between_settings
 from conf.sentences import sentence
+from rollout.prompt.template import with_text
+from trainer.engines.platform import select_platform
 from trainer.settings import RunSettings
-from workflow.registry import load_plugins
+from workflow.registry import GROUP, load_plugins
 
 PLUGINS = ("rollout.nano.plugin",)
 """What comes with the product and is announced like anything that a package adds."""
@@ -44,11 +47,21 @@ def load(values: Mapping[str, Any], *, trains: bool = True) -> Config:
     except ValidationError as error:
         described = {name: description for name, _, description in declared()}
         raise ValueError("\n".join(sentence(item, described) for item in error.errors())) from None
+    if config.trainer.imports or any(entry_points(group=GROUP)):
+        select_platform()  # one of them may import verl
     load_plugins((*PLUGINS, *config.trainer.imports))
+    config = _with_prompts(config)
     problems = problems_between_settings(config, trains=trains)
     if problems:
         raise ValueError("\n".join(problems))
     return config
+
+
+def _with_prompts(config: Config) -> Config:
+    """The settings with the texts of prompts that are files of the user's: a run keeps what it reads."""
+    model = config.model.model_copy(update={"meta_prompt": with_text(config.model.meta_prompt)})
+    distil = config.distil.model_copy(update={"prompt": with_text(config.distil.prompt)})
+    return config.model_copy(update={"model": model, "distil": distil})
 
 
 def declared(model: type[BaseModel] = RunSettings, prefix: str = "") -> Iterator[tuple[str, Any, str]]:

@@ -1,7 +1,7 @@
 """Stage 1: traces from a teacher, kept where the workflow they hold really works (paper section 3.1).
 
-The teacher sees the full meta-prompt (language rules, operator catalogue, query) whatever the policy's own
-meta-prompt is, answers with reasoning and a workflow, and the workflow runs in the sandbox against the worker.
+The teacher reads the meta-prompt that ``distil.prompt`` names, whatever the policy's own is, answers with reasoning and a workflow,
+and the workflow runs in the sandbox against the worker.
 """
 
 import asyncio
@@ -10,14 +10,15 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from rollout.groups.collect import Runner, stable_seed
+from rollout.prompt.meta_prompt import prompt_text
+from rollout.prompt.template import PromptTemplate
 from rollout.settings import DistilSettings
 from workflow.language.parse import parse_workflow
 from workflow.language.reasoning import joined, split_reasoning
-from workflow.operators import catalogue
 from workflow.outcome import Outcome
 from workflow.problem import Problem
 from workflow.program import Refusal
-from workflow.worker.interface import Message, PromptRefused, Worker, WorkerError
+from workflow.worker.interface import PromptRefused, Worker, WorkerError
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,34 +71,12 @@ def summary(counts: Counter[str]) -> str:
     )
 
 
-def teacher_messages(problem: Problem) -> list[Message]:
-    """What the teacher is asked for one problem."""
-    examples = "\n".join(problem.public_tests)
-    shown = f"\n<examples>\n{examples}\n</examples>" if examples else ""
-    return [
-        {"role": "system", "content": TEACHER_SYSTEM + "\n\nOperators:\n" + catalogue()},
-        {"role": "user", "content": f"<problem>\n{problem.query}\n</problem>{shown}"},
-    ]
-
-
-TEACHER_SYSTEM = """You design a multi-agent workflow for one query. First reason briefly about how hard the query is and what \
-checks are possible; then write the workflow as one Python code block:
-
-```python
-class Workflow:
-    async def __call__(self, problem):
-        answer = await self.generate(problem)
-        return answer
-```
-
-Operators are methods of self and are awaited; asyncio.gather, loops and conditions are allowed. Return the final solution as a text. \
-Every worker call costs money: use no more than the query needs."""
-
-
-async def _trace(index: int, problem: Problem, teacher: Worker, runner: Runner, distil: DistilSettings, seed: int) -> Trace:
+async def _trace(
+    index: int, problem: Problem, prompt: PromptTemplate, teacher: Worker, runner: Runner, distil: DistilSettings, seed: int
+) -> Trace:
     try:
         reply = await teacher.complete(
-            teacher_messages(problem),
+            [{"role": "user", "content": prompt_text(prompt, problem)}],
             seed=stable_seed(seed, "teacher", index),
             temperature=distil.temperature,
             max_tokens=distil.max_tokens,
@@ -141,13 +120,14 @@ async def distil_traces(
     Raises:
         WorkerError: the last 20 requests in a row all failed for infrastructure reasons.
     """
+    prompt = PromptTemplate("distil.prompt", settings.prompt)
     waiting: list[asyncio.Task[Trace]] = []
     next_index, failures_in_a_row = first, 0
     try:
         while passed < settings.traces and (next_index < settings.max_requests or waiting):
             while len(waiting) < settings.concurrency and next_index < settings.max_requests:
                 problem = problems[next_index % len(problems)]
-                waiting.append(asyncio.ensure_future(_trace(next_index, problem, teacher, runner, settings, seed)))
+                waiting.append(asyncio.ensure_future(_trace(next_index, problem, prompt, teacher, runner, settings, seed)))
                 next_index += 1
             trace = await waiting.pop(0)
             passed += teaches(trace)

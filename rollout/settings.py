@@ -15,15 +15,18 @@ class ModelSettings(Settings):
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     max_prompt_tokens: int = Field(default=3072, ge=8)
     max_response_tokens: int = Field(default=4096, ge=8)
-    meta_prompt: Literal["brief", "full"] = "full"
-    """``brief``: the query alone; ``full``: instructions, operator catalogue and query."""
+    meta_prompt: str = "full"
+    """What the policy reads. ``brief``: the query alone; ``full``: instructions, operator catalogue and query; or the path of a
+    template file of your own (``rollout/prompt/templates`` has these two), whose text is kept in the run's config.yaml."""
 
 
 class RolloutSettings(Settings):
     """Sampling groups and running them."""
 
+    engine: str = "vllm"
+    """What samples: ``vllm``, or one of your own (``rollout.engines.interface``), registered or named as ``module:name``."""
     engines: int = Field(default=1, ge=1)
-    """vLLM actors."""
+    """Engines, each an actor of its own."""
     cpus_per_engine: float = Field(default=0.5, ge=0)
     """Logical CPUs that Ray sets aside for each engine on CPU."""
     tensor_parallel: int = Field(default=1, ge=1)
@@ -49,7 +52,7 @@ class RolloutSettings(Settings):
     request_timeout_s: float = Field(default=300.0, gt=0)
     """Deadline of one group's sampling."""
     engine_args: dict[str, Any] = {}
-    """Passed to vLLM's AsyncEngineArgs untouched."""
+    """The engine's own, for ``vllm`` its AsyncEngineArgs; passed on untouched."""
     in_flight: Literal["finish", "continue"] = "finish"
     """What an update of the weights does to completions in flight. ``finish``: it waits for them, so that no completion mixes two
     versions. ``continue``: they stop, and go on with the new weights after their keys and values were computed anew."""
@@ -72,6 +75,17 @@ def context_tokens(model: ModelSettings, rollout: RolloutSettings) -> int:
     return model.max_prompt_tokens + rollout.rounds * model.max_response_tokens + (rollout.rounds - 1) * rollout.max_feedback_tokens
 
 
+DTYPES = {"half": "float16", "float": "float32"}
+"""Other names that engines give types."""
+
+
+def weights_dtype(model: ModelSettings, rollout: RolloutSettings) -> str | None:
+    """torch's name for the type in which an engine holds weights; None where it is left to choose it."""
+    asked = rollout.engine_args.get("dtype", model.dtype)
+    name = DTYPES.get(asked, asked)
+    return name if name in ("float32", "bfloat16", "float16") else None
+
+
 class DistilSettings(Settings):
     """Asking the teacher for traces."""
 
@@ -84,6 +98,8 @@ class DistilSettings(Settings):
     """Who answers, as in ``worker.provider``."""
     base_url: str | None = None
     """Teacher endpoint; None: the provider knows its own."""
+    prompt: str = "full"
+    """What the teacher reads, as ``model.meta_prompt``."""
     model: str = ""
     api_key_env: str = "OPENAI_API_KEY"
     temperature: float = Field(default=0.6, ge=0, le=2.0)

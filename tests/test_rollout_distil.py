@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from rollout.distil import distil_traces, summary, teacher_messages
+from rollout.distil import distil_traces, summary
 from rollout.settings import DistilSettings
 from tests.scripted_parts import SINGLE_CALL, TEST_LOOP, ScriptedRunner, problem, run
 from workflow.outcome import Outcome
@@ -17,9 +17,11 @@ class ScriptedTeacher:
     def __init__(self, texts):
         self.texts = texts
         self.calls = 0
+        self.asked: list[str] = []
 
     async def complete(self, messages, *, seed, ordinal=0, temperature=None, max_tokens=None):
         self.calls += 1
+        self.asked.append(str(messages))
         text = self.texts[(self.calls - 1) % len(self.texts)]
         if text is None:
             raise WorkerError("endpoint down")
@@ -73,9 +75,15 @@ async def test_single_failed_requests_are_recorded_and_passed_over():
     assert [trace.fault for trace in found if trace.outcome is Outcome.INFRA_ERROR] == ["endpoint down"] * 2
 
 
-def test_the_teacher_never_sees_hidden_tests():
-    shown = str(teacher_messages(PROBLEMS[0]))
-    assert "assert f([1]) == 1" in shown and "assert f([2]) == 2" not in shown
+async def test_the_teacher_reads_the_rules_and_the_public_tests_and_never_hidden_ones():
+    _, teacher = await traces([SINGLE_CALL], DistilSettings(traces=1, concurrency=1))
+    (shown,) = teacher.asked
+    assert "Rules of the language" in shown and "assert f([1]) == 1" in shown and "assert f([2]) == 2" not in shown
+
+
+async def test_the_teacher_may_have_a_prompt_of_its_own():
+    _, teacher = await traces([SINGLE_CALL], DistilSettings(traces=1, concurrency=1, prompt="Be bold: {{ query }}"))
+    assert teacher.asked == [f"[{{'role': 'user', 'content': 'Be bold: {PROBLEMS[0].query}'}}]"]
 
 
 def reply(text: str, **more) -> Reply:

@@ -4,8 +4,7 @@ from typing import Any, Literal
 
 import pytest
 
-from rollout.engines.vllm.arguments import weights_dtype
-from rollout.settings import ModelSettings, RolloutSettings
+from rollout.settings import ModelSettings, RolloutSettings, weights_dtype
 
 
 @pytest.mark.parametrize(

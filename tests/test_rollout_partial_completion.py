@@ -3,7 +3,8 @@
 from types import SimpleNamespace
 from typing import Any
 
-from rollout.engines.vllm.partial_completion import PartialCompletion
+from rollout.engines.partial_completion import PartialCompletion
+from rollout.engines.vllm.backend import stretch_of
 
 
 def output(tokens: list[int], reason: str) -> Any:
@@ -15,9 +16,9 @@ def output(tokens: list[int], reason: str) -> Any:
 
 def test_each_stretch_of_tokens_keeps_the_version_that_sampled_it() -> None:
     partial = PartialCompletion()
-    partial.extend(output([1, 2, 3], "abort"), 4, cached_tokens=2)
+    partial.extend(stretch_of(output([1, 2, 3], "abort"), 2), 4)
     assert partial.finish_reason is None
-    partial.extend(output([5, 6], "length"), 5, cached_tokens=0)
+    partial.extend(stretch_of(output([5, 6], "length"), 0), 5)
     done = partial.completion("text")
     assert done.spans == ((4, 3), (5, 2)) and done.weights_version == 4
     assert done.token_ids == (1, 2, 3, 5, 6) and done.logprobs == (-0.1, -0.2, -0.3, -0.5, -0.6)
@@ -26,6 +27,6 @@ def test_each_stretch_of_tokens_keeps_the_version_that_sampled_it() -> None:
 
 def test_a_completion_that_was_stopped_before_its_first_token_has_one_span() -> None:
     partial = PartialCompletion()
-    partial.extend(output([], "abort"), 4, cached_tokens=0)
-    partial.extend(output([7], "stop"), 5, cached_tokens=0)
+    partial.extend(stretch_of(output([], "abort"), 0), 4)
+    partial.extend(stretch_of(output([7], "stop"), 0), 5)
     assert partial.completion("").spans == ((5, 1),)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from rollout.engines.vllm.gate import WeightsGate
+from rollout.engines.gate import WeightsGate
 from tests.virtual_time import VirtualTimePolicy
 
 

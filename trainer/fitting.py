@@ -32,12 +32,12 @@ def fitting(tasks: TaskSet, prompt: MetaPrompt, settings: ModelSettings, say: Ca
         left_out = len(problems) - len(parts[part])
         if problems and not parts[part]:
             raise ValueError(
-                f"The {settings.meta_prompt} meta-prompts of all {left_out} {name} problems are longer than "
+                f"The {prompt.name} meta-prompts of all {left_out} {name} problems are longer than "
                 f"model.max_prompt_tokens={limit} ({min(lengths)} to {max(lengths)} tokens): raise it."
             )
         if left_out:
             say(
-                f"Left out {left_out} of {len(problems)} {name} problems: their {settings.meta_prompt} meta-prompts are longer than "
+                f"Left out {left_out} of {len(problems)} {name} problems: their {prompt.name} meta-prompts are longer than "
                 f"model.max_prompt_tokens={limit} (the longest has {max(lengths)} tokens)."
             )
     return replace(tasks, **parts)

@@ -72,13 +72,16 @@ class GRPOSettings(Settings):
     updates_per_step: int = Field(default=1, ge=1)
     """Mini-batches that one step's episodes are cut into."""
     advantage: str = "reinforce_plus_plus_baseline"
-    """An estimator of verl's (``trainer.algorithm.names`` has the names). The default subtracts the group's mean and divides by the
+    """An estimator of verl's (``trainer.algorithm.names`` has the names) or one of your own with verl's signature, registered by a
+    module of ``trainer.imports`` or named as ``module:name``. The default subtracts the group's mean and divides by the
     deviation in the batch. Groups whose rewards do not differ have advantage 0 under each of them."""
     min_deviation: float = Field(default=0.05, ge=0)
     """Least deviation in units of reward that the default estimator divides by, so that a batch which differs by an AST unit is not
     blown up to the size of one that differs by solved problems."""
     policy_loss: str = "vanilla"
-    """A policy loss of verl's (``trainer.algorithm.names`` has the names). They mean different things by ``clip_low`` and ``clip_high``.
+    """A policy loss of verl's (``trainer.algorithm.names`` has the names) or one of your own, as for ``advantage``; it is called for one
+    micro-batch at a time, so it has to aggregate by ``agg_loss(..., **config.global_batch_info)``, as verl's do. Those mean different
+    things by ``clip_low`` and ``clip_high``.
     ``vanilla`` and ``cispo`` keep a token's ratio within 1 - clip_low and 1 + clip_high; ``gspo`` a whole response's, which is a
     geometric mean and so near 1 that the values of ``vanilla`` never clip it (its paper has 3e-4 and 4e-4, and
     ``seq-mean-token-mean``). ``dppo_tv`` bounds how far a token's probability moves, ``dppo_kl`` the KL that this makes. ``gpg`` and

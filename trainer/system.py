@@ -11,11 +11,11 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rollout.engines.vllm.arguments import weights_dtype
+from rollout.engines.interface import Engine, EngineSpec, make_engine
 from rollout.fleet.fleet import Fleet
-from rollout.fleet.ray_engine import Engine, RayEngine
 from rollout.groups.collect import Collector
 from rollout.prompt.meta_prompt import MetaPrompt
+from rollout.settings import weights_dtype
 from sandbox.pool import SandboxPool
 from trainer.cluster.placement import Place, Placement
 from trainer.cluster.session import device_of, node_address, sigterm_kept, start_ray, stop_ray
@@ -104,12 +104,10 @@ class System:
         pool = SandboxPool(settings.sandbox, self.worker, imports=imports, place=place, say=self.say)
         self._begin("sandbox", pool, placement.sandbox, pool.start)
         if self.policy is not None:
-            deterministic = settings.trainer.deterministic
+            spec = EngineSpec(self.policy_at, settings.model, settings.rollout, device, settings.trainer.deterministic)
 
             def engine(index: int) -> Engine:
-                place, say = placement.engine_options(index), self.say if index == 0 else None  # one speaks for all
-                model, rollout = settings.model, settings.rollout
-                return RayEngine(self.policy_at, model, rollout, device, deterministic=deterministic, place=place, say=say)
+                return make_engine(spec, place=placement.engine_options(index), say=self.say if index == 0 else None)  # one speaks for all
 
             fleet = Fleet(settings.model, settings.rollout, self.policy, device=device, engine=engine, say=self.say)
             self._begin("fleet", fleet, lambda: placement.engines(self.policy_at), fleet.start)
@@ -133,6 +131,7 @@ class System:
             deterministic=deterministic,
             place=place,
             weights_dtype=weights_dtype(settings.model, settings.rollout),
+            imports=settings.trainer.imports,
         )
         self._begin("learner", self._learner, self._learner.start)
 

@@ -109,9 +109,11 @@ class Registry(Mapping[str, T], Generic[T]):
         )
 
     def problem(self, name: str) -> str:
-        """What ``find`` would raise for this name; empty where it finds something."""
+        """What ``find`` would raise for this name; empty where it finds something. What is registered is not imported for it."""
+        load_plugins()
         try:
-            self.find(name)
+            if name not in self._known:
+                self.find(name)
         except ValueError as error:
             return str(error)
         return ""

@@ -7,7 +7,7 @@ from typing import Any
 
 from ray.exceptions import RayError
 
-from rollout.fleet.ray_engine import Engine
+from rollout.engines.interface import Engine
 from rollout.weights.buckets import Bucket, WeightsMismatchError
 from rollout.weights.link import Address
 

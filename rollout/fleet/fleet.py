@@ -8,11 +8,11 @@ from typing import Any
 
 from ray.exceptions import RayError, RayTaskError
 
+from rollout.engines.interface import Engine, EngineSpec, make_engine
 from rollout.failures import LESS_MEMORY, MemoryDeaths
 from rollout.fleet.delivery import reason
 from rollout.fleet.health import EngineHealth
 from rollout.fleet.publishing import EngineRefusedError, Published, Update
-from rollout.fleet.ray_engine import Engine, RayEngine
 from rollout.fleet.slot import EngineSlot
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings
@@ -44,11 +44,12 @@ class Fleet:
         Args:
             policy: Hugging Face folder or hub id that engines load.
             device: ``cuda`` or ``cpu``.
-            engine: makes the engine with a number, also in place of one that died; a ``RayEngine`` anywhere where left out.
+            engine: makes the engine with a number, also in place of one that died; left out: that of
+                ``rollout.engine``, anywhere.
             say: prints one line.
         """
         self._rollout = rollout
-        self._new_engine = engine or (lambda index: RayEngine(policy, model, rollout, device))
+        self._new_engine = engine or (lambda index: make_engine(EngineSpec(policy, model, rollout, device)))
         self._say = say
         self._linked = rollout.weights_via == "link" or (rollout.weights_via == "auto" and device == "cuda")
         self._on_link: tuple[object, list[Engine]] = (None, [])

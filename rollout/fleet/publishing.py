@@ -13,8 +13,8 @@ from typing import TypeVar
 
 from ray.exceptions import RayError
 
+from rollout.engines.interface import Engine
 from rollout.fleet.delivery import Delivery, reason
-from rollout.fleet.ray_engine import Engine
 from rollout.weights.buckets import Bucket, TensorSum, digest
 from rollout.weights.source import LinkedSource, WeightsSource
 

@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 
 from ray.exceptions import RayError
 
+from rollout.engines.interface import Engine
 from rollout.failures import LESS_MEMORY
 from rollout.fleet.delivery import reason
 from rollout.fleet.health import EngineLedger
-from rollout.fleet.ray_engine import Engine
 from workflow.outcome import RunFailedError
 
 STARTS = 3

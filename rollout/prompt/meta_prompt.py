@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
+from rollout.prompt.template import PromptTemplate
 from rollout.settings import ModelSettings
 from workflow.language.checks import ALLOWED_MODULES
 from workflow.operators import catalogue
@@ -12,34 +13,7 @@ from workflow.reference import load_reference_workflows
 from workflow.verifiers import find_verifier
 
 EXAMPLE = "test_and_revise_2"
-"""Reference workflow that the full meta-prompt shows."""
-
-FULL = """You design a multi-agent workflow for one query. Worker agents will solve the query by running it; \
-you do not solve the query yourself.
-
-Reason first, briefly: how hard is the query, and which checks are possible? Then write the workflow as one Python code block \
-that defines `class Workflow` with `async def __call__(self, problem)`. Every worker call costs money: use as many as the query \
-needs and no more.
-
-Rules of the language:
-- `__call__` returns {answer}.
-- Operators are methods of `self`; each call of one is awaited, several at once with `asyncio.gather`.
-- Loops, conditions, local functions and helper methods are allowed. Give every loop a bound.
-- `problem` has `.query`, `.entry_point` and `.public_tests`; it can be passed as it is wherever an operator takes a problem.
-- Imports: {modules}. No files, no network, no names or attributes with leading underscores, no `eval` or `exec`.
-
-Operators:
-{operators}
-
-An example of a workflow:
-```python
-{example}
-```
-
-<query>
-{query}
-</query>{examples}"""
-
+"""Reference workflow that meta-prompts show."""
 
 MARK = "@@completion@@"
 """Stands for a completion where a chat template is asked for what follows one."""
@@ -54,7 +28,7 @@ class MetaPrompt:
             max_feedback_tokens: length of a feedback turn, ``rollout.max_feedback_tokens``.
 
         Raises:
-            ValueError: the tokenizer has no chat template.
+            ValueError: the tokenizer has no chat template, or the setting names no prompt that can be used.
         """
         if not tokenizer.chat_template:
             raise ValueError(
@@ -63,6 +37,9 @@ class MetaPrompt:
             )
         self.tokenizer = tokenizer
         self._settings = settings
+        self._template = PromptTemplate("model.meta_prompt", settings.meta_prompt)
+        self.name = self._template.name
+        """Of the template, for messages."""
         self._max_feedback_tokens = max_feedback_tokens
 
     def ids(self, problems: Sequence[Problem]) -> list[list[int]]:
@@ -81,7 +58,7 @@ class MetaPrompt:
         limit = self._settings.max_prompt_tokens
         if len(ids) > limit:
             raise ValueError(
-                f"The {self._settings.meta_prompt} meta-prompt of problem {problem.id} has {len(ids)} tokens, more than "
+                f"The {self.name} meta-prompt of problem {problem.id} has {len(ids)} tokens, more than "
                 f"model.max_prompt_tokens={limit}: raise that setting to {len(ids)} or leave the problem out."
             )
         return tuple(ids)
@@ -120,15 +97,18 @@ class MetaPrompt:
         return tuple(ids[1:] if ended and ids[:1] == [self.tokenizer.eos_token_id] else ids)
 
     def text(self, problem: Problem) -> str:
-        """The user's message: the query alone, or with instructions around it."""
-        if self._settings.meta_prompt == "brief":
-            return problem.query
-        tests = "\n".join(problem.public_tests)
-        return FULL.format(
-            answer=find_verifier(problem.verifier).answer.format(entry_point=problem.entry_point),
-            modules=", ".join(sorted(ALLOWED_MODULES)),
-            operators=catalogue(),
-            example=load_reference_workflows()[EXAMPLE].source,
-            query=problem.query,
-            examples=f"\n<public_tests>\n{tests}\n</public_tests>" if tests else "",
-        )
+        """The user's message."""
+        return prompt_text(self._template, problem)
+
+
+def prompt_text(template: PromptTemplate, problem: Problem) -> str:
+    """A problem as a template shows it; nothing of its hidden tests or its reference is in reach."""
+    return template.render(
+        query=problem.query,
+        entry_point=problem.entry_point,
+        public_tests=problem.public_tests,
+        answer=find_verifier(problem.verifier).answer.format(entry_point=problem.entry_point),
+        operators=catalogue(),
+        modules=", ".join(sorted(ALLOWED_MODULES)),
+        example=load_reference_workflows()[EXAMPLE].source,
+    )

@@ -12,8 +12,10 @@ import ray
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from rollout.engines.interface import Engine, EngineSpec
+from rollout.engines.ray_engine import RayEngine
+from rollout.engines.vllm.backend import VLLMBackend
 from rollout.fleet.fleet import Fleet
-from rollout.fleet.ray_engine import Engine, RayEngine
 from rollout.nano.policy import make_nano_policy
 from rollout.prompt.meta_prompt import MetaPrompt
 from rollout.records import Completion
@@ -76,7 +78,7 @@ class Rig:
         self.fleet = Fleet(model, rollout, self.folder, device="cpu", engine=lambda index: self._engine(model, rollout))
 
     def _engine(self, model: ModelSettings, rollout: RolloutSettings) -> Engine:
-        self.engines.append(FaultyEngine(self.folder, model, rollout, "cpu"))
+        self.engines.append(FaultyEngine(EngineSpec(self.folder, model, rollout, "cpu"), VLLMBackend))
         return self.engines[-1]
 
     def alive(self) -> list[FaultyEngine]:

@@ -3,11 +3,13 @@
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
+from rollout.engines.interface import EngineSpec
 from rollout.engines.vllm.arguments import GPU_SHARE, engine_environment
-from rollout.engines.vllm.engine import PolicyEngine
+from rollout.engines.vllm.backend import VLLMBackend
 from rollout.nano.policy import make_nano_policy
 from rollout.settings import ModelSettings, RolloutSettings
 
@@ -24,10 +26,15 @@ async def asked_for(policy: Path, rollout: RolloutSettings, device: str, monkeyp
     from vllm.v1.engine.async_llm import AsyncLLM
 
     asked: list[tuple[Any, Any]] = []
-    monkeypatch.setattr(AsyncLLM, "from_engine_args", lambda args, **options: asked.append((args, options.get("usage_context"))))
+
+    def from_engine_args(args: Any, **options: Any) -> SimpleNamespace:
+        asked.append((args, options.get("usage_context")))
+        return SimpleNamespace(collective_rpc=AsyncMock())
+
+    monkeypatch.setattr(AsyncLLM, "from_engine_args", from_engine_args)
     for name in engine_environment(device):
         monkeypatch.setenv(name, "")  # an engine sets them for good
-    await PolicyEngine(policy, MODEL, rollout, device)._load()
+    await VLLMBackend(EngineSpec(policy, MODEL, rollout, device)).load(policy)
     return asked[0]
 
 

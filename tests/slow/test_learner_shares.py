@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.algorithm.losses import actor_config, learning_rate_factor, policy_loss
-from trainer.algorithm.names import LOSS_AGGREGATIONS, ONE_AGGREGATION, policy_loss_names
+from trainer.algorithm.names import LOSS_AGGREGATIONS, ONE_AGGREGATION, VERL_LOSSES
 from trainer.engines.token_rows import TokenRows
 from trainer.engines.verl_data import mini_batches, share_of_rank, to_tensordict
 from trainer.learner.metrics import mean_over_steps, step_metrics
@@ -149,7 +149,7 @@ CUTS = {
 
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("aggregation", LOSS_AGGREGATIONS)
-@pytest.mark.parametrize("name", policy_loss_names())
+@pytest.mark.parametrize("name", VERL_LOSSES)
 def test_a_gradient_does_not_depend_on_how_its_mini_batch_is_cut(name, aggregation, cut):
     whole = policy_gradient(name, aggregation, WHOLE)
     assert whole[0].eq(0).all() and whole[1:].abs().max() > 0
@@ -162,7 +162,7 @@ def test_a_loss_that_is_refused_for_its_cuts_still_depends_on_them(name):
     assert (whole - cut).abs().max() > 0.01 * whole.abs().max(), "it may be offered again"
 
 
-@pytest.mark.parametrize("name", policy_loss_names())
+@pytest.mark.parametrize("name", VERL_LOSSES)
 def test_a_loss_is_aggregated_as_the_settings_say_unless_they_are_refused(name):
     from verl.trainer.ppo.core_algos import get_policy_loss_fn
 
@@ -193,7 +193,7 @@ def test_dppo_cuts_ratios_off_where_its_authors_do_and_not_where_ppo_does(name):
     assert actor_config(GRPOSettings(), 1).clip_ratio_c == 3
 
 
-@pytest.mark.parametrize("name", policy_loss_names())
+@pytest.mark.parametrize("name", VERL_LOSSES)
 def test_every_known_policy_loss_pushes_towards_rewarded_tokens(name):
     from verl.trainer.ppo.core_algos import get_policy_loss_fn
 

@@ -9,10 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rollout.engines.vllm.arguments import weights_dtype
 from rollout.fleet.fleet import Fleet
 from rollout.nano.policy import make_nano_policy
-from rollout.settings import RolloutSettings
+from rollout.settings import RolloutSettings, weights_dtype
 from tests.demo import demo_model
 from tests.slow.test_learner_training import TEXTS, random_rows
 from trainer.cluster.session import start_ray, stop_ray

@@ -1,4 +1,4 @@
-"""Advantages by name: verl's registered estimators on one reward per episode.
+"""Advantages by name: verl's estimators and one's own, on one reward per episode.
 
 Pure tensors: no model, no Ray. ``trainer.algorithm.names`` says which names there are.
 """
@@ -11,17 +11,14 @@ import numpy as np
 import torch
 
 from rollout.groups.stream import FLAT_SPREAD
-from trainer.algorithm.names import DEFAULT_ESTIMATOR, LOSS_AGGREGATIONS, check_names, estimator_names, policy_loss_names
+from trainer.algorithm.names import DEFAULT_ESTIMATOR, ESTIMATORS, VERL_ESTIMATORS, check_names
 from trainer.engines.platform import select_platform
 from trainer.settings import GRPOSettings
 
 select_platform()
 
 from verl.trainer.config import AlgoConfig  # noqa: E402
-from verl.trainer.ppo import core_algos  # noqa: E402
 from verl.utils.torch_functional import masked_var  # noqa: E402
-
-__all__ = ["LOSS_AGGREGATIONS", "advantages", "check_names", "estimator_names", "policy_loss_names"]
 
 
 def advantages(rewards_B: torch.Tensor, group_of_row: Sequence[int], loss_mask_BT: torch.Tensor, settings: GRPOSettings) -> torch.Tensor:
@@ -54,7 +51,7 @@ def advantages(rewards_B: torch.Tensor, group_of_row: Sequence[int], loss_mask_B
         advantages_BT[differs_B] = _over_deviation(centred_B[differs_B], mask_BT[differs_B], settings.min_deviation)
     else:
         share = float(differs_B.float().mean())
-        advantages_BT[differs_B] = _by_verl(rewards_B[differs_B], group_B[differs_B], mask_BT[differs_B], share, settings)
+        advantages_BT[differs_B] = _by_name(rewards_B[differs_B], group_B[differs_B], mask_BT[differs_B], share, settings)
     return advantages_BT * mask_BT
 
 
@@ -67,16 +64,22 @@ def _compared(rewards_B: torch.Tensor, group_B: torch.Tensor) -> tuple[torch.Ten
     return rewards_B - of_group("mean"), of_group("amax") - of_group("amin") > FLAT_SPREAD
 
 
-def _by_verl(rewards_B: torch.Tensor, group_B: torch.Tensor, mask_BT: torch.Tensor, share: float, settings: GRPOSettings) -> torch.Tensor:
-    """What verl's function makes of the rows whose groups are not flat, shape (B, T).
+def _by_name(rewards_B: torch.Tensor, group_B: torch.Tensor, mask_BT: torch.Tensor, share: float, settings: GRPOSettings) -> torch.Tensor:
+    """What an estimator of verl's signature makes of the rows whose groups are not flat, shape (B, T).
 
-    Estimators compare rewards with each other, so that adding the same to all of them changes nothing, but verl's GPG counts
-    rewards of exactly 0: none is. What GPG (arXiv 2504.02546) divides by is ``share``, that of the rows that are left.
+    It gets those of these arguments that it names: ``token_level_rewards`` (B, T), each episode's reward at its last token;
+    ``response_mask`` (B, T); ``index`` (B,), the number of each row's group; ``config``, verl's AlgoConfig; and
+    ``norm_adv_by_std_in_grpo``. It returns (advantages, returns); returns have no use here.
+
+    verl's own compare rewards with each other, so that adding the same to all of them changes nothing, but its GPG counts rewards of
+    exactly 0: it is given none. What GPG (arXiv 2504.02546) divides by is ``share``, that of the rows that are left.
     """
-    function = core_algos.get_adv_estimator_fn(settings.advantage)
+    function = ESTIMATORS.find(settings.advantage)
+    if settings.advantage in VERL_ESTIMATORS:
+        rewards_B = rewards_B - rewards_B.min() + 1
     last_B = mask_BT.shape[1] - 1 - mask_BT.flip(1).argmax(dim=1)
     token_rewards_BT = torch.zeros_like(mask_BT)
-    token_rewards_BT[torch.arange(len(last_B)), last_B] = rewards_B - rewards_B.min() + 1
+    token_rewards_BT[torch.arange(len(last_B)), last_B] = rewards_B
     arguments: dict[str, Any] = {
         "token_level_rewards": token_rewards_BT,
         "response_mask": mask_BT,
@@ -86,7 +89,8 @@ def _by_verl(rewards_B: torch.Tensor, group_B: torch.Tensor, mask_BT: torch.Tens
         "f_norm": share,
     }
     known = inspect.signature(function).parameters
-    return function(**{name: value for name, value in arguments.items() if name in known})[0]
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
+    return function(**{name: value for name, value in arguments.items() if takes_any or name in known})[0]
 
 
 def _over_deviation(centred_B: torch.Tensor, mask_BT: torch.Tensor, min_deviation: float) -> torch.Tensor:

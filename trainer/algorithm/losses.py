@@ -5,25 +5,30 @@ from typing import Any
 
 import torch
 from tensordict import TensorDict
+from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY, register_policy_loss
 from verl.utils import tensordict_utils as tu
 from verl.utils.metric import AggregationType, Metric
 from verl.workers.config import ActorConfig, PolicyLossConfig
 from verl.workers.utils.losses import ppo_loss
 from verl.workers.utils.padding import no_padding_2_padding
 
+from trainer.algorithm.names import POLICY_LOSSES
 from trainer.settings import GRPOSettings, OptimizerSettings
 
 
-def actor_config(settings: GRPOSettings, response_width: int) -> ActorConfig:
+def actor_config(settings: GRPOSettings, response_width: int, engine: str = "fsdp2") -> ActorConfig:
     """verl's description of the policy loss.
 
     Args:
         settings: loss, clipping, KL, entropy and aggregation by name.
         response_width: T of the batch, the constant that ``seq-mean-token-sum-norm`` divides by, so that it does not
             depend on how rows are cut into micro-batches.
+        engine: ``learner.engine``.
     """
+    if settings.policy_loss not in POLICY_LOSS_REGISTRY:
+        register_policy_loss(settings.policy_loss)(POLICY_LOSSES.find(settings.policy_loss))  # verl looks it up by this name
     return ActorConfig(
-        strategy="fsdp2",
+        strategy=engine,
         rollout_n=1,
         use_dynamic_bsz=True,
         clip_ratio=settings.clip_low,

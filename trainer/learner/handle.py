@@ -46,6 +46,7 @@ class Learner:
         deterministic: bool = False,
         place: Place | None = None,
         weights_dtype: str | None = None,
+        imports: tuple[str, ...] = (),
     ) -> None:
         """
         Args:
@@ -56,8 +57,9 @@ class Learner:
             deterministic: the same batches give the same weights to the last bit.
             place: makes a placement group for each machine, whenever the ranks are started; left out: any place will do.
             weights_dtype: torch's name for the type that those who get the weights hold them in; left out: float32.
+            imports: plug-ins that every rank loads (``trainer.imports``).
         """
-        self.spec = LearnerSpec(str(model_path), settings, device, seed, deterministic, weights_dtype)
+        self.spec = LearnerSpec(str(model_path), settings, device, seed, deterministic, weights_dtype, imports)
         self._place = place or (lambda: learner_groups(settings, device))
         self._placement: list[PlacementGroup] = []
         self._group: Any = None

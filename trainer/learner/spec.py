@@ -20,6 +20,8 @@ class LearnerSpec:
     """The same batches give the same weights to the last bit."""
     weights_dtype: str | None = None
     """torch's name for the type in which weights are sent, where it is shorter than their own; None: in their own."""
+    imports: tuple[str, ...] = ()
+    """``trainer.imports``: modules that register advantage estimators or policy losses, among others."""
 
     @property
     def threads(self) -> int:

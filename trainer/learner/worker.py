@@ -36,6 +36,7 @@ from trainer.learner.config import export_policy, optimizer_config, worker_confi
 from trainer.learner.metrics import batch_metrics, mean_over_steps, step_metrics  # noqa: E402
 from trainer.learner.spec import LearnerSpec, RankState  # noqa: E402
 from trainer.settings import GRPOSettings, OptimizerSettings  # noqa: E402
+from workflow.registry import load_plugins  # noqa: E402
 
 on_all_ranks = register(dispatch_mode=getattr(Dispatch, "ONE_TO_ALL"), blocking=False)  # noqa: B009  an enum that verl fills at run time
 
@@ -54,9 +55,10 @@ class LearnerWorker(TrainingWorker):
         """Joins the process group and loads the weights; apart from ``__init__`` so that its errors keep their type.
 
         Raises:
-            ValueError: the model cannot be loaded, or verl does not know an engine argument.
+            ValueError: the model or a plug-in cannot be loaded, or verl does not know an engine argument.
         """
         spec = self.spec
+        load_plugins(spec.imports)
         if spec.device == "cpu":
             torch.set_num_threads(spec.threads)
             initialize_global_process_group_ray(backend="gloo")  # verl asks for "cpu:gloo,cpu:gloo", which torch refuses
@@ -92,7 +94,7 @@ class LearnerWorker(TrainingWorker):
         """
         if settings.kl_coef > 0 and not self.engine.has_reference:
             raise ValueError(f"trainer.grpo.kl_coef={settings.kl_coef} needs a reference policy: call set_reference first.")
-        self.set_loss_fn(partial(policy_loss, actor_config(settings, batch.rows.response_ids_BT.shape[1])))
+        self.set_loss_fn(partial(policy_loss, actor_config(settings, batch.rows.response_ids_BT.shape[1], self.spec.settings.engine)))
         parts = [self._policy_data(batch, index, settings) for index in mini_batches(len(batch.rows), settings.updates_per_step)]
         steps = [step_metrics(self._train(data), "actor") | corrected for data, corrected in parts]
         return mean_over_steps(steps) | batch_metrics(batch) | {"learner/rss_mib": self.rss_mib()}

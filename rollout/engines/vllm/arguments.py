@@ -12,8 +12,6 @@ MAX_BATCHED_TOKENS = 8192
 CPU_BLOCK_TOKENS = 128
 """vLLM's unit of key-value memory on CPU."""
 MAX_KV_CACHE_BYTES = 2 * 2**30
-DTYPES = {"half": "float16", "float": "float32"}
-"""vLLM's other names."""
 GPU_SHARE = 0.85
 """Of its GPU's memory that an engine takes; weights on their way and their checks need some of the rest."""
 
@@ -58,13 +56,6 @@ def engine_args(policy: Path, model: ModelSettings, rollout: RolloutSettings, de
     else:
         args["gpu_memory_utilization"] = GPU_SHARE
     return args | rollout.engine_args
-
-
-def weights_dtype(model: ModelSettings, rollout: RolloutSettings) -> str | None:
-    """torch's name for the type in which an engine holds weights; None where vLLM is left to choose it."""
-    asked = rollout.engine_args.get("dtype", model.dtype)
-    name = DTYPES.get(asked, asked)
-    return name if name in ("float32", "bfloat16", "float16") else None
 
 
 def kv_cache_bytes(policy: Path, model: ModelSettings, rollout: RolloutSettings) -> int:

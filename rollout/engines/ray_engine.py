@@ -1,17 +1,15 @@
-"""One rollout engine as the driver sees it."""
+"""A rollout engine's actor as the driver sees it, whatever samples in it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import ActorDiedError
 
-from rollout.engines.vllm.arguments import engine_environment
-from rollout.engines.vllm.engine import PolicyEngine
+from rollout.engines.actor import PolicyEngine
+from rollout.engines.interface import EngineBackend, EngineSpec
 from rollout.records import Completion
-from rollout.settings import ModelSettings, RolloutSettings
 from rollout.weights.buckets import Bucket
 from rollout.weights.link import Address
 
@@ -23,77 +21,33 @@ AGAIN_S = 1.0
 """Before such an actor is asked for anew."""
 
 
-class Engine(Protocol):
-    """One engine as the fleet sees it; ``RayEngine`` is the real one. Its failures are RayError."""
-
-    async def placed(self) -> None:
-        """Returns once the engine has a place on a node; its model is not loaded yet."""
-        ...
-
-    async def ready(self) -> list[int]:
-        """Process ids, once the engine is up."""
-        ...
-
-    async def sample(self, prompt_ids: list[int], n: int, temperature: float, seed: int) -> list[Completion]:
-        """``n`` completions of one prompt."""
-        ...
-
-    async def connect(self, address: Address, first: int) -> None:
-        """Joins the link over which buckets without a payload come."""
-        ...
-
-    async def start_update(self, version: int) -> None:
-        """From now on no request samples until ``finish_update``."""
-        ...
-
-    async def load_bucket(self, bucket: Bucket) -> None:
-        """Checks and loads some tensors."""
-        ...
-
-    async def finish_update(self, version: int) -> int:
-        """Checks what was loaded; the digest of the weights that the engine holds."""
-        ...
-
-    async def close(self) -> None:
-        """Ends the engine's own processes."""
-        ...
-
-    def kill(self) -> None:
-        """Ends the engine at once."""
-        ...
-
-
 class RayEngine:
     """A ``PolicyEngine`` in a Ray actor of its own."""
 
     def __init__(
         self,
-        policy: str | Path,
-        model: ModelSettings,
-        rollout: RolloutSettings,
-        device: str,
+        spec: EngineSpec,
+        backend: type[EngineBackend],
         *,
-        deterministic: bool = False,
         place: Mapping[str, Any] | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
         """
         Args:
-            policy: path or URL of a Hugging Face folder, or a hub id.
-            deterministic: a completion depends on its request and the weights alone, to the last bit; slow on CPU.
+            backend: what samples; its module can be imported on every node.
             place: Ray actor options that say where it runs.
             say: prints one line, of what the engine that came up does at once.
         """
-        on_gpu = device == "cuda"
+        on_gpu = spec.device == "cuda"
         options = RemoteEngine.options(
-            num_gpus=rollout.tensor_parallel if on_gpu else 0,
-            num_cpus=1 if on_gpu else rollout.cpus_per_engine,
+            num_gpus=spec.rollout.tensor_parallel if on_gpu else 0,
+            num_cpus=1 if on_gpu else spec.rollout.cpus_per_engine,
             max_concurrency=1000,
             max_restarts=0,  # the fleet restarts it, since a fresh engine lacks the current weights
-            runtime_env={"env_vars": engine_environment(device, deterministic)},
+            runtime_env={"env_vars": backend.environment(spec)},
             **(place or {}),
         )
-        self._new_actor = lambda: options.remote(policy, model, rollout, device, deterministic)
+        self._new_actor = lambda: options.remote(backend, spec)
         self._actor: Any = self._new_actor()
         self._killed = False
         self._say = say

@@ -1,7 +1,6 @@
 """A completion while it is sampled, over as many versions of the weights as come meanwhile."""
 
-from typing import Any
-
+from rollout.engines.interface import Stretch
 from rollout.records import Completion
 
 
@@ -16,17 +15,15 @@ class PartialCompletion:
         """``stop`` or ``length``; None while an update of the weights has stopped it."""
         self._cached_tokens: int | None = None
 
-    def extend(self, output: Any, version: int, *, cached_tokens: int) -> None:
-        """Appends what one request sampled under ``version``; ``output`` is vLLM's CompletionOutput."""
-        new = list(output.token_ids)
-        self.logprobs += [float(entry[token].logprob) for token, entry in zip(new, output.logprobs or [], strict=True)]
-        self.token_ids += new
-        if new:
-            self.spans.append((version, len(new)))
-        if output.finish_reason != "abort":
-            self.finish_reason = "stop" if output.finish_reason == "stop" else "length"
+    def extend(self, stretch: Stretch, version: int) -> None:
+        """Appends what one request sampled under ``version``."""
+        self.logprobs += stretch.logprobs
+        self.token_ids += stretch.token_ids
+        if stretch.token_ids:
+            self.spans.append((version, len(stretch.token_ids)))
+        self.finish_reason = stretch.end
         if self._cached_tokens is None:
-            self._cached_tokens = cached_tokens
+            self._cached_tokens = stretch.cached_tokens
 
     def completion(self, text: str) -> Completion:
         """The finished record."""

@@ -1,0 +1,112 @@
+"""Prompts are template files: the package's say what they always said, and a user's own is checked and kept with the run."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conf.schema import load
+from rollout.prompt.meta_prompt import ANSWERS, EXAMPLE, prompt_text
+from rollout.prompt.template import PROMPTS, PromptTemplate
+from tests.scripted_parts import problem
+from workflow.language.checks import ALLOWED_MODULES
+from workflow.operators import catalogue
+from workflow.problem import Problem
+from workflow.reference import load_reference_workflows
+
+FULL = """You design a multi-agent workflow for one query. Worker agents will solve the query by running it; \
+you do not solve the query yourself.
+
+Reason first, briefly: how hard is the query, and which checks are possible? Then write the workflow as one Python code block \
+that defines `class Workflow` with `async def __call__(self, problem)`. Every worker call costs money: use as many as the query \
+needs and no more.
+
+Rules of the language:
+- `__call__` returns {answer}.
+- Operators are methods of `self`; each call of one is awaited, several at once with `asyncio.gather`.
+- Loops, conditions, local functions and helper methods are allowed. Give every loop a bound.
+- `problem` has `.query`, `.entry_point` and `.public_tests`; it can be passed as it is wherever an operator takes a problem.
+- Imports: {modules}. No files, no network, no names or attributes with leading underscores, no `eval` or `exec`.
+
+Operators:
+{operators}
+
+An example of a workflow:
+```python
+{example}
+```
+
+<query>
+{query}
+</query>{examples}"""
+"""The full meta-prompt as policies have been trained on it."""
+ODD = replace(
+    problem(1),
+    query='Return {"a": {0}} and {{ query }} {% if x %} <b>&amp;\n\n',
+    public_tests=("assert f('<') == 1", "assert f('{{ y }}') == '&'\n"),
+)
+PROBLEMS = [problem(0), problem(0, examples=False), replace(problem(2), verifier="number"), ODD]
+
+
+@pytest.mark.parametrize("one", PROBLEMS)
+def test_the_full_prompt_is_to_the_byte_what_policies_were_trained_on(one: Problem) -> None:
+    tests = "\n".join(one.public_tests)
+    assert prompt_text(PromptTemplate("model.meta_prompt", "full"), one) == FULL.format(
+        answer=ANSWERS[one.verifier].format(entry_point=one.entry_point),
+        modules=", ".join(sorted(ALLOWED_MODULES)),
+        operators=catalogue(),
+        example=load_reference_workflows()[EXAMPLE].source,
+        query=one.query,
+        examples=f"\n<public_tests>\n{tests}\n</public_tests>" if tests else "",
+    )
+
+
+@pytest.mark.parametrize("one", PROBLEMS)
+def test_the_brief_prompt_is_the_query_to_the_byte(one: Problem) -> None:
+    assert prompt_text(PromptTemplate("model.meta_prompt", "brief"), one) == one.query
+
+
+def settings_with(text: str, tmp_path: Path) -> dict[str, Any]:
+    file = tmp_path / "mine.jinja"
+    file.write_text(text)
+    return {"model": {"meta_prompt": str(file)}}
+
+
+def test_a_users_file_is_kept_as_text_so_that_the_run_outlives_the_file(tmp_path: Path) -> None:
+    config = load(settings_with("Solve {{ query }} with:\n{{ operators }}\n", tmp_path))
+    (tmp_path / "mine.jinja").unlink()
+    again = load(config.model_dump(mode="json"))
+    assert again.model.meta_prompt == config.model.meta_prompt
+    shown = prompt_text(PromptTemplate("model.meta_prompt", again.model.meta_prompt), problem(3))
+    assert shown.startswith("Solve Write f(xs), variant 3. with:\n- await self.generate(")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Write a workflow.\n", r"model.meta_prompt: the template lacks \{\{ query \}\}, so"),
+        ("{{ query }} {{ operator }}", r"has \{\{ operator \}\}, which no prompt is given; did you mean operators\?"),
+        ("{{ query }} {% if %}", r"cannot be used \(TemplateSyntaxError: .*correct it"),
+        ("{{ query.mistake }}", r"cannot be used \(UndefinedError"),
+        ("{{ query }} ${now}", r"which settings read as a reference"),
+    ],
+)
+def test_a_template_that_would_not_do_is_refused_with_a_sentence(text: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=said):
+        load(settings_with(text, tmp_path))
+
+
+def test_an_unknown_prompt_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"model.meta_prompt=ful is neither .*; the nearest is full: name one of brief, full, or give"):
+        load({"model": {"meta_prompt": "ful"}})
+    with pytest.raises(ValueError, match=r"distil.prompt=nowhere.jinja is neither a prompt's name nor a template file"):
+        load({"distil": {"prompt": "nowhere.jinja"}})
+
+
+def test_a_plug_in_may_register_a_file(tmp_path: Path) -> None:
+    (tmp_path / "theirs.jinja").write_text("Theirs: {{ query }}\n")
+    PROMPTS.add("tests_theirs", tmp_path / "theirs.jinja")
+    config = load({"model": {"meta_prompt": "tests_theirs"}})
+    assert config.model.meta_prompt == "tests_theirs"
+    assert prompt_text(PromptTemplate("model.meta_prompt", "tests_theirs"), problem()) == f"Theirs: {problem().query}"
