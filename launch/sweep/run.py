@@ -20,9 +20,9 @@ from launch.sweep.trials import Grid, Source, Trial, placed, policy_row
 from rollout.policy_files import is_url
 from trainer.cluster.sweep import Shared, sweep_cluster
 from trainer.run.console import minutes
-from trainer.run.jsonl import replace_text
 from trainer.run.lock import hold, probe
 from trainer.run.terminal import printable
+from workflow.atomic import replace_file
 
 MANIFEST = "sweep.json"
 Start = Callable[[Sequence[str], Path, dict[str, str]], Process]
@@ -179,7 +179,7 @@ class Sweep:
             for trial in {trial.name: trial for trial in self.source.trials}.values()
         ]
         manifest = {"command": self.given, "total": self.source.total, "trials": trials}
-        replace_text(self.folder / MANIFEST, json.dumps(manifest, indent=1))
+        replace_file(self.folder / MANIFEST, json.dumps(manifest, indent=1))
 
     def close(self) -> int:
         """Writes the report; returns the exit code."""
