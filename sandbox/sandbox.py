@@ -45,7 +45,7 @@ class Sandbox:
         self.worker = worker
         self.backend: Backend = backend or ZygoteBackend(settings)
         self.bench = Bench(self.backend)
-        self._verdicts = SingleFlight(
+        self._verdicts = SingleFlight[Verdict](
             settings.verdict_cache_entries,
             closed=lambda: BackendError("the sandbox was closed meanwhile"),
             keeps=lambda verdict: verdict.outcome is not Outcome.INFRA_ERROR and not verdict.late,
