@@ -1,7 +1,5 @@
 """A sandbox in a Ray actor."""
 
-import asyncio
-
 import ray
 
 from sandbox.records import Run, Verdict
@@ -23,25 +21,18 @@ class SandboxActor:
         asked = {"reserved_completion_tokens": worker.max_tokens} | {name: getattr(worker, name) for name in prices}
         settings = settings.model_copy(update={"budget": settings.budget.model_copy(update=asked)})
         self._sandbox = Sandbox(settings, self._client)
-        self._started = asyncio.Lock()
-        self._up = False
 
     async def start(self) -> str:
-        """Brings the sandbox up, once; returns its isolation level."""
-        async with self._started:
-            if not self._up:
-                await self._sandbox.backend.start()
-                self._up = True
+        """Brings the sandbox up; returns its isolation level."""
+        await self._sandbox.backend.start()
         return self._sandbox.backend.level
 
     async def run(self, workflow: Workflow, problem: Problem, seed: int, public: bool) -> Run:
         """Executes and judges."""
-        await self.start()
         return await self._sandbox.run(workflow, problem, seed, public=public)
 
     async def judge(self, problem: Problem, answer: str) -> Verdict:
         """Judges an answer by the hidden tests."""
-        await self.start()
         return await self._sandbox.judge(problem, answer)
 
     async def close(self) -> None:

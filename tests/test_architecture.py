@@ -194,6 +194,7 @@ def test_only_the_commands_import_hydra():
 RAY_FILES = [
     "sandbox/actor.py",
     "sandbox/pool.py",
+    "sandbox/supervise.py",
     "rollout/fleet/*.py",
     "rollout/weights/*.py",
     "trainer/*.py",

@@ -13,10 +13,11 @@ from typing import TypeVar
 
 from ray.exceptions import RayError
 
-from rollout.fleet.delivery import Delivery, reason
+from rollout.fleet.delivery import Delivery
 from rollout.fleet.ray_engine import Engine
 from rollout.weights.buckets import Bucket, TensorSum, digest
 from rollout.weights.source import LinkedSource, WeightsSource
+from sandbox.supervise import reason
 
 T = TypeVar("T")
 GONE = ("OwnerDiedError", "ObjectLostError", "ObjectFetchTimedOutError", "ReferenceCountingAssertionError")

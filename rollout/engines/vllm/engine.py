@@ -44,9 +44,6 @@ class PolicyEngine:
         self._mixed = ""
         self._requests = 0
 
-    async def placed(self) -> None:
-        """Answers as soon as the actor's process runs."""
-
     async def _load(self) -> None:
         """Loads the model, once."""
         async with self._loading:
