@@ -53,9 +53,7 @@ def faulty() -> Iterator[str]:
 
 def storage(url: str, tmp_path: Path, said: list[str] | None = None, **given) -> RunStorage:
     values = {"cache_dir": str(tmp_path / "cache"), "upload_retries": 1, "upload_every_s": 0.05} | given
-    out = RunStorage(url, ClusterSettings(**values), (said if said is not None else []).append, pause_s=0.001)
-    out.bring_down()
-    return out
+    return RunStorage(url, ClusterSettings(**values), (said if said is not None else []).append, pause_s=0.001)
 
 
 def there(url: str) -> set[str]:

@@ -7,14 +7,15 @@ state.json, so that whatever is there describes only what is there too. One proc
 
 import os
 import shutil
+import stat
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from rollout.policy_files import is_url
 from trainer.cluster.settings import ClusterSettings
 from trainer.run.at_url import connected, download
 
@@ -33,47 +34,31 @@ class RunStorage:
     """The run at one URL and its working copy ``folder``."""
 
     def __init__(self, url: str, settings: ClusterSettings, say: Callable[[str], None], *, pause_s: float = 1.0) -> None:
-        """Makes an empty working copy.
+        """Makes a working copy of what is at the URL, and shows that the URL can be written.
 
         Args:
             say: prints one line.
             pause_s: before the first try again; it doubles with each.
 
         Raises:
-            ValueError: the URL's storage is unknown, or its package is not installed.
+            ValueError: the URL's storage is unknown, its package is not installed, or the URL can be neither read nor written.
         """
         self.url = url.rstrip("/")
         self._files, self._root = connected(self.url)
         self._settings = settings
         self._say = say
         self._pause_s = pause_s
-        self._base = Path(tempfile.mkdtemp(prefix="flowreasoner-run-", dir=settings.cache_dir and cache_folder(settings.cache_dir)))
+        caches = Path(settings.cache_dir or tempfile.gettempdir()).expanduser().absolute()
+        caches.mkdir(parents=True, exist_ok=True)
+        self._base = Path(tempfile.mkdtemp(prefix="flowreasoner-run-", dir=caches))
         self.folder = self._base / (self.url.rpartition("/")[2] or "run")
         self.folder.mkdir()
         self._make = cache(lambda folder: self._files.makedirs(folder, exist_ok=True))  # asking costs a request
-        self._there: dict[str, Stamp] = {}
-        """Files as they were when they were last brought up or down."""
         self._one_at_a_time = threading.Lock()
         self._wake = threading.Event()
         self._ends = threading.Event()
         self._uploading: threading.Thread | None = None
         self._failing = False
-
-    @classmethod
-    def of(cls, run_dir: str, settings: ClusterSettings, say: Callable[[str], None]) -> "RunStorage | None":
-        """The storage of a run whose folder is a URL, brought down; None for a path. Raises ValueError where it cannot be used."""
-        if not is_url(run_dir):
-            return None
-        storage = cls(run_dir, settings, say)
-        storage.bring_down()
-        return storage
-
-    def bring_down(self) -> None:
-        """Fills the working copy with what is at the URL, and shows that the URL can be written.
-
-        Raises:
-            ValueError: it can be neither read nor written.
-        """
         try:
             download(self._files, self._root, self.folder)
             probe = f"{self._root}/.probe"
@@ -86,7 +71,8 @@ class RunStorage:
                 f"trainer.run_dir={self.url!r} cannot be read and written ({type(error).__name__}: {error}): check the URL, the bucket and "
                 "the keys in this environment."
             ) from None
-        self._there = dict(files_below(self.folder))
+        self._there = files_below(self.folder)
+        """Files as they were when they were last brought up or down."""
 
     def begin(self) -> None:
         """Uploads from now on every ``upload_every_s`` seconds and whenever ``soon`` is called."""
@@ -110,7 +96,7 @@ class RunStorage:
             below: with what the names of those files begin.
         """
         with self._one_at_a_time:
-            here = dict(files_below(self.folder))
+            here = files_below(self.folder)
             changed = {name for name in here.keys() | self._there.keys() if here.get(name) != self._there.get(name)}
             names = sorted((name for name in changed if name.startswith(below)), key=rank)
             for name in names:
@@ -178,26 +164,17 @@ class RunStorage:
         shutil.rmtree(self._base, ignore_errors=True)
 
 
-def cache_folder(text: str) -> Path:
-    """``cluster.cache_dir``, made where it is missing."""
-    folder = Path(text).expanduser().absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def files_below(folder: Path) -> Iterator[tuple[str, Stamp]]:
+def files_below(folder: Path) -> dict[str, Stamp]:
     """The files of a run folder, without hidden ones, links and what is about to be renamed."""
+    found: dict[str, Stamp] = {}
     for path, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not passing(name)]
-        for name in names:
-            file = Path(path, name)
-            if passing(name) or file.is_symlink():
-                continue
-            try:
-                state = file.stat()
-            except FileNotFoundError:
-                continue
-            yield file.relative_to(folder).as_posix(), (state.st_size, state.st_mtime_ns)
+        for file in (Path(path, name) for name in names if not passing(name)):
+            with suppress(FileNotFoundError):  # removed meanwhile
+                state = file.lstat()
+                if not stat.S_ISLNK(state.st_mode):
+                    found[file.relative_to(folder).as_posix()] = state.st_size, state.st_mtime_ns
+    return found
 
 
 def passing(name: str) -> bool:
