@@ -93,7 +93,7 @@ class SandboxPool:
         """Starts all actors. Raises ValueError where a machine offers less than ``sandbox.min_level``."""
         self._places = [self._new_place(index) for index in range(self.settings.actors)]
         try:
-            levels = await asyncio.gather(*(place.start() for place in self._places))
+            levels = await asyncio.gather(*(place.actor.ready() for place in self._places))
         except RayTaskError as error:
             raise error.cause if isinstance(error.cause, ValueError) else error from None
         self.level = min(levels, key=LEVELS.index)

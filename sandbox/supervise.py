@@ -113,11 +113,6 @@ class Supervised(Generic[A]):
         """The repair under way."""
         return self._repair if self._repair is not None and not self._repair.done() else None
 
-    async def start(self) -> Any:
-        """Waits until the first actor is ready; what it says then. Raises RayError or TimeoutError where it is not."""
-        async with asyncio.timeout(self._start_timeout_s):
-            return await self.actor.ready()
-
     def mend(self, broken: A, why: str) -> None:
         """Begins to put a new actor in the place of ``broken``, once, whoever notices it first."""
         if self.actor is not broken or not self.up:

@@ -1,7 +1,7 @@
 """The place of one rollout engine: which engine sits there, what it does, and its repair after a failure."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from ray.exceptions import RayError
 
@@ -30,14 +30,15 @@ class EngineSlot(Supervised[Engine]):
         self._catch_up = catch_up
         self.ledger = EngineLedger()
 
-    async def start(self) -> Any:
+    async def start(self) -> None:
         """Brings the first engine up.
 
         Raises:
             RunFailedError: it does not come up.
         """
         try:
-            return await super().start()
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await self.actor.ready()
         except (RayError, TimeoutError) as error:
             self.actor.kill()
             raise RunFailedError(f"{self.name} does not start: {reason(error)}. {LESS_MEMORY}") from None
