@@ -4,11 +4,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from reward.check_terms import problems_of_terms
 from rollout.policy_files import is_url
 from rollout.settings import context_tokens
 from trainer.algorithm.names import problems_of_names
 from trainer.cluster.devices import gpus_needed, started_parts, too_few
 from trainer.cluster.submission import in_submitted_job, joins_cluster
+from trainer.run.sinks import SINKS
 from trainer.settings import RunSettings
 from workflow.worker.shown_url import shown_url
 
@@ -22,7 +24,7 @@ def problems_between_settings(config: RunSettings, *, trains: bool = True) -> li
         trains: False for a command that does not run the stages: it learns nothing, so a finished run is used whatever it was trained
             with, and it counts the GPUs that it takes itself.
     """
-    checks = (_model, _tasks, _worker, _learner, _deterministic, _folder, _nodes)
+    checks = (_model, _tasks, _worker, _learner, _deterministic, _folder, _nodes, _sinks)
     training = (_teacher, _batch, _reward, _algorithms, _stages, _devices)
     return [problem for check in (*checks, *(training if trains else ())) for problem in check(config)]
 
@@ -104,6 +106,13 @@ def _reward(config: RunSettings) -> Iterator[str]:
         yield f"reward.floor={floor} must be at most 0, else a completion without a workflow that runs is rewarded: set it to 0 or less."
     if not performance >= 0:
         yield f"reward.weights.performance={performance} must be at least 0, else failing is rewarded: set it to 0 or more."
+    yield from problems_of_terms(config.reward)
+
+
+def _sinks(config: RunSettings) -> Iterator[str]:
+    yield from filter(None, map(SINKS.problem, config.logger.sinks))
+    if "wandb" in config.logger.sinks and config.logger.wandb == "off":
+        yield "logger.sinks names wandb, but logger.wandb=off: set it to auto, online or offline, or take wandb out."
 
 
 def _algorithms(config: RunSettings) -> Iterator[str]:

@@ -15,11 +15,12 @@ import yaml
 from wandb_workspaces import workspaces
 from wandb_workspaces.reports.v2 import interface as panels
 
+from launch.report.sweep_data import is_sweep, read_sweep
 from launch.shell import one_sentence_errors
 from trainer.run.jsonl import read_rows
 from trainer.run.panels import GRPO_STEP, PANELS, STEPS, Panel, family
 from trainer.run.sinks import has_wandb_key
-from trainer.settings import LoggerSettings
+from trainer.settings import LoggerSettings, RunSettings
 
 LABELS = ("stage", "step", "policy", "worker")
 """Columns of metrics.jsonl that are no metrics."""
@@ -30,14 +31,14 @@ TOGETHER = {
 """Families that are drawn in one panel, with its title and kind."""
 PARTS_APART = ("reward/mean", "reward/std")
 RESULT = "result/grpo_policy"
-SWEPT = ("reward.weights.complexity", "reward.weights.calls", "reward.weights.cost", "reward.weights.diversity")
 
 
-def workspace(entity: str, project: str, metrics: Sequence[str]) -> workspaces.Workspace:
+def workspace(entity: str, project: str, metrics: Sequence[str], swept: Sequence[str] = ()) -> workspaces.Workspace:
     """The workspace: validation first, then what explains it, final results and sweeps last.
 
     Args:
         metrics: names that runs have; without any, each family is one panel that matches its names.
+        swept: settings to be related to the results.
     """
     known = {name for panel in PANELS for name in panel.families}
     others = tuple(dict.fromkeys(family(name) for name in metrics if family(name) not in known))
@@ -47,7 +48,7 @@ def workspace(entity: str, project: str, metrics: Sequence[str]) -> workspaces.W
         entity=entity,
         project=project,
         name="FlowReasoner",
-        sections=[*sections, samples(), results()],
+        sections=[*sections, samples(), results(swept)],
         settings=workspaces.WorkspaceSettings(smoothing_type="exponentialTimeWeighted", smoothing_weight=0, max_runs=20),
     )
 
@@ -77,15 +78,15 @@ def samples() -> workspaces.Section:
     return workspaces.Section(name="Episodes", panels=[table], is_open=False)
 
 
-def results() -> workspaces.Section:
+def results(swept: Sequence[str]) -> workspaces.Section:
     """The final table, and how the settings of a sweep relate to it."""
     measures = {name: panels.SummaryMetric(f"{RESULT}/{name}") for name in ("pass_rate", "calls", "cost", "latency")}
-    columns = [panels.ParallelCoordinatesPlotColumn(metric) for metric in (*map(panels.Config, SWEPT), *measures.values())]
+    columns = [panels.ParallelCoordinatesPlotColumn(metric) for metric in (*map(panels.Config, swept), *measures.values())]
     drawn = [
         panels.ScatterPlot(title="Pass rate against worker calls", x=measures["calls"], y=measures["pass_rate"]),
         panels.ScatterPlot(title="Pass rate against cost", x=measures["cost"], y=measures["pass_rate"]),
         *(panels.BarPlot(title=f"{name} of the trained policy", metrics=[metric]) for name, metric in measures.items()),
-        panels.ParallelCoordinatesPlot(title="Weights and results", columns=columns),
+        panels.ParallelCoordinatesPlot(title="Settings and results", columns=columns),
         panels.WeavePanelSummaryTable(table_name="result/table", layout=panels.Layout(w=24, h=10)),
     ]
     return workspaces.Section(name="Final results and sweeps", panels=drawn, is_open=True)
@@ -112,6 +113,14 @@ def metrics_of(folder: Path) -> list[str]:
     return sorted(names)
 
 
+def swept_settings(folder: Path | None) -> list[str]:
+    """Settings in which the trials of a sweep differ; of a run, and without a folder, the weights of the reward."""
+    if folder is not None and is_sweep(folder):
+        return read_sweep(folder).swept
+    config = yaml.safe_load((folder / "config.yaml").read_text()) if folder is not None else RunSettings().model_dump(mode="json")
+    return [f"reward.weights.{name}" for name in config["reward"]["weights"]]
+
+
 def _project(folder: Path | None) -> str:
     """The W&B project of the runs in a folder; the declared default without one."""
     files: Iterable[Path] = [] if folder is None else [folder / "config.yaml", *sorted(folder.glob("*/config.yaml"))]
@@ -131,17 +140,17 @@ def main() -> int:
     parser.add_argument("--entity", help="W&B user or team (default: the key's)")
     parser.add_argument("--out", type=Path, help="write the workspace's spec to this file and save nothing to W&B")
     options = parser.parse_args()
-    metrics = metrics_of(options.folder) if options.folder else []
+    metrics, swept = metrics_of(options.folder) if options.folder else [], swept_settings(options.folder)
     project = options.project or _project(options.folder)
     if options.out is None and has_wandb_key():
         from trainer.run.wandb_sink import default_entity
 
-        made = workspace(options.entity or default_entity(), project, metrics)
+        made = workspace(options.entity or default_entity(), project, metrics, swept)
         made.save()
         print(f"Workspace: {made.url}")
         return 0
     out = options.out or (options.folder or Path()) / "dashboard.json"
-    out.write_text(json.dumps(workspace(options.entity or "", project, metrics)._spec, indent=1))
+    out.write_text(json.dumps(workspace(options.entity or "", project, metrics, swept)._spec, indent=1))
     print(f"{'Spec' if options.out else 'No W&B key (WANDB_API_KEY or `wandb login`): spec'} of the workspace: {out}")
     return 0
 

@@ -1,12 +1,31 @@
 """Settings of the reward."""
 
-from pydantic import Field
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ConfigDict, Field, model_validator
 
 from workflow.settings import Settings
 
 
+def _with_module_names(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _with_module_names(value, f"{prefix}{name}.")
+            continue
+        module, dot, term = f"{prefix}{name}".rpartition(".")
+        yield (f"{module}:{term}" if dot and ":" not in name else f"{prefix}{name}"), value
+
+
 class RewardWeights(Settings):
-    """Weight of each term; the paper names performance, complexity and diversity, its weights are unpublished."""
+    """Weight of each term by its name; a term that is not there counts 0. Also of terms of your own (``reward.terms``), by a registered
+    name or as ``module:name`` (on the command line ``reward.weights.module.name``).
+
+    The paper names performance, complexity and diversity; its weights are unpublished.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, float] = Field(init=False)  # pyright: ignore[reportIncompatibleVariableOverride]
 
     performance: float = 1.0
     """At least 0."""
@@ -18,6 +37,17 @@ class RewardWeights(Settings):
     """Per dollar of worker tokens."""
     latency: float = 0.0
     """Per second of wall time of the workflow."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_modules(cls, values: Any) -> Any:
+        """``my.module.term``, and the nested mappings that the command line makes of it, become ``my.module:term``."""
+        return dict(_with_module_names(values)) if isinstance(values, Mapping) else values
+
+    @property
+    def by_name(self) -> dict[str, float]:
+        """Every weight, those of one's own terms too."""
+        return self.model_dump()
 
 
 class RewardSettings(Settings):

@@ -1,50 +1,107 @@
-"""The terms of the reward, each a pure function of what an attempt was and did. Unweighted.
+"""The terms of the reward: functions of one repeat of an attempt, by name. Unweighted.
+
+A term is any function from a ``Repeat`` to a number, registered with ``@TERMS.register("name")`` or given as ``module:name``; its
+first sentence of documentation says what it is. ``reward.weights.name`` is its weight. Every registered term is computed and logged
+as ``reward/name``; without a weight it counts 0.
 
 The paper (section 3.3) names three: performance (pass rate), complexity (from the AST) and diversity (distinctness ratio);
 their formulas are unpublished, so these are ours. Calls, cost and latency are what running a workflow takes.
 """
 
-from collections import Counter
-from collections.abc import Sequence
+import math
+from collections.abc import Callable
 
-from reward.settings import RewardSettings
+from reward.attempt import Repeat
+from reward.settings import RewardSettings, RewardWeights
 from sandbox.records import Run
+from workflow.registry import Registry, short_name
+
+Term = Callable[[Repeat], float]
+TERMS: Registry[Term] = Registry("reward.weights")
+PERFORMANCE = "performance"
+"""The term that the floor stands for."""
+RESERVED = ("mean", "std", "floored", "zero_variance_groups")
+"""Names of ``reward/NAME`` that are metrics already."""
 
 
-def performance(run: Run) -> float:
+@TERMS.register(PERFORMANCE)
+def performance(repeat: Repeat) -> float:
     """Share of hidden tests passed, in [0, 1]; 0 where there was no answer to judge."""
-    return run.verdict.performance if run.verdict is not None else 0.0
+    return repeat.run.verdict.performance if repeat.run is not None and repeat.run.verdict is not None else 0.0
 
 
-def complexity(units: int, settings: RewardSettings) -> float:
-    """AST units beyond the free ones, over the scale, clipped to [0, ``complexity_max``]."""
-    beyond = (units - settings.complexity_free_units) / settings.complexity_scale_units
+@TERMS.register("complexity")
+def complexity(repeat: Repeat) -> float:
+    """AST units beyond the free ones, over the scale, clipped to [0, ``complexity_max``]; 0 without a workflow."""
+    workflow, settings = repeat.attempt.workflow, repeat.settings
+    if workflow is None:
+        return 0.0
+    beyond = (workflow.units - settings.complexity_free_units) / settings.complexity_scale_units
     return min(max(beyond, 0.0), settings.complexity_max)
 
 
-def diversity(fingerprints: Sequence[str | None]) -> list[float]:
-    """Each attempt's share in the distinctness of its group, in (0, 1]; 0 for an attempt without a workflow.
+@TERMS.register("diversity")
+def diversity(repeat: Repeat) -> float:
+    """The attempt's share in the distinctness of its group, in (0, 1]; 0 without a workflow.
 
     An attempt that shares its workflow with ``n - 1`` siblings gets ``1 / n``, so that the mean over attempts with a
     workflow is the distinctness ratio, distinct workflows over workflows.
-
-    Args:
-        fingerprints: one per attempt; None where there is no workflow.
     """
-    counts = Counter(fingerprints)
-    return [0.0 if fingerprint is None else 1.0 / counts[fingerprint] for fingerprint in fingerprints]
+    own = repeat.attempt.workflow
+    if own is None:
+        return 0.0
+    return 1.0 / sum(other.workflow is not None and other.workflow.fingerprint == own.fingerprint for other in repeat.siblings)
 
 
-def calls(runs: Sequence[Run], settings: RewardSettings) -> float:
+@TERMS.register("calls")
+def calls(repeat: Repeat) -> float:
     """Worker calls of all rounds beyond the first call, at least 0; an execution of tests counts ``test_run_calls``."""
-    return max(sum(run.execution.worker_calls + settings.test_run_calls * run.execution.test_runs for run in runs) - 1.0, 0.0)
+    return max(sum(weighted_calls(run, repeat.settings) for run in repeat.spent) - 1.0, 0.0)
 
 
-def cost(runs: Sequence[Run]) -> float:
+def weighted_calls(run: Run, settings: RewardSettings) -> float:
+    """Worker calls of one run; an execution of tests counts ``test_run_calls``."""
+    return run.execution.worker_calls + settings.test_run_calls * run.execution.test_runs
+
+
+@TERMS.register("cost")
+def cost(repeat: Repeat) -> float:
     """Dollars of worker tokens, all rounds together."""
-    return sum(run.execution.cost_dollars for run in runs)
+    return sum(run.execution.cost_dollars for run in repeat.spent)
 
 
-def latency(runs: Sequence[Run]) -> float:
+@TERMS.register("latency")
+def latency(repeat: Repeat) -> float:
     """Seconds of wall time of the workflows, one round after the other."""
-    return sum(run.execution.wall_s for run in runs)
+    return sum(run.execution.wall_s for run in repeat.spent)
+
+
+def weighted_terms(weights: RewardWeights) -> dict[str, tuple[Term, float]]:
+    """(term, weight) by the name under which the term is logged: every registered one, and those that weights name as ``module:name``.
+
+    Raises:
+        ValueError: a weight names no term, or two terms would have one name.
+    """
+    found = {name: (term, 0.0) for name, term in TERMS.items()}
+    for name, weight in weights.by_name.items():
+        term, short = TERMS.find(name), short_name(name)
+        if short in found and (found[short][0] is not term or found[short][1]):
+            raise ValueError(f"reward.weights.{name}={weight:g}: there is a term {short} already, with its own weight: rename one of them.")
+        found[short] = (term, weight)
+    for name in found:
+        if name in RESERVED or not name.isidentifier():
+            raise ValueError(f"reward.weights: a term cannot have the name {name!r}, since its metric is reward/{name}: rename it.")
+    return found
+
+
+def measure(name: str, term: Term, repeat: Repeat) -> float:
+    """The term's value. Raises ValueError where it fails or is no finite number: a reward must not be guessed."""
+    try:
+        value = float(term(repeat))
+    except Exception as error:  # a function of the user's may raise anything
+        raise ValueError(
+            f"The reward term {name} fails ({type(error).__name__}: {' '.join(str(error).split())[:200]}): correct it."
+        ) from error
+    if not math.isfinite(value):
+        raise ValueError(f"The reward term {name} is {value}: return a finite number.")
+    return value

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from statistics import fmean
 
-from reward.group import Attempt
+from reward.attempt import Attempt
 from reward.score import Score
 from sandbox.records import Run
 from workflow.outcome import Outcome
@@ -105,7 +105,8 @@ class Episode:
     def attempt(self) -> Attempt:
         """The episode as the reward sees it: the judged round, and what the others spent."""
         others = tuple(part.runs for index, part in enumerate(self.rounds) if index != self.judged and part.runs)
-        return Attempt(self.workflow, self.runs, others)
+        texts = tuple(part.completion.text for part in self.rounds)
+        return Attempt(self.workflow, self.runs, others, texts, sum(len(part.completion.token_ids) for part in self.rounds))
 
     @property
     def response_ids(self) -> tuple[int, ...]:

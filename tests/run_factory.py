@@ -49,7 +49,9 @@ def write_run(path: Path, *, steps: int = 80, evaluated: bool = True, seed: int 
     """Writes a run folder and returns it."""
     rng = random.Random(seed)
     path.mkdir(parents=True, exist_ok=True)
-    (path / "config.yaml").write_text(yaml.safe_dump(settings(path).model_dump(mode="json"), sort_keys=False))
+    config = settings(path).model_dump(mode="json")
+    config["reward"]["weights"]["my_terms:politeness"] = -0.03  # a user's own
+    (path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     rows = [{"stage": "sft", "step": i, "sft/loss": 3.0 * math.exp(-i / 30) + 0.6 + rng.gauss(0, 0.03)} for i in range(200)]
     rows += [_grpo_row(rng, step, steps) for step in range(steps)]
     _jsonl(path / "metrics.jsonl", rows)
@@ -77,6 +79,14 @@ def _grpo_row(rng: random.Random, step: int, steps: int) -> dict[str, Any]:
         "reward/performance": 0.75 + 0.12 * done + rng.gauss(0, 0.015),
         "reward/complexity": 0.5 - 0.1 * done + rng.gauss(0, 0.02),
         "reward/calls": 2.2 - 0.8 * done + rng.gauss(0, 0.05),
+        "reward/politeness": 1.0 + 0.8 * done + rng.gauss(0, 0.05),
+        "operator/generate": 0.98,
+        "operator/test": 0.4 + 0.2 * done,
+        "operator/review": 0.5 - 0.2 * done,
+        "operator/haggle": 0.1 * done,
+        "operator/answer": 0.0,
+        "verifier/function": passed,
+        "verifier/unit": passed - 0.1,
         "outcome/passed": passed,
         "outcome/crashed": broken,
         "outcome/no_workflow": broken / 2,
@@ -164,4 +174,5 @@ def _result(name: str, kind: str, reward: float, passed: float, calls: float, sl
         }
         for level in LEVELS
     }
-    return {"name": name, "kind": kind, **measures(0.0, 0.0), "problems": 240, "by_level": by_level}
+    terms = {"performance": passed, "calls": calls - 1, "politeness": 1.5}
+    return {"name": name, "kind": kind, **measures(0.0, 0.0), "problems": 240, "terms": terms, "by_level": by_level}

@@ -6,9 +6,11 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reward.group import Attempt, score_group
+from reward.attempt import Attempt
+from reward.group import score_group
 from reward.settings import RewardSettings, RewardWeights
 from sandbox.records import Execution, OperatorCall, Run, Verdict
+from tests.scripted_parts import problem
 from workflow.outcome import Outcome
 from workflow.program import Workflow
 
@@ -29,33 +31,33 @@ def run(outcome: Outcome, passed: int = 0, calls: int = 1, wall_s: float = 0.5) 
 
 
 def score(attempt: Attempt, *siblings: Attempt):
-    return score_group([attempt, *siblings], SETTINGS)[0]
+    return score_group([attempt, *siblings], problem(), SETTINGS)[0]
 
 
 def test_a_judged_run_is_worth_its_weighted_terms():
     result = score(Attempt(workflow(units=18), (run(Outcome.WRONG_ANSWER, passed=3, calls=3),)))
     assert result is not None and not result.floored
-    assert (result.performance, result.complexity, result.diversity, result.calls) == (0.75, 1.0, 1.0, 2.0)
+    assert [result.terms[name] for name in ("performance", "complexity", "diversity", "calls")] == [0.75, 1.0, 1.0, 2.0]
     assert math.isclose(result.total, 0.75 - 0.1 + 0.05 - 0.05 - 0.006 - 0.005)
 
 
 def test_a_refusal_is_worth_the_floor():
     result = score(Attempt(None, ()))
     assert result is not None and result.floored
-    assert (result.total, result.performance, result.diversity) == (-0.2, 0.0, 0.0)
+    assert (result.total, result.terms["performance"], result.terms["diversity"]) == (-0.2, 0.0, 0.0)
 
 
 def test_a_run_without_an_answer_is_worth_the_floor_less_what_it_cost():
     for outcome in (Outcome.CRASHED, Outcome.TIMED_OUT, Outcome.BUDGET_EXCEEDED):
         result = score(Attempt(workflow(units=18), (run(outcome, calls=30),)))
-        assert result is not None and result.floored and result.calls == 29.0
+        assert result is not None and result.floored and result.terms["calls"] == 29.0
         assert math.isclose(result.total, -0.2 - 0.1 - 0.025 * 29 - 2.0 * 0.03 - 0.01 * 0.5), "and no bonus for being different"
 
 
 def test_calls_of_earlier_rounds_count_where_the_last_round_has_no_workflow():
     earlier = (run(Outcome.WRONG_ANSWER, passed=1, calls=21), run(Outcome.WRONG_ANSWER, calls=1))
     result = score(Attempt(None, (), (earlier,)))
-    assert result is not None and result.floored and (result.calls, result.performance) == (10.0, 0.0)
+    assert result is not None and result.floored and (result.terms["calls"], result.terms["performance"]) == (10.0, 0.0)
     assert math.isclose(result.total, -0.2 - 0.025 * 10 - 2.0 * 0.011 - 0.01 * 0.5)
 
 
@@ -98,14 +100,14 @@ def test_the_total_is_the_mean_over_runs():
     one = score(Attempt(workflow(), (passed,)))
     assert both is not None and one is not None and both.floored
     assert math.isclose(both.total, (one.total - 0.2 - 2.0 * 0.001 - 0.01 * 0.5) / 2)
-    assert both.performance == 0.5
+    assert both.terms["performance"] == 0.5
 
 
 def test_siblings_with_equal_workflows_share_their_distinctness():
     attempt = Attempt(workflow("a"), (run(Outcome.PASSED, passed=4),))
     other = Attempt(workflow("b"), (run(Outcome.PASSED, passed=4),))
-    scores = score_group([attempt, attempt, other, Attempt(None, ())], SETTINGS)
-    assert [result.diversity for result in scores if result is not None] == [0.5, 0.5, 1.0, 0.0]
+    scores = score_group([attempt, attempt, other, Attempt(None, ())], problem(), SETTINGS)
+    assert [result.terms["diversity"] for result in scores if result is not None] == [0.5, 0.5, 1.0, 0.0]
 
 
 RUNS = st.builds(
@@ -126,14 +128,14 @@ ATTEMPTS = st.one_of(
 
 @given(st.lists(ATTEMPTS, max_size=12))
 def test_every_total_is_explained_by_its_terms_and_the_floor(attempts: list[Attempt]):
-    scores = score_group(attempts, SETTINGS)
+    scores = score_group(attempts, problem(), SETTINGS)
     assert len(scores) == len(attempts)
     for attempt, result in zip(attempts, scores, strict=True):
         known = [run for run in attempt.runs if run.outcome is not Outcome.INFRA_ERROR]
         if result is None:
             assert not known
             continue
-        weighted = {name: getattr(WEIGHTS, name) * getattr(result, name) for name in RewardWeights.model_fields}
+        weighted = {name: getattr(WEIGHTS, name) * result.terms[name] for name in RewardWeights.model_fields}
         if not result.floored:
             assert math.isclose(result.total, sum(weighted.values()), abs_tol=1e-9)
         elif all(run.verdict is None for run in known):
@@ -178,8 +180,8 @@ def test_what_earlier_rounds_spend_is_never_free(others: tuple[tuple[Run, ...], 
 def test_scores_follow_their_attempts_in_any_order(attempts: list[Attempt], random):
     order = list(range(len(attempts)))
     random.shuffle(order)
-    scores = score_group(attempts, SETTINGS)
-    assert score_group([attempts[i] for i in order], SETTINGS) == [scores[i] for i in order]
+    scores = score_group(attempts, problem(), SETTINGS)
+    assert score_group([attempts[i] for i in order], problem(), SETTINGS) == [scores[i] for i in order]
 
 
 @given(st.lists(RUNS, min_size=1, max_size=4))

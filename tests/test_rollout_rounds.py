@@ -70,13 +70,13 @@ async def test_the_papers_three_rounds_are_worth_what_the_last_one_reaches():
     collector, _ = maker([judged(0.5, 0.4), judged(0.3, 0.3), judged(0.8, 0.6)])
     episode = await one_episode(collector)
     assert [part.performance for part in episode.rounds] == [0.5, 0.3, 0.8]
-    assert episode.judged == 2 and episode.score is not None and episode.score.performance == 0.8
+    assert episode.judged == 2 and episode.score is not None and episode.score.terms["performance"] == 0.8
 
 
 async def test_the_best_round_by_public_tests_can_be_the_result_and_hidden_tests_do_not_choose():
     collector, _ = maker([judged(0.2, 0.9), judged(1.0, 0.5), judged(0.6, 0.1)], judged_round="best")
     episode = await one_episode(collector)
-    assert episode.judged == 0 and episode.score is not None and episode.score.performance == 0.2
+    assert episode.judged == 0 and episode.score is not None and episode.score.terms["performance"] == 0.2
 
 
 async def test_of_equally_good_rounds_the_latest_is_the_result_and_one_without_workflow_never():
@@ -140,8 +140,8 @@ async def test_calls_of_all_rounds_count_and_performance_of_the_result_alone():
     collector, _ = maker([judged(0.0, 0.0, calls=4), judged(1.0, 1.0, calls=2)])
     episode = await one_episode(collector)
     assert episode.score is not None
-    assert (episode.score.performance, episode.score.calls) == (1.0, 5.0)  # six calls, the first is free
-    assert abs(episode.score.cost - 0.006) < 1e-12
+    assert (episode.score.terms["performance"], episode.score.terms["calls"]) == (1.0, 5.0)  # six calls, the first is free
+    assert abs(episode.score.terms["cost"] - 0.006) < 1e-12
 
 
 async def test_a_machine_failure_between_rounds_masks_the_episode():
@@ -154,7 +154,7 @@ async def test_a_repeat_that_a_machine_failed_in_any_round_is_left_out_of_the_me
     runs = [judged(0.0, 0.0), run(Outcome.INFRA_ERROR), judged(1.0, 1.0), judged(0.0, 1.0)]
     collector, _ = maker(runs, runs_per_workflow=2)
     episode = await one_episode(collector)
-    assert len(episode.rounds) == 2 and episode.score is not None and episode.score.performance == 1.0
+    assert len(episode.rounds) == 2 and episode.score is not None and episode.score.terms["performance"] == 1.0
 
 
 async def test_a_later_round_meets_new_worker_seeds_and_siblings_share_them():

@@ -24,7 +24,7 @@ def event_loop_policy() -> VirtualTimePolicy:
 def group(position: int, version: int, *, flat: bool = False, better: float = 1.0) -> Group:
     def episode(total: float) -> Episode:
         completion = Completion("", (1,), (-0.1,), version, "stop")
-        return Episode(str(position), (Round(completion, None, None, ()),), 0, Score(total, total, 0.0, 0.0, 0.0, 0.0, 0.0, False))
+        return Episode(str(position), (Round(completion, None, None, ()),), 0, Score(total, {}, False))
 
     return Group(problem(position), (1,), (episode(0.0), episode(0.0 if flat else better)))
 

@@ -24,7 +24,7 @@ from trainer.run.checkpoints import whole_checkpoints
 from trainer.run.console import RunConsole
 from trainer.run.folder import RunFolder
 from trainer.run.jsonl import read_rows
-from trainer.run.state import may_change
+from trainer.run.state import changes, may_change
 from trainer.settings import CheckpointSettings, EvaluationSettings, GRPOSettings, RunSettings
 from workflow.outcome import Outcome
 from workflow.problem import Problem
@@ -67,7 +67,7 @@ def group(step: int) -> Group:
     completion = Completion("Plan.\n```python\nclass Workflow: ...\n```", (1, 2), (-0.1, -0.2), step, "stop")
     call = OperatorCall(0, "generate", "{}", '"x"', "", 1, 0, 10, 5, 0.001, 0.0, 0.02)
     run = Run(Execution(Outcome.ANSWERED, "x", (call,), "", 0.03, "landlock"), Verdict(Outcome.PASSED, (True,), (), 0.01, "landlock"))
-    score = Score(1.0, 1.0, 0.0, 1.0, 0.0, 0.001, 0.03, False)
+    score = Score(1.0, {"performance": 1.0, "cost": 0.001}, False)
     workflow = Workflow("class Workflow: ...", "abc", ("generate",), 0, 0, 0, 3)
     return Group(problem, (1,), (Episode(f"train-{step}/nano/train/1/0", (Round(completion, workflow, None, (run,)),), 0, score),))
 
@@ -348,3 +348,14 @@ def test_progress_off_a_terminal_is_a_line_now_and_then_and_the_last_one(tmp_pat
             run.progress("distil", done, 100, f"{done} asked")
         lines = [line for line in printed(run).splitlines() if "distil" in line]
     assert len(lines) <= 3 and "distil 100/100" in lines[-1]
+
+
+def test_a_weight_of_a_users_own_cannot_come_go_or_change_with_a_resume():
+    before = {"reward": {"weights": {"performance": 1.0, "my:words": -0.1}}}
+    for weights, changed in (
+        ({"performance": 1.0, "my:words": -0.1}, {}),
+        ({"performance": 1.0}, {"reward.weights.my:words": (-0.1, 0.0)}),
+        ({"performance": 1.0, "my:words": -0.1, "my:lines": 2.0}, {"reward.weights.my:lines": (0.0, 2.0)}),
+        ({"performance": 1.0, "my:words": -0.1, "cost": 0.0}, {}),
+    ):
+        assert changes(before, {"reward": {"weights": weights}}) == changed

@@ -67,7 +67,7 @@ async def test_what_earlier_rounds_spent_is_told_where_the_last_one_has_no_workf
     spent = Round(completion(SINGLE_CALL), workflow(SINGLE_CALL), None, (run(Outcome.WRONG_ANSWER, calls=20),))
     refused = parse_workflow("no workflow here")
     assert isinstance(refused, Refusal)
-    score = Score(-0.7, 0.0, 0.0, 0.0, 19.0, 0.02, 0.5, floored=True)
+    score = Score(-0.7, {"performance": 0.0, "calls": 19.0}, floored=True)
     episode = Episode("e", (spent, Round(completion("no workflow here"), None, refused, ())), 1, score)
     group = Group(problem(0), (1, 2), (episode,))
     (only,) = trials_of_groups([group], RewardSettings()).known

@@ -51,7 +51,7 @@ async def train_grpo(
     stream = group_stream(collector, settings, train, collected)
     async with run.checkpoints, stream, SavedOnError(run.checkpoints, learner, stream.state) as saver:
         await fleet.publish(first_step, await learner.weights())
-        for step in range(first_step, grpo.steps):
+        for step in run.steps(first_step, grpo.steps):
             saver.step = step
             if spending.overspends(steps=1 + settings.max_staleness):
                 await stream.settle()
@@ -80,7 +80,7 @@ async def train_grpo(
             run.log("grpo", step, metrics, total=grpo.steps, alarms=said)
             saver.step = step + 1
             judged(taken.collected, failures, run, step)
-            if (step + 1) % settings.checkpoint.every_steps == 0 or step + 1 == grpo.steps:
+            if (step + 1) % settings.checkpoint.every_steps == 0 or step + 1 == grpo.steps or run.stop_reason:
                 run.checkpoints.begin(step + 1, learner, stream.state(), metrics.get("eval/reward"))
 
 

@@ -150,6 +150,8 @@ class LoggerSettings(Settings):
     """What W&B keeps as artifacts: nothing, the SFT and the trained policy, or these and every checkpoint (as large as the optimizer
     state; an offline run keeps a copy of each)."""
     tensorboard: bool = False
+    sinks: tuple[str, ...] = ()
+    """Sinks and callbacks of your own beside these, by registered names or as ``module:name``: see ``trainer.run.sinks``."""
     episodes: bool = True
     """Write every episode to episodes.jsonl."""
     trace_characters: int = Field(default=300, ge=0, le=4000)

@@ -180,7 +180,7 @@ async def grpo(system: System, learner: Learner, settings: RunSettings, run: Run
     )
     refuse_if_all_masked(run)
     await learner.export(run.policy)
-    run.mark_done("grpo", steps=grpo_settings.steps)
+    run.mark_done("grpo", steps=len(run.rows("grpo")))
 
 
 def refuse_if_all_masked(run: RunFolder) -> None:

@@ -8,6 +8,7 @@ import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
@@ -26,8 +27,7 @@ def load_plugins(modules: Iterable[str] = ()) -> None:
     Raises:
         ValueError: one of them cannot be imported.
     """
-    announced = {entry.value: f"the entry point {entry.name!r} of {GROUP}" for entry in entry_points(group=GROUP)}
-    for module, source in [*announced.items(), *((module, "trainer.imports") for module in modules)]:
+    for module, source in [*_announced().items(), *((module, "trainer.imports") for module in modules)]:
         if module in _loaded:
             continue
         try:
@@ -40,9 +40,20 @@ def load_plugins(modules: Iterable[str] = ()) -> None:
         _loaded.add(module)
 
 
+@cache
+def _announced() -> dict[str, str]:
+    """Module -> which entry point names it; the installed packages are searched once, since that takes long and every lookup asks."""
+    return {entry.value: f"the entry point {entry.name!r} of {GROUP}" for entry in entry_points(group=GROUP)}
+
+
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """The known name most like another one; empty where none is like it."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), "")
+
+
+def short_name(name: str) -> str:
+    """What a thing is called in metrics and figures: of ``module:name`` the part after the colon."""
+    return name.rpartition(":")[2]
 
 
 class Registry(Mapping[str, T], Generic[T]):

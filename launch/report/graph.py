@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from xml.sax.saxutils import escape
 
 from launch.report.blocks import Block, Branch, Call, End, Loop, workflow_blocks
+from launch.report.style import operator_colour, tint
 
 FONT_PX = 13
 CHAR_PX = 7.4
@@ -16,25 +17,6 @@ HEAD = (
     '<marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
     '<path d="M0 0 L8 4 L0 8 z"/></marker>'
 )
-FILLS = {
-    "generate": "#cfe3f5",
-    "custom": "#dceef9",
-    "test": "#cdebdf",
-    "review": "#fbe3b8",
-    "revise": "#f8d2c0",
-    "ensemble": "#efd5e4",
-    "format": "#e6e6e6",
-    "answer": "#e0e4f4",
-    "program": "#e4edc8",
-}
-STROKES = {
-    "generate": "#0072b2",
-    "custom": "#56b4e9",
-    "test": "#009e73",
-    "review": "#c98a00",
-    "revise": "#d55e00",
-    "ensemble": "#b0588c",
-}
 
 
 @dataclass
@@ -175,7 +157,8 @@ def _falls_through(blocks: tuple[Block, ...]) -> bool:
 
 
 def _call(canvas: Canvas, call: Call, x: float, y: float) -> None:
-    fill, stroke = FILLS.get(call.operator, "#eeeeee"), STROKES.get(call.operator, "#777777")
+    stroke = operator_colour(call.operator)
+    fill = tint(stroke)
     width = _width(f"{call.operator} {call.repeat}")
     top = y + (8 if call.repeat else 0)
     if call.repeat:  # a stack of cards: calls made side by side

@@ -7,10 +7,12 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
 from markupsafe import Markup
 
-from launch.report import pipeline_figures, result_figures, training_figures
 from launch.report.examples import example_workflows
+from launch.report.pipeline_figures import idle, rounds, time_per_step
+from launch.report.result_figures import calls_by_level, reward_against_calls
 from launch.report.run_data import Row, RunData, read_run, setting_of
-from launch.report.tables import final_rows, heat_tables
+from launch.report.tables import final_rows, heat_tables, terms_table
+from launch.report.training_figures import calls_over_steps, learning, operators, outcomes, reward, reward_parts, verifiers
 from trainer.run.console import minutes
 from workflow.worker.shown_url import with_shown_urls
 
@@ -45,6 +47,7 @@ def render(run: RunData) -> str:
         alarms=run.alarms,
         figures={name: Markup(svg) for name, svg in _figures(run).items() if svg},
         table=final_rows(run.rows),
+        terms=terms_table(run.rows),
         heats=heat_tables(run.rows),
         oracle=(run.row("oracle") or {}).get("of", {}),
         examples=example_workflows(run),
@@ -72,18 +75,19 @@ def template(name: str) -> Template:
 
 
 def _figures(run: RunData) -> dict[str, str]:
-    training, pipeline, results = training_figures, pipeline_figures, result_figures
     return {
-        "reward": training.reward(run),
-        "parts": training.reward_parts(run),
-        "outcomes": training.outcomes(run),
-        "calls_over_steps": training.calls_over_steps(run),
-        "time": pipeline.time_per_step(run),
-        "idle": pipeline.idle(run),
-        "rounds": pipeline.rounds(run),
-        "learning": training.learning(run),
-        "calls_by_level": results.calls_by_level(run),
-        "against_calls": results.reward_against_calls(run),
+        "reward": reward(run),
+        "parts": reward_parts(run),
+        "outcomes": outcomes(run),
+        "operators": operators(run),
+        "verifiers": verifiers(run),
+        "calls_over_steps": calls_over_steps(run),
+        "time": time_per_step(run),
+        "idle": idle(run),
+        "rounds": rounds(run),
+        "learning": learning(run),
+        "calls_by_level": calls_by_level(run),
+        "against_calls": reward_against_calls(run),
     }
 
 

@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from zlib import crc32
 
 import matplotlib
 
@@ -11,6 +12,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from workflow.operators import OPERATORS
 
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, GREY, BLACK = (
     "#0072b2",
@@ -24,6 +27,12 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, GREY, BLACK = (
     "#222222",
 )
 """Okabe and Ito's palette, grey and near-black."""
+CYCLE = (GREEN, PURPLE, SKY, ORANGE, RED, GREY, BLUE, BLACK, YELLOW, "#a6761d", "#8c564b", "#5b6fb5")
+"""Colours for as many things as a run has names for, in their order."""
+OPERATOR_COLOURS = (
+    "#0072b2", "#56b4e9", "#009e73", "#c98a00", "#d55e00", "#b0588c", "#5b6fb5", "#7d9a2e", "#777777", "#8c564b", "#17a2b8", "#a6761d",
+)  # fmt: skip
+"""In the order of the catalogue of operators, and again from the start where it has more."""
 
 PX_PER_INCH = 96
 HALF, FULL = 545, 1110
@@ -88,3 +97,18 @@ def smooth(values: list[float], window: int) -> list[float]:
     half = window // 2
     spans = (values[max(0, i - half) : i + half + 1] for i in range(len(values)))
     return [sum(span) / len(span) for span in spans]
+
+
+def operator_colour(name: str) -> str:
+    """The outline of an operator's nodes; one that this process does not know has a colour by its name."""
+    known = list(OPERATORS)
+    if name in known:
+        return OPERATOR_COLOURS[known.index(name) % len(OPERATOR_COLOURS)]
+    others = OPERATOR_COLOURS[len(known) :] or OPERATOR_COLOURS
+    return others[crc32(name.encode()) % len(others)]
+
+
+def tint(colour: str, strength: float = 0.2) -> str:
+    """A light shade of the colour, on which dark text is legible."""
+    channels = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return "#" + "".join(f"{round(255 - strength * (255 - channel)):02x}" for channel in channels)

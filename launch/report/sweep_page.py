@@ -8,9 +8,9 @@ import numpy as np
 import yaml
 from markupsafe import Markup
 
-from launch.report import sweep_figures
 from launch.report.page import Card, about, template
 from launch.report.sweep_data import SEED, Estimate, Setup, SweepData, TrialData, front, order, read_sweep
+from launch.report.sweep_figures import against, label_of, pareto, shown
 from workflow.worker.shown_url import with_shown_urls
 
 SHOWN = (("pass_rate", "{:.1%}", 1), ("calls", "{:.2f}", 1), ("cost", "{:.3f}", 1000), ("latency", "{:.2f}", 1))
@@ -51,7 +51,7 @@ def write_sweep_report(folder: Path, out: Path | None = None) -> Path:
 def render(sweep: SweepData, place: Path) -> str:
     """The page as HTML without any outside asset; ``place`` is its folder, from which it links to the trials' reports."""
     rows = setup_rows(sweep)
-    figures = [(name, Markup(svg)) for name in sweep.swept if (svg := sweep_figures.against(sweep, name))]
+    figures = [(name, Markup(svg)) for name in sweep.swept if (svg := against(sweep, name))]
     return template("sweep.html.jinja").render(
         title=sweep.path.resolve().name,
         about=[line for line in about(sweep.config) if not line.startswith("Seed")],
@@ -63,7 +63,7 @@ def render(sweep: SweepData, place: Path) -> str:
         setups=rows,
         numbered=len(sweep.swept) > 1,
         figures=figures,
-        pareto=Markup(sweep_figures.pareto(sweep)),
+        pareto=Markup(pareto(sweep)),
         trials=[(trial, _link(sweep.path / trial.name, place)) for trial in sweep.trials],
         config=with_shown_urls(yaml.safe_dump(sweep.config, sort_keys=False, allow_unicode=True)),
     )
@@ -81,7 +81,7 @@ def cards(sweep: SweepData) -> list[Card]:
         return out
 
     def named(setup: Setup) -> str:
-        return sweep_figures.label_of(setup, sweep.swept, always_named=True) or "all trials"
+        return label_of(setup, sweep.swept, always_named=True) or "all trials"
 
     best = max(sweep.setups, key=lambda setup: setup.estimates["pass_rate"].mean)
     least = min(sweep.setups, key=lambda setup: setup.estimates["calls"].mean)
@@ -105,7 +105,7 @@ def setup_rows(sweep: SweepData) -> list[SetupRow]:
     best = front([(setup.estimates["calls"].mean, setup.estimates["pass_rate"].mean) for setup in sweep.setups])
     return [
         SetupRow(
-            numbered(index, sweep_figures.label_of(setup, sweep.swept, always_named=True) or "all trials", sweep),
+            numbered(index, label_of(setup, sweep.swept, always_named=True) or "all trials", sweep),
             len(setup.trials),
             [_texts(setup.estimates[measure], form, scale) for measure, form, scale in SHOWN],
             index in best,
@@ -141,7 +141,7 @@ def effect_row(sweep: SweepData, setting: str) -> EffectRow | None:
         low, high = (float(bound) for bound in np.percentile(differences, [2.5, 97.5]))
         signed = form.replace("{:", "{:+").replace("%}", "f} pts")
         measures.append(_texts(Estimate(mean, low, high), signed, 100 if measure == "pass_rate" else scale))
-    return EffectRow(setting, f"{sweep_figures.shown(values[0])} to {sweep_figures.shown(values[-1])}", measures)
+    return EffectRow(setting, f"{shown(values[0])} to {shown(values[-1])}", measures)
 
 
 def _by_seed(trial: TrialData) -> list[tuple[bool, float, str]]:

@@ -86,6 +86,13 @@ def final_rows(rows: Sequence[Row]) -> list[FinalRow]:
     ]
 
 
+def terms_table(rows: Sequence[Row]) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """(terms, rows): the mean of each term of the reward in each row of the final table, unweighted; of older runs there are none."""
+    measured = [(row["name"], row.get("terms", {})) for row in ordered(rows)]
+    names = list(dict.fromkeys(name for _, terms in measured for name in terms))
+    return names, [(row, [f"{terms[name]:.4g}" if name in terms else "-" for name in names]) for row, terms in measured]
+
+
 def heat_tables(rows: Sequence[Row]) -> list[HeatTable]:
     """One table for all queries, one for those with and one for those without examples."""
     levels = sorted({level for row in rows for level in row.get("by_level", {})}, key=int)

@@ -1,6 +1,7 @@
 """Figures of what happened while training, each as inline SVG; an empty string where the run has nothing to show."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 from matplotlib import colormaps
@@ -8,7 +9,25 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from launch.report.run_data import Row, RunData
-from launch.report.style import BLACK, BLUE, FULL, GREEN, GREY, HALF, ORANGE, PURPLE, RED, SKY, YELLOW, figure, smooth, svg
+from launch.report.style import (
+    BLACK,
+    BLUE,
+    CYCLE,
+    FULL,
+    GREEN,
+    GREY,
+    HALF,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    YELLOW,
+    figure,
+    operator_colour,
+    smooth,
+    svg,
+)
+from workflow.registry import short_name
 
 OUTCOMES: Mapping[str, tuple[str, str]] = {
     "passed": ("passed every hidden test", GREEN),
@@ -20,14 +39,6 @@ OUTCOMES: Mapping[str, tuple[str, str]] = {
     "syntax_error": ("syntax error", "#a6761d"),
     "no_workflow": ("no workflow", BLACK),
     "infra_error": ("machine failed (masked)", "#bdbdbd"),
-}
-TERMS: Mapping[str, tuple[str, str]] = {
-    "performance": ("performance", GREEN),
-    "complexity": ("complexity", PURPLE),
-    "calls": ("worker calls", ORANGE),
-    "diversity": ("diversity", SKY),
-    "cost": ("cost", RED),
-    "latency": ("latency", GREY),
 }
 
 
@@ -85,8 +96,9 @@ def reward(run: RunData) -> str:
 
 def reward_parts(run: RunData) -> str:
     """Each term times its weight: above what raises the reward, below what lowers it."""
-    weights = run.setting("reward.weights", {})
-    active = [name for name in TERMS if weights.get(name) and series(run.grpo, f"reward/{name}")[0]]
+    weights = {short_name(name): weight for name, weight in run.setting("reward.weights", {}).items()}
+    colours = dict(zip(weights, cycle(CYCLE), strict=False))
+    active = [name for name, weight in weights.items() if weight and series(run.grpo, f"reward/{name}")[0]]
     signs = [sign for sign in (1, -1) if any(weights[name] * sign > 0 for name in active)]
     if not signs:
         return ""
@@ -95,10 +107,9 @@ def reward_parts(run: RunData) -> str:
             for name in active:
                 if weights[name] * sign < 0:
                     continue
-                text, colour = TERMS[name]
                 steps, values = series(run.grpo, f"reward/{name}")
                 weighted = [value * weights[name] for value in values]
-                axes.plot(steps, smooth(weighted, window(steps)), color=colour, label=f"{weights[name]:+g} × {text}")
+                axes.plot(steps, smooth(weighted, window(steps)), color=colours[name], label=f"{weights[name]:+g} × {name}")
             axes.margins(y=0.15)
             axes.set_ylabel("raises reward" if sign > 0 else "lowers reward")
         panels[0].set_title("Parts of the reward (weight × mean term)")
@@ -112,8 +123,10 @@ def reward_parts(run: RunData) -> str:
 def outcomes(run: RunData) -> str:
     """How episodes ended, as shares of each step."""
     steps = [row["step"] + 1 for row in run.grpo]
-    shares = {name: [float(row.get(f"outcome/{name}") or 0) for row in run.grpo] for name in OUTCOMES}
-    present = [name for name in OUTCOMES if any(shares[name])]
+    names = dict.fromkeys([*OUTCOMES, *members(run, "outcome")])
+    shares = {name: [float(row.get(f"outcome/{name}") or 0) for row in run.grpo] for name in names}
+    present = [name for name in names if any(shares[name])]
+    shown = [OUTCOMES.get(name, (name.replace("_", " "), GREY)) for name in present]
     if not steps or not present:
         return ""
     with figure(HALF, 380) as (drawn, (axes,)):
@@ -121,8 +134,8 @@ def outcomes(run: RunData) -> str:
         axes.stackplot(
             steps,
             [smooth(shares[name], width) for name in present],
-            colors=[OUTCOMES[name][1] for name in present],
-            labels=[OUTCOMES[name][0] for name in present],
+            colors=[colour for _, colour in shown],
+            labels=[text for text, _ in shown],
             edgecolor="white",
             linewidth=0.5,
         )
@@ -134,6 +147,41 @@ def outcomes(run: RunData) -> str:
         steps_axis(axes)
         drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
         return svg(drawn, "How episodes ended")
+
+
+def members(run: RunData, family: str) -> list[str]:
+    """Names of the metrics of a family (``operator/test``: ``test``), in the order in which steps have them."""
+    return list(dict.fromkeys(name.partition("/")[2] for row in run.grpo for name in row if name.startswith(f"{family}/")))
+
+
+def operators(run: RunData) -> str:
+    """How many of the workflows use each operator."""
+    colours = {name: operator_colour(name) for name in members(run, "operator")}
+    return _shares(run, "operator", colours, "Operators that workflows use", "share of workflows")
+
+
+def verifiers(run: RunData) -> str:
+    """How many of the answers that each verifier judged passed, where there are several."""
+    colours = dict(zip(members(run, "verifier"), cycle(CYCLE), strict=False))
+    return _shares(run, "verifier", colours, "Answers that pass each verifier", "share of judged answers") if len(colours) > 1 else ""
+
+
+def _shares(run: RunData, family: str, colours: Mapping[str, str], title: str, label: str) -> str:
+    """A line for each metric of a family of shares that is ever above 0."""
+    drawn_names = [name for name in colours if any(series(run.grpo, f"{family}/{name}")[1])]
+    if not drawn_names:
+        return ""
+    with figure(HALF, 380) as (drawn, (axes,)):
+        for name in drawn_names:
+            steps, values = series(run.grpo, f"{family}/{name}")
+            axes.plot(steps, smooth(values, max(3, window(steps))), color=colours[name], label=name)
+        axes.set_ylim(0, 1.05)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set_title(title)
+        axes.set_ylabel(label)
+        steps_axis(axes)
+        drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        return svg(drawn, title)
 
 
 def calls_over_steps(run: RunData) -> str:

@@ -112,7 +112,7 @@ class Collector:
         finally:
             await ended([*talks, *shared.tasks.values()])
         episodes = [Episode(f"{tag}/{problem.id}/{index}", talk.rounds, talk.judged, None) for index, talk in enumerate(done)]
-        scores = score_group([episode.attempt for episode in episodes], self.reward)
+        scores = score_group([episode.attempt for episode in episodes], problem, self.reward)
         return Group(
             problem,
             prompt_ids,

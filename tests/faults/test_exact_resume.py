@@ -57,4 +57,6 @@ def test_a_killed_run_ends_as_one_that_was_not(policy: Path, tmp_path: Path, sta
 def learnt(run_dir: Path) -> list[tuple[str, str, dict | None]]:
     """Every episode with its text and its score; how long it took is the clock's affair."""
     rows = read_rows(run_dir / "episodes.jsonl")
-    return [(row["id"], row["text"], row["score"] and {**row["score"], "latency": None}) for row in rows]
+    return [
+        (row["id"], row["text"], row["score"] and {**row["score"], "terms": {**row["score"]["terms"], "latency": None}}) for row in rows
+    ]

@@ -21,7 +21,7 @@ NO_WHITENING = GRPOSettings(advantage="grpo", norm_by_std=False)
 
 
 def episode(reward: float | None, tokens: int = 3) -> Episode:
-    score = None if reward is None else Score(reward, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, False)
+    score = None if reward is None else Score(reward, {}, False)
     ids = tuple(range(10, 10 + tokens))
     completion = Completion("", ids, tuple(-0.1 * token for token in range(1, tokens + 1)), 0, "stop")
     return Episode("e", (Round(completion, None, None, ()),), 0, score)
@@ -44,7 +44,7 @@ def test_feedback_between_rounds_is_read_but_carries_no_loss_and_no_advantage():
     def two_rounds(reward: float) -> Episode:
         first = Round(Completion("", (10, 11), (-0.1, -0.2), 3, "stop"), None, None, ())
         second = Round(Completion("", (12,), (-0.3,), 4, "stop"), None, None, (), "Again.", (20, 21))
-        return Episode("e", (first, second), 1, Score(reward, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, False))
+        return Episode("e", (first, second), 1, Score(reward, {}, False))
 
     batch = policy_batch([Group(problem(), (1, 2), (two_rounds(0.0), two_rounds(1.0)))], NO_WHITENING)
     assert batch is not None

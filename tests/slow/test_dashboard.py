@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from launch.dashboard import metrics_of, workspace
+from launch.dashboard import metrics_of, swept_settings, workspace
 from tests.run_factory import write_run
+from tests.sweep_factory import write_sweep
 from trainer.run.panels import PANELS
 
 
@@ -25,6 +26,16 @@ def test_every_metric_of_a_run_has_a_panel_in_its_familys_section(tmp_path: Path
     assert [panel["metrics"] for panel in made["Other metrics"]] == [["strange/thing"]]
     assert all(panel["xAxis"] == "sft/step" for panel in made["Supervised fine-tuning"])
     assert all(panel["xAxis"] == "grpo/step" for panel in made["Reward and its parts"])
+
+
+def test_the_results_are_related_to_what_a_sweep_varies_and_to_all_weights_of_a_run(tmp_path: Path):
+    assert swept_settings(write_sweep(tmp_path / "sweep")) == ["reward.weights.complexity"]
+    weights = swept_settings(write_run(tmp_path / "run", steps=1))
+    assert {"reward.weights.performance", "reward.weights.my_terms:politeness"} < set(weights)
+    (drawn,) = [
+        panel for panel in sections(workspace("team", "project", [], weights)._spec)["Final results and sweeps"] if "columns" in panel
+    ]
+    assert len(drawn["columns"]) == len(weights) + 4
 
 
 def test_without_a_run_each_family_is_matched_by_its_name():

@@ -19,6 +19,8 @@ FIGURES = (
     "Reward over training",
     "Parts of the reward",
     "How episodes ended",
+    "Operators that workflows use",
+    "Answers that pass each verifier",
     "Calls by difficulty",
     "Calls while training",
     "Reward against calls",
@@ -58,6 +60,20 @@ class Tags(HTMLParser):
 
 def test_every_figure_is_there(page: str):
     assert [name for name in FIGURES if f'aria-label="{name}"' not in page] == []
+
+
+def test_a_term_an_operator_and_a_verifier_of_a_users_own_are_shown(page: str):
+    assert "-0.03 × politeness" in page and "<th>politeness</th>" in page
+    in_a_figure = "</text>\n   </g>"  # a label as matplotlib writes it
+    assert f">haggle{in_a_figure}" in page and f">unit{in_a_figure}" in page
+    assert f">answer{in_a_figure}" not in page, "an operator that no workflow uses has no line"
+
+
+def test_an_operator_that_this_process_does_not_know_is_drawn_with_its_code(tmp_path: Path):
+    run = write_run(tmp_path / "run", steps=4)
+    (run / "episodes.jsonl").write_text((run / "episodes.jsonl").read_text().replace("self.review(", "self.haggle("))
+    page = write_report(run).read_text()
+    assert ">haggle</text>" in page and "self.haggle(problem, answer)" in page
 
 
 def test_the_page_is_balanced_html_without_outside_assets(page: str):

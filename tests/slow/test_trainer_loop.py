@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +25,7 @@ from trainer.loop import train_grpo
 from trainer.run.console import RunConsole
 from trainer.run.folder import RunFolder
 from trainer.run.jsonl import read_rows
+from trainer.run.sinks import Opening, Sink, StopTraining
 from trainer.settings import CheckpointSettings, EvaluationSettings, GRPOSettings
 from workflow.outcome import Outcome
 
@@ -85,7 +86,15 @@ def outcome(workflow, one, seed) -> Run:
 
 
 async def train(
-    tmp_path: Path, policy: Policy, *, steps: int = 4, first: int = 0, collected=None, refill: int = 0, **trainer
+    tmp_path: Path,
+    policy: Policy,
+    *,
+    steps: int = 4,
+    first: int = 0,
+    collected=None,
+    refill: int = 0,
+    sinks: tuple[str, ...] = (),
+    **trainer,
 ) -> list[dict[str, Any]]:
     """Runs the loop in a folder; returns its metrics rows."""
     settings = run_settings(
@@ -94,6 +103,7 @@ async def train(
         evaluation=EvaluationSettings(every_steps=0),
         **{"checkpoint": CheckpointSettings(every_steps=100)} | trainer,
     )
+    settings = settings.model_copy(update={"logger": settings.logger.model_copy(update={"sinks": sinks})})
     rollout = RolloutSettings(group_size=2, runs_per_workflow=1)
     runner = ScriptedRunner(outcome)
     collector = Collector(policy, runner, ScriptedRenderer(), rollout, RewardSettings(), seed=1)
@@ -174,6 +184,24 @@ async def test_a_run_that_would_overspend_pauses_with_what_it_collected_ahead(tm
     with pytest.raises(ValueError, match=r"trainer.max_dollars=0.02 is nearly spent"):
         await train(tmp_path, policy, steps=50, max_staleness=1, max_dollars=0.02)
     assert policy.saved and len(policy.trained) == 2  # 0.006 dollars a step, one step collected ahead
+
+
+class StopsAfterTwo(Sink):
+    """Wishes the end of training while it reads the episodes of the second step."""
+
+    def __init__(self, opening: Opening) -> None: ...
+
+    def episodes(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        if step == 1:
+            raise StopTraining("enough")
+
+
+@pytest.mark.parametrize("max_staleness", [0, 1])
+async def test_a_sink_ends_training_with_a_logged_step_and_its_checkpoint(tmp_path: Path, max_staleness: int):
+    policy = Policy()
+    rows = await train(tmp_path, policy, steps=9, sinks=(f"{__name__}:StopsAfterTwo",), max_staleness=max_staleness)
+    assert [row["step"] for row in rows] == [0, 1] and len(policy.trained) == 2
+    assert [folder.name for folder in (tmp_path / "run" / "checkpoints").glob("step_*")] == ["step_000002"]
 
 
 async def test_a_checkpoint_holds_the_groups_that_were_collected_ahead(tmp_path: Path):

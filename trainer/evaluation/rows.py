@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from reward.score import mean_terms
 from trainer.evaluation.trials import Trial, Trials
 from trainer.settings import EvaluationSettings
 from workflow.outcome import RunFailedError
@@ -51,7 +52,8 @@ def result_row(name: str, kind: str, trials: Trials, settings: EvaluationSetting
             "with_examples": _summary([t for t in own if t.problem.has_examples], settings.bootstrap),
             "without_examples": _summary([t for t in own if not t.problem.has_examples], settings.bootstrap),
         }
-    row: Row = {"name": name, "kind": kind, **_summary(known, settings.bootstrap), "by_level": by_level}
+    terms = {name: round(value, 6) for name, value in mean_terms([trial.terms for trial in known]).items()}
+    row: Row = {"name": name, "kind": kind, **_summary(known, settings.bootstrap), "terms": terms, "by_level": by_level}
     if trials.lost:
         row |= {"lost": len(trials.lost), "why": Counter(trials.lost).most_common(1)[0][0]}
     return row | {"by_problem": _by_problem(known)} if kind == "policy" else row

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from reward import terms
-from reward.group import Attempt, score_group
+from reward.attempt import Attempt
+from reward.group import score_group
+from reward.score import mean_terms
 from reward.settings import RewardSettings
+from reward.terms import weighted_calls
 from rollout.groups.collect import Collector, Runner, run_seed
 from rollout.records import Group
 from sandbox.records import Run
@@ -34,6 +36,8 @@ class Trial:
     """Dollars of worker tokens."""
     latency: float = 0.0
     """Wall seconds of the workflow."""
+    terms: Mapping[str, float] = field(default_factory=dict)
+    """The terms of the reward, unweighted."""
 
     @property
     def cell(self) -> Cell:
@@ -59,7 +63,7 @@ class Trials:
 
 def _trial(problem: Problem, attempts: Sequence[Attempt], reward: RewardSettings) -> Trial | str:
     """The mean over attempts; where infrastructure failed in all of them, why."""
-    scores = score_group(attempts, reward)
+    scores = score_group(attempts, problem, reward)
     scored = [(attempt, score) for attempt, score in zip(attempts, scores, strict=True) if score is not None]
     if not scored:
         runs = (run for attempt in attempts for part in (attempt.runs, *attempt.others) for run in part)
@@ -72,16 +76,14 @@ def _trial(problem: Problem, attempts: Sequence[Attempt], reward: RewardSettings
 
     passed = [[run.outcome is Outcome.PASSED for run in attempt.runs if _is_known((run,))] or [False] for attempt, _ in scored]
 
-    def calls(runs: Sequence[Run]) -> float:
-        return sum(run.execution.worker_calls + reward.test_run_calls * run.execution.test_runs for run in runs)
-
     return Trial(
         problem,
         reward=float(np.mean([score.total for _, score in scored])),
         pass_rate=float(np.mean([float(np.mean(outcomes)) for outcomes in passed])),
-        calls=mean(calls),
-        cost=mean(terms.cost),
-        latency=mean(terms.latency),
+        calls=mean(lambda runs: sum(weighted_calls(run, reward) for run in runs)),
+        cost=mean(lambda runs: sum(run.execution.cost_dollars for run in runs)),
+        latency=mean(lambda runs: sum(run.execution.wall_s for run in runs)),
+        terms=mean_terms([score.terms for _, score in scored]),
     )
 
 

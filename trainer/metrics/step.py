@@ -2,22 +2,23 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import fields
 
 import numpy as np
 
-from reward.score import Score
+from reward.score import mean_terms
 from rollout.fleet.health import EngineHealth
 from rollout.fleet.publishing import Published
 from rollout.groups.stream import Taken, is_flat
 from rollout.records import Group
 from sandbox.records import Run
 from trainer.evaluation.trials import Trials
+from workflow.operators import OPERATORS
 from workflow.outcome import Outcome
+from workflow.program import Workflow
+from workflow.registry import short_name
 
 ENOUGH_WORKFLOWS = 8
 """Workflows in a step below which their entropy says nothing."""
-TERMS = [field.name for field in fields(Score) if field.name not in ("total", "floored")]
 
 
 def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
@@ -38,7 +39,7 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
     if scores:
         metrics["reward/mean"] = float(np.mean([score.total for score in scores]))
         metrics["reward/std"] = float(np.std([score.total for score in scores]))
-        metrics |= {f"reward/{term}": float(np.mean([getattr(score, term) for score in scores])) for term in TERMS}
+        metrics |= {f"reward/{name}": value for name, value in mean_terms([score.terms for score in scores]).items()}
         metrics["reward/floored"] = float(np.mean([score.floored for score in scores]))
     metrics["reward/zero_variance_groups"] = float(np.mean([is_flat(group) for group in groups]))
     metrics["workflow/valid"] = len(workflows) / len(rounds)
@@ -53,7 +54,23 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
         metrics["workflow/no_worker"] = float(np.mean([run.execution.worker_calls == 0 for run in answered]))
     metrics["completion/tokens"] = float(np.mean([sum(episode.response_mask) for episode in episodes]))
     metrics["completion/truncated"] = float(np.mean([part.completion.finish_reason == "length" for part in rounds]))
-    return metrics | _rounds(groups) | _calls(groups) | _tests(groups) | _worker(groups)
+    return metrics | _operators(workflows) | _verifiers(groups) | _rounds(groups) | _calls(groups) | _tests(groups) | _worker(groups)
+
+
+def _operators(workflows: Sequence[Workflow]) -> dict[str, float]:
+    """Of the workflows: the share that uses each operator; 0 for those that none uses."""
+    used = Counter(name for workflow in workflows for name in set(workflow.operators))
+    return {f"operator/{name}": used[name] / len(workflows) for name in dict.fromkeys([*OPERATORS, *sorted(used)])} if workflows else {}
+
+
+def _verifiers(groups: Sequence[Group]) -> dict[str, float]:
+    """Of the answers that each verifier judged: the share that passed."""
+    passed: dict[str, list[bool]] = {}
+    for group in groups:
+        verdicts = [run.verdict for episode in group.episodes for part in episode.rounds for run in part.runs if run.verdict is not None]
+        known = [verdict.outcome is Outcome.PASSED for verdict in verdicts if verdict.outcome is not Outcome.INFRA_ERROR]
+        passed.setdefault(f"verifier/{short_name(group.problem.verifier)}", []).extend(known)
+    return {name: float(np.mean(values)) for name, values in passed.items() if values}
 
 
 def _rounds(groups: Sequence[Group]) -> dict[str, float]:

@@ -12,7 +12,7 @@ Opening an existing folder resumes its run. This module stores; it does not deci
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -29,7 +29,7 @@ from trainer.run.files import RunFiles
 from trainer.run.jsonl import Row
 from trainer.run.lock import hold, probe
 from trainer.run.mirror import RunStorage
-from trainer.run.sinks import Metrics, open_sinks
+from trainer.run.sinks import Metrics, Opening, open_sinks
 from trainer.run.state import RunState, adopt_settings
 from trainer.settings import RunSettings
 from workflow.outcome import Outcome
@@ -63,16 +63,8 @@ class RunFolder:
             saved=self._checkpoint_saved,
         )
         self._save_state()
-        self.sinks = open_sinks(
-            path,
-            settings.logger,
-            metrics=self.files.metrics,
-            run_id=self.state.run_id,
-            config=settings.model_dump(mode="json"),
-            labels={"policy": settings.model.path, "worker": settings.worker.model},
-            warn=self.say,
-            tracked=self.state.tracked,
-        )
+        opening = Opening(path, self.state.run_id, settings, self.say)
+        self.sinks = open_sinks(opening, self.files.metrics, self.say, self.state.tracked)
 
     @classmethod
     def open(cls, settings: RunSettings, console: RunConsole | None = None) -> Self:
@@ -153,6 +145,8 @@ class RunFolder:
             self.files.alarms.append({"step": step, "text": sentence} for sentence in alarms)
             self.console.alarms(alarms)
             self.files.retry()
+            if self.stop_reason:
+                self.say(f"GRPO ends with step {step + 1} of {total}: {self.stop_reason}.")
         else:
             loss = metrics.get(f"{stage}/loss")
             self.console.progress(stage, step + 1, total, f"loss {loss:.3f}" if loss is not None else "")
@@ -163,6 +157,18 @@ class RunFolder:
         if self.settings.logger.episodes:
             self.files.episodes.append(rows)
         self.sinks.episodes(step, rows)
+
+    @property
+    def stop_reason(self) -> str:
+        """Why GRPO is to end after the step that was logged last, though there are more; empty where no sink asked for it."""
+        return self.sinks.stop_reason
+
+    def steps(self, first: int, total: int) -> Iterator[int]:
+        """GRPO steps ``first .. total - 1``, or fewer where a sink asks for the end."""
+        for step in range(first, total):
+            if self.stop_reason:
+                return
+            yield step
 
     def rows(self, stage: str) -> list[Row]:
         """The rows of metrics.jsonl of one stage, oldest first; those of an earlier session too."""

@@ -68,8 +68,10 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Dotted names of settings that differ, with both values. A setting that ``before`` lacks is no change."""
+    """Dotted names of settings that differ, with both values. One that ``before`` lacks is no change, but a weight of a term is then 0."""
     old, new = flat(before), flat(now)
+    weights = {name: 0.0 for name in (*old, *new) if name.startswith("reward.weights.")}
+    old, new = weights | old, weights | new
     return {name: (old[name], new[name]) for name in old if name in new and old[name] != new[name]}
 
 

@@ -7,32 +7,34 @@ from typing import Any
 import wandb
 
 from trainer.run.panels import STEPS, family
-from trainer.settings import LoggerSettings
+from trainer.run.sinks import Opening, Sink, wandb_mode
 
 EPISODE_COLUMNS = ("step", "episode", "problem", "level", "outcome", "reward", "calls", "text")
 MEASURES = ("reward", "reward_low", "reward_high", "pass_rate", "pass_low", "pass_high", "calls", "cost", "latency")
 RESULT_COLUMNS = ("name", "kind", "problems", *MEASURES)
 
 
-class WandbSink:
+class WandbSink(Sink):
     """A W&B run under the run folder's own id, so that a resumed run goes on in it.
 
     Offline ones lie in ``wandb/`` of the run folder, one a session, and wait for ``wandb sync``, which appends them in their order. Steps
     that a resumed run does again are not given to it twice (``trainer.run.sinks``): its history can only grow.
     """
 
-    def __init__(self, folder: Path, settings: LoggerSettings, mode: str, run_id: str, config: Mapping[str, Any]) -> None:
-        self.settings = settings
+    def __init__(self, opening: Opening) -> None:
+        self.settings = opening.settings.logger
+        mode = wandb_mode(self.settings.wandb)
+        assert mode is not None, "conf.crosschecks refuses logger.sinks=[wandb] with logger.wandb=off"
         self.run = wandb.init(
-            project=settings.wandb_project,
-            name=folder.name,
-            id=run_id,
-            group=settings.wandb_group,
-            job_type="trial" if settings.wandb_group else "run",
+            project=self.settings.wandb_project,
+            name=opening.folder.name,
+            id=opening.run_id,
+            group=self.settings.wandb_group,
+            job_type="trial" if self.settings.wandb_group else "run",
             resume="allow",
-            dir=str(folder),
-            mode="online" if mode == "online" else "offline",
-            config=dict(config),
+            dir=str(opening.folder),
+            mode=mode,
+            config=opening.settings.model_dump(mode="json"),
             settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
         )
         self._defined: set[str] = set()
@@ -72,9 +74,9 @@ class WandbSink:
         self.run.log({"result/table": wandb.Table(columns=list(RESULT_COLUMNS), data=[result_cells(row) for row in measured])})
         for row in (row for row in measured if row["kind"] != "workflow" or row["name"] == "best fixed workflow"):
             name = str(row["name"]).lower().replace(" ", "_").replace("(", "").replace(")", "")
-            self.run.summary.update(
-                {f"result/{name}/{key}": row[key] for key in ("reward", "pass_rate", "calls", "cost", "latency") if key in row}
-            )
+            figures = {key: row[key] for key in ("reward", "pass_rate", "calls", "cost", "latency") if key in row}
+            figures |= {f"terms/{term}": value for term, value in row.get("terms", {}).items()}
+            self.run.summary.update({f"result/{name}/{key}": value for key, value in figures.items()})
 
     def saved(self, kind: str, name: str, folder: Path) -> None:
         """A policy, or a checkpoint where ``wandb_artifacts=checkpoints`` asks for them, as an artifact.
