@@ -18,7 +18,6 @@ CORE = [
     "datasets>=4",
     "fastapi>=0.115",
     "fsspec>=2025.3",
-    "httpx>=0.28",
     "jinja2>=3.1",
     "matplotlib>=3.10",
     "numpy",
@@ -40,6 +39,7 @@ EXTRAS = {
     "gpu": ["vllm==0.31.0"],
     "dev": [
         "filelock>=3.15",
+        "httpx>=0.28",
         "hypothesis>=6.130",
         "openai>=3.54,<4",
         "pyright[nodejs]>=1.1.400",

@@ -3,12 +3,13 @@
 import fcntl
 import hashlib
 import json
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any, cast
 
 import fsspec
+
+from workflow.atomic import replace_folder
 
 
 def is_url(place: str) -> bool:
@@ -45,13 +46,11 @@ def local_copy(policy: str | Path, cache: Path | None = None) -> Path:
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # engines of one machine start at once
         if not folder.exists():
-            partial = folder.with_suffix(".partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            for name in found:
-                target = partial / Path(name).relative_to(root)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                files.get_file(name, str(target))
-            partial.replace(folder)
+            with replace_folder(folder) as partial:
+                for name in found:
+                    target = partial / Path(name).relative_to(root)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    files.get_file(name, str(target))
     return folder
 
 

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from workflow.settings import Settings, TeacherSettings
+from workflow.settings import MayChange, Settings, TeacherSettings
 
 
 class ModelSettings(Settings):
@@ -25,11 +25,11 @@ class RolloutSettings(Settings):
 
     engine: str = "vllm"
     """What samples: ``vllm``, or one of your own (``rollout.engines.interface``), registered or named as ``module:name``."""
-    engines: int = Field(default=1, ge=1)
+    engines: MayChange[int] = Field(default=1, ge=1)
     """Engines, each an actor of its own."""
     cpus_per_engine: float = Field(default=0.5, ge=0)
     """Logical CPUs that Ray sets aside for each engine on CPU."""
-    tensor_parallel: int = Field(default=1, ge=1)
+    tensor_parallel: MayChange[int] = Field(default=1, ge=1)
     """GPUs of one engine."""
     rounds: int = Field(default=1, ge=1, le=10)
     """Workflows that the policy writes one after another in an episode; before each further one it reads what the public tests said."""
@@ -49,23 +49,23 @@ class RolloutSettings(Settings):
     """Siblings with the same AST share their executions (they would see the same worker samples anyway)."""
     temperature: float = Field(default=1.0, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
-    request_timeout_s: float = Field(default=300.0, gt=0)
+    request_timeout_s: MayChange[float] = Field(default=300.0, gt=0)
     """Deadline of one group's sampling."""
-    engine_args: dict[str, Any] = {}
+    engine_args: MayChange[dict[str, Any]] = {}
     """The engine's own, for ``vllm`` its AsyncEngineArgs; passed on untouched."""
     in_flight: Literal["finish", "continue"] = "finish"
     """What an update of the weights does to completions in flight. ``finish``: it waits for them, so that no completion mixes two
     versions. ``continue``: they stop, and go on with the new weights after their keys and values were computed anew."""
-    publish_bucket_mib: float = Field(default=256.0, gt=0)
+    publish_bucket_mib: MayChange[float] = Field(default=256.0, gt=0)
     """Weights travel in buckets of this size (one tensor at least); two are on their way at a time."""
-    weights_via: Literal["auto", "object_store", "link"] = "auto"
+    weights_via: MayChange[Literal["auto", "object_store", "link"]] = "auto"
     """How buckets travel. ``object_store``: through Ray's, each engine fetches them. ``link``: the learner's first rank broadcasts them to
     all workers of all engines, by NCCL from GPU to GPU (gloo on CPU). ``auto``: link on GPUs, object_store on CPU."""
-    weights_kept: Literal["copy", "resend"] = "copy"
+    weights_kept: MayChange[Literal["copy", "resend"]] = "copy"
     """Where a replaced engine gets the current weights from. ``copy``: from Ray's object store, which keeps the last published buckets,
     once for all engines. ``resend``, and always over a link: from the learner, which keeps nothing more; once it has moved on, the
     engine waits for the next update."""
-    verify_loaded: bool = True
+    verify_loaded: MayChange[bool] = True
     """Reads back from each engine what it loaded. Off for layouts of weights that vLLM changes beyond recognition; the received bytes
     are checked in any case."""
 
@@ -93,19 +93,19 @@ class DistilSettings(Settings):
     """SFT rows to collect: (query, reasoning, workflow) whose workflow passed."""
     max_requests: int = Field(default=6000, ge=1)
     """Teacher calls after which distillation stops with what it has."""
-    concurrency: int = Field(default=64, ge=1)
-    provider: str = "endpoint"
+    concurrency: MayChange[int] = Field(default=64, ge=1)
+    provider: MayChange[str] = "endpoint"
     """Who answers, as in ``worker.provider``."""
-    base_url: str | None = None
+    base_url: MayChange[str | None] = None
     """Teacher endpoint; None: the provider knows its own."""
     prompt: str = "full"
     """What the teacher reads, as ``model.meta_prompt``."""
     model: str = ""
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: MayChange[str] = "OPENAI_API_KEY"
     temperature: float = Field(default=0.6, ge=0, le=2.0)
     max_tokens: int = Field(default=32_768, ge=1)
     """Completion tokens of a trace; a reasoning teacher's chain of thought counts."""
-    timeout_s: float = Field(default=1800.0, gt=0)
+    timeout_s: MayChange[float] = Field(default=1800.0, gt=0)
     """Deadline of one request; a long chain of thought takes minutes."""
 
     def worker(self) -> TeacherSettings:

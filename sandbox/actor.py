@@ -1,7 +1,5 @@
 """A sandbox in a Ray actor."""
 
-import asyncio
-
 import ray
 
 from sandbox.records import Run, Verdict
@@ -19,31 +17,26 @@ class SandboxActor:
     """One sandbox with its own zygote and a worker of its own to ask."""
 
     def __init__(self, settings: SandboxSettings, worker: WorkerSettings, imports: tuple[str, ...] = ()) -> None:
-        load_plugins(imports)
-        self._worker = make_worker(worker)
+        self._imports = imports
+        self._asked = worker
         prices = ("prompt_dollars_per_million", "completion_dollars_per_million")
         asked = {"reserved_completion_tokens": worker.max_tokens} | {name: getattr(worker, name) for name in prices}
-        settings = settings.model_copy(update={"budget": settings.budget.model_copy(update=asked)})
-        self._sandbox = Sandbox(settings, self._worker)
-        self._started = asyncio.Lock()
-        self._up = False
+        self._settings = settings.model_copy(update={"budget": settings.budget.model_copy(update=asked)})
 
     async def start(self) -> str:
-        """Brings the sandbox up, once; returns its isolation level."""
-        async with self._started:
-            if not self._up:
-                await self._sandbox.backend.start()
-                self._up = True
+        """Brings the sandbox up, with what packages add to the product; returns its isolation level."""
+        load_plugins(self._imports)
+        self._worker = make_worker(self._asked)
+        self._sandbox = Sandbox(self._settings, self._worker)
+        await self._sandbox.backend.start()
         return self._sandbox.backend.level
 
     async def run(self, workflow: Workflow, problem: Problem, seed: int, public: bool) -> Run:
         """Executes and judges."""
-        await self.start()
         return await self._sandbox.run(workflow, problem, seed, public=public)
 
     async def judge(self, problem: Problem, answer: str) -> Verdict:
         """Judges an answer by the hidden tests."""
-        await self.start()
         return await self._sandbox.judge(problem, answer)
 
     async def close(self) -> None:

@@ -1,14 +1,13 @@
 """Sandboxes as Ray actors, with bounded work in flight.
 
 Runs of one problem prefer one actor, so that its caches of worker replies and verdicts are met again; where that
-actor is full, the least loaded one takes over, and where all are full, callers wait. An actor that dies or hangs gets no runs
-until it answers again; Ray starts it anew, elsewhere where its node is gone. While none answers, callers wait.
+actor is full, the least loaded one takes over, and where all are full, callers wait. An actor that dies or hangs is replaced
+(``sandbox.supervise``), elsewhere where its node is gone. While none is up, callers wait.
 """
 
 import asyncio
 import contextlib
 import hashlib
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -20,6 +19,7 @@ from sandbox.backend import LEVELS
 from sandbox.deadline import longest_s
 from sandbox.records import Execution, Run, Verdict
 from sandbox.settings import SandboxSettings
+from sandbox.supervise import RayActor, Supervised, reason
 from workflow.outcome import Outcome, RunFailedError
 from workflow.problem import Problem
 from workflow.program import Workflow
@@ -31,10 +31,36 @@ GRACE_S = 30.0
 """Seconds beyond the most that a run's own deadlines may last, after which an actor counts as hung."""
 START_TIMEOUT_S = 90.0
 """Seconds for a sandbox to prove its isolation."""
-STARTS = 3
-"""Times that a restarted actor's sandbox is started before the actor is given up."""
-TELL_EVERY_S = 30.0
-"""Between two lines about an actor that is down."""
+CLOSE_TIMEOUT_S = 10.0
+"""Seconds for an actor to end its processes before it is killed."""
+
+
+class RaySandbox(RayActor):
+    """A ``SandboxActor`` in its place."""
+
+    async def ready(self) -> str:
+        """Its level of isolation, once the sandbox is up."""
+        return await self.once_it_runs(lambda actor: actor.start.remote())
+
+
+class SandboxPlace(Supervised[RaySandbox]):
+    """The place of one sandbox actor."""
+
+    def __init__(self, name: str, new_actor: Callable[[], Any], free: asyncio.Condition, say: Callable[[str], None]) -> None:
+        """
+        Args:
+            free: who waits for a slot here.
+        """
+        meanwhile = "it gets no runs until it is up again"
+        super().__init__(name, lambda: RaySandbox(new_actor), start_timeout_s=START_TIMEOUT_S, meanwhile=meanwhile, say=say)
+        self.load = 0
+        """Runs in flight."""
+        self._free = free
+
+    async def settled(self) -> None:
+        """Whoever waits for a sandbox looks again."""
+        async with self._free:
+            self._free.notify_all()
 
 
 class SandboxPool:
@@ -60,28 +86,29 @@ class SandboxPool:
         self.level = ""
         self._place = place or (lambda index: {})
         self._say = say
-        self._reviving: dict[int, asyncio.Task[None]] = {}
-        self._lost: dict[int, str] = {}
-        """Why an actor is of no use any more, by its number."""
         self._worker = worker
         self._imports = imports
-        self._actors: list[Any] = []
-        self._load: list[int] = []
+        self._places: list[SandboxPlace] = []
         self._free = asyncio.Condition()
 
     async def start(self) -> None:
-        """Starts all actors. Raises ValueError where a machine offers less than ``sandbox.min_level`` or one of the imports."""
-        options = {"num_cpus": self.settings.cpus_per_actor, "max_restarts": -1, "max_concurrency": 2 * self.settings.slots_per_actor}
-        self._actors = [
-            SandboxActor.options(**options, **self._place(index)).remote(self.settings, self._worker, self._imports)
-            for index in range(self.settings.actors)
-        ]
-        self._load = [0] * len(self._actors)
+        """Starts all actors. Raises ValueError where a machine offers less than ``sandbox.min_level``."""
+        self._places = [self._new_place(index) for index in range(self.settings.actors)]
         try:
-            levels = await asyncio.gather(*(actor.start.remote() for actor in self._actors))
+            levels = await asyncio.gather(*(place.actor.ready() for place in self._places))
         except RayTaskError as error:
             raise error.cause if isinstance(error.cause, ValueError) else error from None
         self.level = min(levels, key=LEVELS.index)
+
+    def _new_place(self, index: int) -> SandboxPlace:
+        options = SandboxActor.options(
+            num_cpus=self.settings.cpus_per_actor,
+            max_restarts=0,
+            max_concurrency=2 * self.settings.slots_per_actor,
+            **self._place(index),
+        )
+        name = f"Sandbox actor {index + 1} of {self.settings.actors}"
+        return SandboxPlace(name, lambda: options.remote(self.settings, self._worker, self._imports), self._free, self._say)
 
     async def run(self, workflow: Workflow, problem: Problem, seed: int, *, public: bool = False) -> Run:
         """One execution with its verdict (``public``: also by the public tests); infrastructure errors are retried, then come back
@@ -116,97 +143,60 @@ class SandboxPool:
         deadline_s: float,
     ) -> R:
         result = failed("not run")
-        avoid: int | None = None
+        avoid: SandboxPlace | None = None
         tries = lost = 0
-        while tries <= self.settings.retries and lost <= len(self._actors) + self.settings.retries:
+        while tries <= self.settings.retries and lost <= len(self._places) + self.settings.retries:
             if tries:
                 await asyncio.sleep(min(5.0, 0.2 * 2**tries))
-            index = await self._take(key, avoid)
+            place = await self._take(key, avoid)
+            actor = place.actor
             try:
                 async with asyncio.timeout(deadline_s):  # not wait_for, which loses a cancellation that meets the result
-                    result = await _awaited(call(self._actors[index]))
+                    result = await _awaited(call(actor.handle))
+                tries += 1
+            except RayTaskError as error:  # the run's own: the actor is well
+                result = failed(f"{place.name}: {reason(error)}"[:300])
                 tries += 1
             except (RayError, TimeoutError) as error:
-                result = failed(f"sandbox actor {index}: {type(error).__name__}"[:300])
+                result = failed(f"{place.name}: {type(error).__name__}"[:300])
                 lost += 1  # apart: that an actor died says little about the run, and all of a node's may die at once
-                self._revive(index, type(error).__name__)
+                place.mend(actor, type(error).__name__)
             finally:
-                await self._give_back(index)
+                await self._give_back(place)
             if outcome(result) is not Outcome.INFRA_ERROR:
                 return result
-            avoid = index
+            avoid = place
         return result
 
-    async def _take(self, key: str, avoid: int | None) -> int:
+    async def _take(self, key: str, avoid: SandboxPlace | None) -> SandboxPlace:
         """A slot: the key's own actor where it has one free, else the least loaded actor; waits where all are full or down.
 
         Raises:
             RunFailedError: none is left.
         """
-        own = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") % len(self._actors)
+        own = self._places[int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") % len(self._places)]
         async with self._free:
             while True:
-                if len(self._lost) == len(self._actors):
-                    lost = "; ".join(self._lost.values())
+                if all(place.lost for place in self._places):
+                    lost = "; ".join(f"{place.name}: {place.lost}" for place in self._places)
                     raise RunFailedError(f"No sandbox is left: {lost}. Mend the cause, then give the same command again.")
-                down = self._reviving.keys() | self._lost.keys()
-                free = [index for index, load in enumerate(self._load) if load < self.settings.slots_per_actor and index not in down]
-                preferred = [index for index in free if index != avoid] or free
+                free = [place for place in self._places if place.up and place.load < self.settings.slots_per_actor]
+                preferred = [place for place in free if place is not avoid] or free
                 if preferred:
-                    index = own if own in preferred else min(preferred, key=lambda i: self._load[i])
-                    self._load[index] += 1
-                    return index
+                    place = own if own in preferred else min(preferred, key=lambda place: place.load)
+                    place.load += 1
+                    return place
                 await self._free.wait()
 
-    async def _give_back(self, index: int) -> None:
+    async def _give_back(self, place: SandboxPlace) -> None:
         async with self._free:
-            self._load[index] -= 1
+            place.load -= 1
             self._free.notify()
-
-    def _revive(self, index: int, why: str) -> None:
-        """Takes an actor out until it answers again, once, whoever notices it first."""
-        if index in self._reviving or index in self._lost:
-            return
-        self._say(f"Sandbox actor {index + 1} of {len(self._actors)} failed ({why}): it gets no runs until it is up again.")
-        self._reviving[index] = asyncio.ensure_future(self._wait_for(index))
-
-    async def _wait_for(self, index: int) -> None:
-        """Returns once the actor is restarted and its sandbox up, or given up; an actor that hangs is killed."""
-        actor, began, told, refusals = self._actors[index], time.monotonic(), 0, 0
-        while True:
-            try:
-                async with asyncio.timeout(START_TIMEOUT_S):
-                    await actor.start.remote()
-                break
-            except RayTaskError as error:
-                refusals += 1
-                if refusals == STARTS:
-                    self._lost[index] = f"Sandbox actor {index + 1} does not start: {error.cause}"
-                    self._say(f"GIVEN UP: {self._lost[index]}")
-                    break
-            except TimeoutError:
-                with contextlib.suppress(RayError):
-                    ray.kill(actor, no_restart=False)  # it hangs, or waits for a node, which this does not change
-            except RayError:
-                await asyncio.sleep(1.0)
-            if time.monotonic() - began > (told + 1) * TELL_EVERY_S:
-                told += 1
-                self._say(f"Sandbox actor {index + 1} waits for a node with room for it.")
-        async with self._free:
-            del self._reviving[index]
-            self._free.notify_all()
 
     async def close(self) -> None:
         """Closes every sandbox and ends the actors; bounded in time, also where actors hang."""
-        for task in self._reviving.values():
-            task.cancel()
-        await asyncio.gather(*self._reviving.values(), return_exceptions=True)
-        deadline = time.monotonic() + 10
-        for actor in self._actors:
-            with contextlib.suppress(RayError, TimeoutError):
-                await asyncio.wait_for(_awaited(actor.close.remote()), max(0.1, deadline - time.monotonic()))
-            ray.kill(actor)
-        self._actors = []
+        await asyncio.gather(*(place.close(CLOSE_TIMEOUT_S) for place in self._places))
+        self._places = []
 
 
 async def _awaited(reference: Awaitable[R]) -> R:

@@ -4,9 +4,7 @@ import asyncio
 import hashlib
 import socket
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sandbox.backend import Backend, ZygoteBackend
@@ -26,6 +24,7 @@ from workflow.operators.context import TestReport
 from workflow.outcome import Outcome
 from workflow.problem import Problem
 from workflow.program import Workflow
+from workflow.single_flight import SingleFlight
 from workflow.verifiers.runner import ProgramResult
 from workflow.worker.interface import Worker
 
@@ -47,8 +46,11 @@ class Sandbox:
         self.worker = worker
         self.backend: Backend = backend or ZygoteBackend(settings)
         self.bench = Bench(self.backend)
-        self._verdicts: OrderedDict[bytes, Verdict] = OrderedDict()
-        self._in_progress: dict[bytes, _Judging] = {}
+        self._verdicts = SingleFlight[Verdict](
+            settings.verdict_cache_entries,
+            closed=lambda: BackendError("the sandbox was closed meanwhile"),
+            keeps=lambda verdict: verdict.outcome is not Outcome.INFRA_ERROR and not verdict.late,
+        )
         self._judging = asyncio.Semaphore(MAX_JUDGEMENTS)
 
     async def __aenter__(self) -> "Sandbox":
@@ -60,10 +62,7 @@ class Sandbox:
 
     async def close(self) -> None:
         """Ends every process of the box."""
-        tasks = [judging.task for judging in self._in_progress.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._verdicts.aclose()
         self.bench.close()
         await self.backend.close()
 
@@ -89,29 +88,7 @@ class Sandbox:
         But not one that the clock decided: that would keep what a busy machine did.
         """
         key = hashlib.sha256(repr((answer, tuple(tests), problem.public_view())).encode()).digest()
-        if key in self._verdicts:
-            self._verdicts.move_to_end(key)
-            return self._verdicts[key]
-        judging = self._in_progress.get(key)
-        if judging is None:
-            judging = self._in_progress[key] = _Judging(asyncio.ensure_future(self._judged(problem, answer, tests)))
-            judging.task.add_done_callback(lambda done: self._remember(key, done))
-        judging.waiting += 1
-        try:
-            return await asyncio.shield(judging.task)
-        finally:
-            judging.waiting -= 1
-            if not judging.waiting:
-                judging.task.cancel()
-
-    def _remember(self, key: bytes, task: "asyncio.Task[Verdict]") -> None:
-        del self._in_progress[key]
-        if task.cancelled() or task.exception() is not None or task.result().outcome is Outcome.INFRA_ERROR or task.result().late:
-            return
-        if self.settings.verdict_cache_entries:
-            self._verdicts[key] = task.result()
-            while len(self._verdicts) > self.settings.verdict_cache_entries:
-                self._verdicts.popitem(last=False)
+        return (await self._verdicts.get(key, lambda: self._judged(problem, answer, tests)))[0]
 
     async def _judged(self, problem: Problem, answer: str, tests: Sequence[str]) -> Verdict:
         async with self._judging:
@@ -181,14 +158,6 @@ class Sandbox:
             wall_s=time.monotonic() - started,
             isolation=self.backend.level,
         )
-
-
-@dataclass(slots=True)
-class _Judging:
-    """A judgement under way and how many wait for it; the last one that gives up ends it."""
-
-    task: "asyncio.Task[Verdict]"
-    waiting: int = 0
 
 
 def _start_frame(workflow: Workflow, host: WorkflowHost) -> dict[str, Any]:

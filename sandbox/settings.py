@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from workflow.settings import Settings
+from workflow.settings import MayChange, Settings
 
 
 class LimitSettings(Settings):
@@ -46,15 +46,15 @@ class SandboxSettings(Settings):
     """Isolation below which the sandbox refuses to start; the best that a machine reaches is used."""
     libraries: tuple[str, ...] = ()
     """Installed packages that programs in the box may import, for example ``[numpy, pandas]``; loaded once, before the forks."""
-    actors: int = Field(default=2, ge=1)
+    actors: MayChange[int] = Field(default=2, ge=1)
     """Ray actors, each with its own zygote."""
     cpus_per_actor: float = Field(default=0.5, ge=0)
     """Logical CPUs that Ray sets aside for each actor."""
-    slots_per_actor: int = Field(default=16, ge=1)
+    slots_per_actor: MayChange[int] = Field(default=16, ge=1)
     """Workflow runs in flight in one actor; further ones wait."""
-    retries: int = Field(default=2, ge=0)
+    retries: MayChange[int] = Field(default=2, ge=0)
     """Tries elsewhere after an infrastructure error."""
-    verdict_cache_entries: int = Field(default=100_000, ge=0)
+    verdict_cache_entries: MayChange[int] = Field(default=100_000, ge=0)
     """Verdicts kept by one actor, keyed by tests and answer; 0: judge every answer anew."""
     limits: LimitSettings = LimitSettings()
     budget: BudgetSettings = BudgetSettings()

@@ -217,6 +217,7 @@ RAY_FILES = [
     "sandbox/actor.py",
     "sandbox/pool.py",
     "rollout/engines/ray_engine.py",
+    "sandbox/supervise.py",
     "rollout/fleet/*.py",
     "rollout/weights/*.py",
     "trainer/*.py",

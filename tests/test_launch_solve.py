@@ -15,7 +15,7 @@ from rich.console import Console
 from launch import ROOT
 from launch.solve import EXIT, exit_status, main, parser, show
 from rollout.records import Episode, Round
-from sandbox.pool import SandboxPool
+from sandbox.pool import SandboxPlace, SandboxPool
 from sandbox.records import Execution, OperatorCall, Run, Verdict
 from sandbox.settings import SandboxSettings
 from tests.demo import demo_values
@@ -165,8 +165,9 @@ def test_what_ends_a_solve_is_never_told_as_an_outcome(error: BaseException, sta
 
 def test_a_pool_without_a_sandbox_ends_as_a_failure_of_machines():
     pool = SandboxPool(SandboxSettings(actors=1), WorkerSettings(base_url="http://x"))
-    pool._actors, pool._load, pool._lost = [None], [0], {0: "Sandbox actor 1 does not start: no memory"}
-    with pytest.raises(RunFailedError, match=r"No sandbox is left: Sandbox actor 1 does not start: no memory\. Mend"):
+    place = SandboxPlace("Sandbox actor 1 of 1", object, pool._free, print)
+    place.up, place.lost, pool._places = False, "no memory", [place]
+    with pytest.raises(RunFailedError, match=r"No sandbox is left: Sandbox actor 1 of 1: no memory\. Mend"):
         asyncio.run(pool.judge(Problem("t/0", "q", "f", (), ()), "x"))
 
 

@@ -8,13 +8,13 @@ from typing import Literal
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 
-from rollout.fleet import slot as slots
 from rollout.fleet.fleet import STICKY_LEAD, TRIES, Fleet
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings
 from rollout.weights.buckets import Bucket, TensorSum, digest
 from rollout.weights.link import Address
 from rollout.weights.source import WeightsGoneError
+from sandbox import supervise
 from workflow.outcome import RunFailedError
 
 
@@ -263,7 +263,7 @@ async def test_a_new_engine_that_does_not_take_the_weights_gets_a_successor() ->
 
 async def test_an_engine_is_given_up_after_so_many_starts_and_the_others_go_on() -> None:
     said: list[str] = []
-    broken = [ScriptedEngine(number) for number in range(2, 2 + slots.STARTS)]
+    broken = [ScriptedEngine(number) for number in range(2, 2 + supervise.STARTS)]
     for engine in broken:
         engine.starts = False
     made = Made(ScriptedEngine(0), ScriptedEngine(1), *broken)
@@ -278,7 +278,7 @@ async def test_an_engine_is_given_up_after_so_many_starts_and_the_others_go_on()
 
 
 async def test_without_any_engine_left_a_request_ends_in_one_sentence() -> None:
-    broken = [ScriptedEngine(number) for number in range(1, 1 + slots.STARTS)]
+    broken = [ScriptedEngine(number) for number in range(1, 1 + supervise.STARTS)]
     for engine in broken:
         engine.starts = False
     made = Made(ScriptedEngine(0, dies=True), *broken)
@@ -288,7 +288,7 @@ async def test_without_any_engine_left_a_request_ends_in_one_sentence() -> None:
 
 
 async def test_an_engine_without_a_node_is_waited_for_with_a_message_while_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots, "TELL_EVERY_S", 0.02)
+    monkeypatch.setattr(supervise, "TELL_EVERY_S", 0.02)
     said: list[str] = []
     homeless = ScriptedEngine(2)
     homeless.room.clear()

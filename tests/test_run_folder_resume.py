@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import BaseModel
 from rich.console import Console
 
 from reward.score import Score
@@ -18,14 +20,16 @@ from rollout.records import Completion, Episode, Group, Round
 from sandbox.records import Execution, OperatorCall, Run, Verdict
 from tests.run_factory import settings
 from trainer.metrics.spending import Spending
+from trainer.run.checkpoints import whole_checkpoints
 from trainer.run.console import RunConsole
 from trainer.run.folder import RunFolder
 from trainer.run.jsonl import read_rows
-from trainer.run.state import changes
+from trainer.run.state import changes, may_change
 from trainer.settings import CheckpointSettings, EvaluationSettings, GRPOSettings, RunSettings
 from workflow.outcome import Outcome
 from workflow.problem import Problem
 from workflow.program import Workflow
+from workflow.settings import MAY_CHANGE
 
 
 class ScriptedLearner:
@@ -52,6 +56,10 @@ def printed(folder: RunFolder) -> str:
     out = folder.console.console.file
     assert isinstance(out, StringIO)
     return out.getvalue()
+
+
+def saved(run: RunFolder) -> list[int]:
+    return list(whole_checkpoints(run.path / "checkpoints"))
 
 
 def group(step: int) -> Group:
@@ -157,7 +165,7 @@ async def test_only_the_newest_checkpoints_are_kept(tmp_path: Path):
     with opened(settings(tmp_path / "run", checkpoint=CheckpointSettings(keep=2))) as run:
         for step in (20, 40, 60):
             await run.checkpoints.save(step, ScriptedLearner(str(step)), STREAM)
-        assert run.checkpoints.steps() == [40, 60]
+        assert saved(run) == [40, 60]
 
 
 async def test_a_half_written_checkpoint_is_not_resumed(tmp_path: Path):
@@ -170,7 +178,7 @@ async def test_a_half_written_checkpoint_is_not_resumed(tmp_path: Path):
         await run.checkpoints.save(20, ScriptedLearner("good"), STREAM)
         await run.checkpoints.save(40, Failing("bad"), STREAM)
         assert "CHECKPOINT NOT SAVED (OSError: [Errno 28] No space left on device). The run goes on" in printed(run)
-        assert run.checkpoints.steps() == [20]
+        assert saved(run) == [20]
         assert [item.name for item in (run.path / "checkpoints").iterdir()] == ["step_000020"]
 
 
@@ -203,7 +211,7 @@ async def test_the_best_checkpoint_by_validation_is_kept_beside_the_newest(tmp_p
     with opened(settings(tmp_path / "run", checkpoint=CheckpointSettings(keep=1))) as run:
         for step, score in ((20, 0.5), (40, 0.8), (60, 0.7), (80, None)):
             await run.checkpoints.save(step, ScriptedLearner(str(step)), STREAM, score)
-        assert run.checkpoints.steps() == [40, 80]
+        assert saved(run) == [40, 80]
 
 
 def test_an_interrupted_sft_begins_anew(tmp_path: Path):
@@ -220,6 +228,34 @@ def test_a_changed_setting_that_matters_is_refused_by_name(tmp_path: Path):
         run.mark_done("distil")
     with pytest.raises(ValueError, match=r"trainer\.seed=3 \(was 0\).*new trainer\.run_dir"):
         opened(settings(tmp_path / "run", seed=3))
+
+
+FREE = {
+    "trainer": "run_dir stages evaluation checkpoint alarms max_dollars max_failures",
+    "trainer.grpo": "steps",
+    "": "logger cluster sweep",
+    "sandbox": "actors slots_per_actor retries verdict_cache_entries",
+    "rollout": "engines tensor_parallel request_timeout_s publish_bucket_mib weights_via weights_kept verify_loaded engine_args",
+    "learner": "timeout_s micro_batch_tokens nodes gradient_checkpointing offload_optimizer",
+    "worker": "provider base_url api_key_env timeout_s max_retries max_concurrency cache_entries",
+    "distil": "provider base_url api_key_env concurrency timeout_s",
+    "simulated": "host port latency faults",
+}
+"""Of each part of the settings, those that say how a run is done or how long."""
+
+
+def marked(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in kind.model_fields.items():
+        if MAY_CHANGE in field.metadata:
+            yield f"{prefix}{name}"
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from marked(field.annotation, f"{prefix}{name}.")
+
+
+def test_a_resumed_run_may_change_how_it_is_done_and_nothing_that_it_computes():
+    assert sorted(marked(RunSettings)) == sorted(f"{part}.{name}".lstrip(".") for part, names in FREE.items() for name in names.split())
+    assert may_change("trainer.evaluation.runs") and may_change("rollout.engine_args.max_num_seqs") and may_change("cluster")
+    assert not any(may_change(name) for name in ("trainer", "trainer.seed", "trainer.grpo.kl_coef", "reward.weights.calls", "no.such"))
 
 
 def test_a_run_that_did_nothing_yet_takes_new_settings(tmp_path: Path):

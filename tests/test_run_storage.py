@@ -53,9 +53,7 @@ def faulty() -> Iterator[str]:
 
 def storage(url: str, tmp_path: Path, said: list[str] | None = None, **given) -> RunStorage:
     values = {"cache_dir": str(tmp_path / "cache"), "upload_retries": 1, "upload_every_s": 0.05} | given
-    out = RunStorage(url, ClusterSettings(**values), (said if said is not None else []).append, pause_s=0.001)
-    out.bring_down()
-    return out
+    return RunStorage(url, ClusterSettings(**values), (said if said is not None else []).append, pause_s=0.001)
 
 
 def there(url: str) -> set[str]:
@@ -195,7 +193,7 @@ def test_what_cannot_be_uploaded_at_the_end_stays_on_this_machine(faulty: str, t
 
 def test_locks_links_and_half_written_files_stay_here(url: str, tmp_path: Path):
     copy = storage(url, tmp_path)
-    for name in (".lock", "sft.partial/model.bin", "checkpoints/step_000001.tmp/model.pt", ".state.json.new", "wandb/run/files/a.json"):
+    for name in (".lock", "sft.partial/model.bin", "checkpoints/step_000001.partial/model.pt", ".state.json.new", "wandb/run/files/a.json"):
         (copy.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (copy.folder / name).write_text("x")
     (copy.folder / "wandb" / "latest-run").symlink_to(copy.folder / "wandb" / "run")

@@ -14,7 +14,7 @@ from tests.run_factory import settings as run_settings
 from tests.test_run_folder_resume import ScriptedLearner
 from trainer.failures import Failures, LearnerLostError
 from trainer.recovery import with_learner
-from trainer.run.checkpoints import SavedOnError
+from trainer.run.checkpoints import SavedOnError, whole_checkpoints
 from trainer.run.console import RunConsole
 from trainer.run.folder import RunFolder
 from trainer.run.terminal import Terminal
@@ -220,4 +220,4 @@ async def test_the_state_is_saved_where_an_error_leaves_the_learner_alive(
                     raise error
         except RuntimeError as raised:
             assert raised is error
-        assert run.checkpoints.steps() == saved
+        assert list(whole_checkpoints(run.path / "checkpoints")) == saved

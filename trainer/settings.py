@@ -7,8 +7,8 @@ from pydantic import Field
 from reward.settings import RewardSettings
 from rollout.settings import DistilSettings, ModelSettings, RolloutSettings
 from sandbox.settings import SandboxSettings
-from trainer.cluster.settings import ClusterSettings
-from workflow.settings import Settings, SimulatedWorkerSettings, TaskSettings, WorkerSettings
+from trainer.cluster.settings import ClusterSettings, SweepSettings
+from workflow.settings import MayChange, Settings, SimulatedWorkerSettings, TaskSettings, WorkerSettings
 
 
 class OptimizerSettings(Settings):
@@ -29,25 +29,25 @@ class LearnerSettings(Settings):
     engine: Literal["fsdp2", "deepspeed"] = "fsdp2"
     ranks: int = Field(default=1, ge=1)
     """Learner processes; on GPU one GPU each."""
-    nodes: int = Field(default=1, ge=1)
+    nodes: MayChange[int] = Field(default=1, ge=1)
     """Machines that the ranks are spread over, the same number on each; with more than one, the run folder must be a path on storage
     that all of them mount."""
     zero_stage: int = Field(default=2, ge=1, le=3)
     """Of DeepSpeed: what the ranks share out, 1 the optimizer, 2 gradients too, 3 weights too."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """What the forward and backward pass compute in; master weights stay fp32. ``auto``: bf16 on GPU, fp32 on CPU."""
-    micro_batch_tokens: int = Field(default=20_480, ge=64)
+    micro_batch_tokens: MayChange[int] = Field(default=20_480, ge=64)
     """Tokens of one forward-backward pass on one rank."""
-    gradient_checkpointing: bool = True
+    gradient_checkpointing: MayChange[bool] = True
     lora_rank: int = Field(default=0, ge=0)
     """Rank of the LoRA adapters that alone are trained; 0: all weights are."""
     lora_alpha: int = Field(default=32, ge=1)
     """Adapters are scaled by ``lora_alpha / lora_rank``."""
     lora_targets: str | tuple[str, ...] = "all-linear"
     """Names of the layers that get an adapter."""
-    offload_optimizer: bool = False
+    offload_optimizer: MayChange[bool] = False
     """Keep the optimizer's state in main memory (GPU only)."""
-    timeout_s: float = Field(default=3600.0, gt=0)
+    timeout_s: MayChange[float] = Field(default=3600.0, gt=0)
     """Longest that one call (an update, a checkpoint) may take before the learner counts as hung and is brought back from the last
     checkpoint."""
     threads: int = Field(default=0, ge=0)
@@ -67,7 +67,7 @@ class SFTSettings(Settings):
 class GRPOSettings(Settings):
     """Stage 3: GRPO with execution feedback."""
 
-    steps: int = Field(default=200, ge=0)
+    steps: MayChange[int] = Field(default=200, ge=0)
     problems_per_step: int = Field(default=32, ge=1)
     updates_per_step: int = Field(default=1, ge=1)
     """Mini-batches that one step's episodes are cut into."""
@@ -192,10 +192,10 @@ class AlarmSettings(Settings):
 class TrainerSettings(Settings):
     """The run as a whole."""
 
-    run_dir: str = "runs/${now}"
+    run_dir: MayChange[str] = "runs/${now}"
     """Folder of the run: a path, or the URL of any storage that fsspec knows (``s3://bucket/run``). ``launch`` fills in the time. An
     existing one is resumed."""
-    stages: tuple[Literal["distil", "sft", "grpo", "evaluate"], ...] = ("distil", "sft", "grpo", "evaluate")
+    stages: MayChange[tuple[Literal["distil", "sft", "grpo", "evaluate"], ...]] = ("distil", "sft", "grpo", "evaluate")
     seed: int = 0
     imports: tuple[str, ...] = ()
     """Modules of your own that register something (``workflow.registry``), imported by every process of the run before it looks for it."""
@@ -207,30 +207,17 @@ class TrainerSettings(Settings):
     Takes one update of ``max_staleness``."""
     sft: SFTSettings = SFTSettings()
     grpo: GRPOSettings = GRPOSettings()
-    evaluation: EvaluationSettings = EvaluationSettings()
-    checkpoint: CheckpointSettings = CheckpointSettings()
-    alarms: AlarmSettings = AlarmSettings()
-    max_failures: int = Field(default=3, ge=1)
+    evaluation: MayChange[EvaluationSettings] = EvaluationSettings()
+    checkpoint: MayChange[CheckpointSettings] = CheckpointSettings()
+    alarms: MayChange[AlarmSettings] = AlarmSettings()
+    max_failures: MayChange[int] = Field(default=3, ge=1)
     """Failures of one kind in a row (learners lost without a further step, steps without one episode that could be judged) after
     which the run stops with the reason, its state saved."""
     deterministic: bool = False
     """The same seed gives the same weights to the last bit, also after a kill and a resume: groups are collected to their end before
     weights are published, and completions do not depend on what else is sampled. Slow on CPU: one sequence at a time."""
-    max_dollars: float | None = Field(default=None, gt=0)
+    max_dollars: MayChange[float | None] = Field(default=None, gt=0)
     """What the worker calls of GRPO may cost; the run pauses, with a checkpoint, before a step that would overspend. None: no limit."""
-
-
-class SweepSettings(Settings):
-    """How ``launch.train -m`` runs its trials; a single run has no use for it."""
-
-    parallel: int = Field(default=0, ge=0)
-    """Trials side by side on one Ray cluster; 0: as many as its CPUs and GPUs hold, at least one."""
-    trials: int = Field(default=0, ge=0)
-    """Trials that Optuna chooses among the given values and intervals; 0: every combination of the values."""
-    objectives: tuple[Literal["reward", "pass_rate", "calls", "cost", "latency"], ...] = Field(default=("pass_rate", "calls"), min_length=1)
-    """What Optuna trades off, measured on the held-out problems. Rewards under different weights are not comparable."""
-    seed: int = 0
-    """Of Optuna's sampler."""
 
 
 class RunSettings(Settings):
@@ -246,6 +233,6 @@ class RunSettings(Settings):
     distil: DistilSettings = DistilSettings()
     learner: LearnerSettings = LearnerSettings()
     trainer: TrainerSettings = TrainerSettings()
-    logger: LoggerSettings = LoggerSettings()
-    cluster: ClusterSettings = ClusterSettings()
-    sweep: SweepSettings = SweepSettings()
+    logger: MayChange[LoggerSettings] = LoggerSettings()
+    cluster: MayChange[ClusterSettings] = ClusterSettings()
+    sweep: MayChange[SweepSettings] = SweepSettings()

@@ -1,9 +1,14 @@
 """Settings of the language folder: the strict base of all settings, task sets, the worker LLM."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
+
+T = TypeVar("T")
+MAY_CHANGE = "a resumed run may change it"
+MayChange = Annotated[T, MAY_CHANGE]
+"""The type of a setting that changes how a run is done or how long, not what it computes."""
 
 
 class Settings(BaseModel):
@@ -80,30 +85,30 @@ class WorkerSettings(Settings):
 
     section: ClassVar[str] = "worker"
     """What messages call these settings."""
-    provider: str = "endpoint"
+    provider: MayChange[str] = "endpoint"
     """``endpoint``: the OpenAI-compatible server at ``base_url``; another registered name: what it starts with the run; or ``module:name``
     of a worker or a provider of your own (``workflow.worker.providers``)."""
-    base_url: str | None = None
+    base_url: MayChange[str | None] = None
     """Endpoint, for example ``https://api.openai.com/v1``; None: the provider knows its own."""
     model: str = ""
     """Model name sent with each request."""
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: MayChange[str] = "OPENAI_API_KEY"
     """Environment variable that holds the key; read only in the process that talks to the endpoint."""
     temperature: float = Field(default=0.7, ge=0.0, le=2.0)
     """Sampling temperature of operator calls."""
     max_tokens: int = Field(default=4096, ge=1)
     """Completion tokens a call may use; a reasoning model's thoughts count."""
-    timeout_s: float = Field(default=180.0, gt=0)
+    timeout_s: MayChange[float] = Field(default=180.0, gt=0)
     """Deadline of one HTTP request."""
-    max_retries: int = Field(default=5, ge=0)
+    max_retries: MayChange[int] = Field(default=5, ge=0)
     """Further tries after a failed request, with exponential backoff and jitter."""
-    max_concurrency: int = Field(default=64, ge=1)
+    max_concurrency: MayChange[int] = Field(default=64, ge=1)
     """Requests in flight at once from one process."""
     prompt_dollars_per_million: float = Field(default=0.15, ge=0)
     """Price of prompt tokens."""
     completion_dollars_per_million: float = Field(default=0.60, ge=0)
     """Price of completion tokens."""
-    cache_entries: int = Field(default=200_000, ge=0)
+    cache_entries: MayChange[int] = Field(default=200_000, ge=0)
     """Replies kept in memory by one process, keyed by model, messages, sampling parameters, seed and ordinal; 0: none."""
 
 
@@ -136,9 +141,9 @@ class SimulatedWorkerSettings(Settings):
     """Skill of the simulated worker by level 1..6. Higher levels use the last value."""
 
     seed: int = 0
-    host: str | None = None
+    host: MayChange[str | None] = None
     """Address that it listens on; None: 127.0.0.1, and on a cluster the address of the driver's node, which other nodes reach."""
-    port: int = Field(default=0, ge=0, le=65535)
+    port: MayChange[int] = Field(default=0, ge=0, le=65535)
     """0: any free port."""
     solve: tuple[float, ...] = (0.97, 0.88, 0.66, 0.42, 0.27, 0.16)
     problem_shift_sigma: float = Field(default=0.6, ge=0)
@@ -156,5 +161,5 @@ class SimulatedWorkerSettings(Settings):
     """Share of teacher traces whose workflow fits the problem."""
     teacher_habit: float = Field(default=0.35, ge=0, le=1)
     """Share of teacher traces with the teacher's habitual workflow, whatever the problem; what remains is random."""
-    latency: LatencySettings = LatencySettings()
-    faults: FaultSettings = FaultSettings()
+    latency: MayChange[LatencySettings] = LatencySettings()
+    faults: MayChange[FaultSettings] = FaultSettings()

@@ -15,8 +15,8 @@ from launch.sweep.process import Process, TrialProcess, wait_for_one
 from launch.sweep.trials import MANIFEST, Source, Trial, policy_row
 from trainer.cluster.sweep import Shared
 from trainer.run.console import minutes
-from trainer.run.jsonl import replace_text
 from trainer.run.terminal import printable
+from workflow.atomic import replace_file
 
 Start = Callable[[Sequence[str], Path, dict[str, str]], Process]
 END_TIMEOUT_S = 60.0
@@ -129,7 +129,7 @@ class Sweep:
             for trial in {trial.name: trial for trial in self.source.trials}.values()
         ]
         manifest = {"command": self.given, "total": self.source.total, "trials": trials}
-        replace_text(self.folder / MANIFEST, json.dumps(manifest, indent=1))
+        replace_file(self.folder / MANIFEST, json.dumps(manifest, indent=1))
 
     def close(self) -> int:
         """Writes the report; returns the exit code."""

@@ -36,9 +36,6 @@ class PolicyEngine:
         self._mixed = ""
         """Why the weights are of no use; empty while they are of one version."""
 
-    async def placed(self) -> None:
-        """Answers as soon as the actor's process runs."""
-
     async def ready(self) -> list[int]:
         """Answers once the engine is up: process ids of this actor and of its children."""
         async with self._loading:

@@ -10,6 +10,7 @@ from ray.exceptions import RayError
 from rollout.engines.interface import Engine
 from rollout.weights.buckets import Bucket, WeightsMismatchError
 from rollout.weights.link import Address
+from sandbox.supervise import reason
 
 
 class Delivery:
@@ -54,10 +55,3 @@ class Delivery:
         except (RayError, TimeoutError, WeightsMismatchError) as error:
             self.failure = reason(error)
             return None
-
-
-def reason(error: BaseException) -> str:
-    """A remote failure in one line; of Ray's guesses why a process ended, none."""
-    told = str(error).split(" Worker exit type")[0]
-    lines = [line for line in told.strip().splitlines() if line.strip() and not line.strip().startswith("For further information")]
-    return f"{type(error).__name__}: {lines[-1].strip() if lines else 'no answer in time'}"[:400]

@@ -10,13 +10,13 @@ from ray.exceptions import RayError, RayTaskError
 
 from rollout.engines.interface import Engine, EngineSpec, make_engine
 from rollout.failures import LESS_MEMORY, MemoryDeaths
-from rollout.fleet.delivery import reason
 from rollout.fleet.health import EngineHealth
 from rollout.fleet.publishing import EngineRefusedError, Published, Update
 from rollout.fleet.slot import EngineSlot
 from rollout.records import Completion
 from rollout.settings import ModelSettings, RolloutSettings
 from rollout.weights.source import HeldWeights
+from sandbox.supervise import reason
 from workflow.outcome import RunFailedError
 
 TRIES = 3
@@ -104,7 +104,7 @@ class Fleet:
         failure, deaths = "", MemoryDeaths()
         for _ in range(TRIES):
             slot = await self._choose(sticky)
-            engine, entry = slot.engine, slot.ledger.begin(n)
+            engine, entry = slot.actor, slot.ledger.begin(n)
             try:
                 async with asyncio.timeout(self._rollout.request_timeout_s):  # wait_for may lose a cancellation
                     completions = await engine.sample(list(prompt_ids), n, temperature, seed)
@@ -166,7 +166,7 @@ class Fleet:
                 workers=rollout.tensor_parallel if self._linked else None,
             )
             slots = [slot for slot in self._slots if slot.up]
-            engines = [slot.engine for slot in slots]
+            engines = [slot.actor for slot in slots]
             link = (source.sender(), engines) if self._linked else (None, engines)
             results = await update.send(engines, joined=link == self._on_link)
             self._on_link = link if all(isinstance(result, float) for result in results) else (None, [])
@@ -175,7 +175,7 @@ class Fleet:
             for slot, engine, result in zip(slots, engines, results, strict=True):
                 if isinstance(result, str):
                     slot.mend(engine, result)
-                elif slot.engine is engine:
+                elif slot.actor is engine:
                     slot.ledger.updated(version)
         seconds = tuple(result for result in results if isinstance(result, float))
         failures = tuple(result for result in results if isinstance(result, str))

@@ -14,9 +14,10 @@ from typing import TypeVar
 from ray.exceptions import RayError
 
 from rollout.engines.interface import Engine
-from rollout.fleet.delivery import Delivery, reason
+from rollout.fleet.delivery import Delivery
 from rollout.weights.buckets import Bucket, TensorSum, digest
 from rollout.weights.source import LinkedSource, WeightsSource
+from sandbox.supervise import reason
 
 T = TypeVar("T")
 GONE = ("OwnerDiedError", "ObjectLostError", "ObjectFetchTimedOutError", "ReferenceCountingAssertionError")

@@ -57,7 +57,7 @@ class FaultyEngine(RayEngine):
 
     async def digest(self) -> int:
         """Digest of the weights that the workers hold, asked anew."""
-        return await self._actor.held_digest.remote()
+        return await self.handle.held_digest.remote()
 
 
 class Rig:

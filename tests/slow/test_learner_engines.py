@@ -94,6 +94,7 @@ async def steps_of(learner: Learner, tmp_path: Path) -> dict:
     settings = GRPOSettings(kl_coef=0.5, entropy_coef=0.01, updates_per_step=3, old_logprobs="recompute", rollout_is="token")
     seen["update"] = await learner.update(batch, settings)
     seen["after update"] = await weights_of(learner)
+    (tmp_path / "saved").mkdir()
     await learner.save(tmp_path / "saved")
     first = await learner.update(batch, settings)
     if learner.spec.settings.lora_rank:

@@ -36,7 +36,7 @@ def shared_learner(folder, tmp_path_factory):
     """One learner for all tests, with the weights that it started from in a checkpoint."""
     temp = start_ray(RunSettings())
     learner = Learner(folder, LearnerSettings(ranks=1), device="cpu", seed=0)
-    start = tmp_path_factory.mktemp("checkpoints") / "start"
+    start = tmp_path_factory.mktemp("start")
 
     async def begin() -> None:
         await learner.start()
@@ -133,6 +133,7 @@ async def test_a_kl_term_without_a_reference_is_refused(folder, learner):
 
 async def test_rows_without_loss_change_nothing(learner, tmp_path):
     await learner.configure_optimizer(FAST, 10)
+    (tmp_path / "start").mkdir()
     await learner.save(tmp_path / "start")
     more = random_rows(12, siblings=2, seed=4)
     rows = more.select(torch.arange(8))

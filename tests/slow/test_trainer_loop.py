@@ -244,7 +244,7 @@ async def test_steps_of_which_nothing_can_be_judged_end_the_run_with_its_state_s
     policy = Policy()
     with pytest.raises(RuntimeError, match=r"Judging episodes failed 2 times in a row \(trainer.max_failures=2\).* all 6 of step 2 masked"):
         await train(tmp_path, policy, steps=9)
-    assert policy.saved == ["step_000002.tmp"] and not policy.trained
+    assert policy.saved == ["step_000002.partial"] and not policy.trained
 
 
 async def test_in_deterministic_mode_no_group_is_under_way_while_weights_are_published(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Settings of the machines that a run is spread over."""
+"""Settings of the machines that a run is spread over, and of the runs of a sweep that share them."""
 
 from typing import Literal
 
@@ -41,3 +41,16 @@ class ClusterSettings(Settings):
     """Tries again of each file before the failure is told; the next upload tries again."""
     cache_dir: str | None = None
     """Folder for the working copy of a run whose ``trainer.run_dir`` is a URL; None: the system's temporary folder."""
+
+
+class SweepSettings(Settings):
+    """How ``launch.train -m`` runs its trials; a single run has no use for it."""
+
+    parallel: int = Field(default=0, ge=0)
+    """Trials side by side on one Ray cluster; 0: as many as its CPUs and GPUs hold, at least one."""
+    trials: int = Field(default=0, ge=0)
+    """Trials that Optuna chooses among the given values and intervals; 0: every combination of the values."""
+    objectives: tuple[Literal["reward", "pass_rate", "calls", "cost", "latency"], ...] = Field(default=("pass_rate", "calls"), min_length=1)
+    """What Optuna trades off, measured on the held-out problems. Rewards under different weights are not comparable."""
+    seed: int = 0
+    """Of Optuna's sampler."""

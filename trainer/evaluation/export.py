@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 
 from rollout.policies import is_made
-from trainer.run.atomic import written_whole
 from trainer.run.checkpoints import best_step, step_folder, whole_checkpoints
 from trainer.run.state import RunState
 from trainer.settings import RunSettings
+from workflow.atomic import replace_folder
 
 MARKER = "flowreasoner.json"
 """In each export: which run and step it is of. A folder without it is not overwritten."""
@@ -56,7 +56,7 @@ async def export(settings: RunSettings, run_dir: Path, step: int | None, folder:
         ValueError: the folder holds other files, or the checkpoint does not fit the learner's settings.
     """
     check_target(folder)
-    async with written_whole(folder, MARKER) as partial:
+    with replace_folder(folder, MARKER) as partial:
         if step is None:
             shutil.copytree(run_dir / "policy", partial, dirs_exist_ok=True)
         else:

@@ -24,8 +24,8 @@ from trainer.engines.token_rows import TokenRows
 from trainer.learner.ranks import all_ranks, end_processes
 from trainer.learner.spec import LearnerSpec, RankState
 from trainer.learner.weights import LearnerWeights, LinkCalls
-from trainer.run.atomic import written_whole
 from trainer.settings import GRPOSettings, LearnerSettings, OptimizerSettings
+from workflow.atomic import replace_folder
 
 MARKER = "learner.json"
 """In each checkpoint: which topology wrote it."""
@@ -147,17 +147,18 @@ class Learner:
 
     async def export(self, folder: Path) -> None:
         """Writes the policy as a Hugging Face folder (config, weights, tokenizer), replacing an earlier export."""
-        async with self._steady, written_whole(folder, marker="config.json") as partial:
-            await self._all(self._group.export(str(partial)))
+        async with self._steady:
+            with replace_folder(folder, marker="config.json") as partial:
+                await self._all(self._group.export(str(partial)))
 
     async def save(self, folder: Path) -> None:
-        """Writes weights, optimizer, schedule and generators; the folder appears whole or not at all.
+        """Writes weights, optimizer, schedule and generators into an existing folder.
 
         The KL reference is not saved: it is the policy that ``set_reference`` met, which a resumed run starts from again.
         """
-        async with self._steady, written_whole(folder, marker=MARKER) as partial:
-            await self._all(self._group.save(str(partial)))
-            (partial / MARKER).write_text(json.dumps(self._topology()))
+        async with self._steady:
+            await self._all(self._group.save(str(folder)))
+            (folder / MARKER).write_text(json.dumps(self._topology()))
 
     async def load(self, folder: Path) -> None:
         """Restores what ``save`` wrote. ``configure_optimizer`` comes first, with the settings of the saved run.

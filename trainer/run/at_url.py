@@ -19,18 +19,17 @@ def connected(url: str) -> tuple[Any, str]:
     return files, root.rstrip("/")
 
 
-def names_at(files: Any, root: str) -> list[str]:
-    """Files below a path of a storage, relative to it."""
-    found = files.find(root) if files.exists(root) else []
+def download(files: Any, root: str, folder: Path, without: str | None = None) -> None:
+    """Copies what is below a path of a storage into a folder, except what begins with ``without``."""
     prefix = files._strip_protocol(root).rstrip("/") + "/"
-    return sorted(str(name).removeprefix(prefix) for name in found)
+    for name in sorted(str(name).removeprefix(prefix) for name in (files.find(root) if files.exists(root) else [])):
+        if without is None or not name.startswith(without):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            files.get_file(f"{root}/{name}", str(folder / name))
 
 
-def fetched(run: str | Path, *, without: tuple[str, ...] = ("checkpoints/",)) -> Path:
-    """The run folder itself, or a copy of the run at a URL, for commands that read it.
-
-    Args:
-        without: what the copy leaves out, by the beginning of its name.
+def fetched(run: str | Path) -> Path:
+    """The run folder itself, or a copy of the run at a URL without its checkpoints, for commands that read it.
 
     Raises:
         ValueError: there is no run at the URL.
@@ -40,9 +39,7 @@ def fetched(run: str | Path, *, without: tuple[str, ...] = ("checkpoints/",)) ->
     files, root = connected(str(run))
     folder = Path(tempfile.mkdtemp(prefix="flowreasoner-copy-")) / (root.rpartition("/")[2] or "run")
     try:
-        for name in (name for name in names_at(files, root) if not name.startswith(without)):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            files.get_file(f"{root}/{name}", str(folder / name))
+        download(files, root, folder, without="checkpoints/")
     except Exception as error:
         raise ValueError(f"The run at {run} cannot be read ({type(error).__name__}: {error}): check the URL and the keys.") from None
     if not (folder / "config.yaml").exists():

@@ -8,7 +8,6 @@ is skipped. A checkpoint that cannot be written (a full disk) is told and droppe
 
 import asyncio
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from rollout.groups.stream import StreamState
 from trainer.failures import LearnerLostError
 from trainer.run.stream_file import read_stream, write_stream
 from trainer.settings import CheckpointSettings
+from workflow.atomic import replace_file, replace_folder
 
 MANIFEST = "manifest.json"
 
@@ -50,7 +50,7 @@ class Checkpoints:
         self._say = say
         self._saved = saved
         self._writing: asyncio.Task[None] | None = None
-        for leftover in folder.glob("*.tmp"):
+        for leftover in folder.glob("*.partial"):
             shutil.rmtree(leftover)
 
     async def __aenter__(self) -> "Checkpoints":
@@ -95,7 +95,7 @@ class Checkpoints:
             ValueError: the checkpoint fits another learner (ranks, engine).
         """
         for step in reversed(found_steps(self._folder)):
-            folder = self._path(step)
+            folder = step_folder(self._folder, step)
             if read_manifest(folder) is None:
                 self._say(f"The checkpoint {folder} is torn and is skipped.")
                 continue
@@ -110,34 +110,13 @@ class Checkpoints:
             return step, read_stream(folder)
         return 0, None
 
-    def steps(self) -> list[int]:
-        """Steps of the whole checkpoints, oldest first."""
-        return list(whole_checkpoints(self._folder))
-
     async def _save(self, step: int, learner: Checkpointed, stream: StreamState, score: float | None) -> None:
-        folder = self._path(step)
-        temporary = folder.with_name(f"{folder.name}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        try:
-            await learner.save(temporary)
-            await asyncio.to_thread(self._finish, temporary, folder, stream, score)
-            self._saved(folder)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-
-    def _finish(self, temporary: Path, folder: Path, stream: StreamState, score: float | None) -> None:
-        write_stream(temporary, stream)
-        sizes = {str(file.relative_to(temporary)): file.stat().st_size for file in sorted(temporary.rglob("*")) if file.is_file()}
-        manifest = temporary / MANIFEST
-        with manifest.open("w", encoding="utf-8") as out:
-            json.dump({"score": score, "files": sizes}, out, indent=1)
-            out.flush()
-            os.fsync(out.fileno())
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.replace(folder)
-        self._remove_old()
+        folder = step_folder(self._folder, step)
+        with replace_folder(folder) as partial:
+            await learner.save(partial)
+            await asyncio.to_thread(_finish, partial, stream, score)
+        await asyncio.to_thread(self._remove_old)
+        self._saved(folder)
 
     def _remove_old(self) -> None:
         """Keeps the newest whole checkpoints and, where asked for, the one with the best validation reward."""
@@ -146,10 +125,7 @@ class Checkpoints:
         if self._settings.keep_best:
             kept.add(best_step(scores))
         for step in set(found_steps(self._folder)) - kept:
-            shutil.rmtree(self._path(step), ignore_errors=True)
-
-    def _path(self, step: int) -> Path:
-        return step_folder(self._folder, step)
+            shutil.rmtree(step_folder(self._folder, step), ignore_errors=True)
 
 
 class SavedOnError:
@@ -168,6 +144,13 @@ class SavedOnError:
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, Exception) and not isinstance(error, LearnerLostError) and self.step is not None:
             await self._checkpoints.save(self.step, self._learner, self._stream())
+
+
+def _finish(folder: Path, stream: StreamState, score: float | None) -> None:
+    """Writes the stream beside the learner's files and the manifest of them all."""
+    write_stream(folder, stream)
+    sizes = {str(file.relative_to(folder)): file.stat().st_size for file in sorted(folder.rglob("*")) if file.is_file()}
+    replace_file(folder / MANIFEST, json.dumps({"score": score, "files": sizes}, indent=1))
 
 
 def step_folder(folder: Path, step: int) -> Path:

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from trainer.run.jsonl import Appender, WholeFile, drop_half_line
+from trainer.run.jsonl import Appender, WholeFile
 
 EPISODES_WAITING_BYTES = 128 * 2**20
 """Rows of episodes.jsonl that may wait in memory for room on the disk; the other files are small and wait as a whole."""
 
 
 class RunFiles:
-    """Opened with the run folder; what a crash left of a row is cut off."""
+    """Opened with the run folder."""
 
     def __init__(self, folder: Path, warn: Callable[[str], None]) -> None:
         """
@@ -23,16 +23,14 @@ class RunFiles:
         self.alarms = Appender(folder / "alarms.jsonl", warn)
         self.state = WholeFile(folder / "state.json", warn)
         self.results = WholeFile(folder / "results.json", warn)
-        self._appended = (self.metrics, self.episodes, self.traces, self.alarms)
-        for appender in self._appended:
-            drop_half_line(appender.file)
+        self._all = (self.metrics, self.episodes, self.traces, self.alarms, self.state, self.results)
 
     def retry(self) -> None:
         """Writes what waits for room."""
-        for file in (*self._appended, self.state, self.results):
+        for file in self._all:
             file.retry()
 
     def close(self) -> None:
         """A last try of each, with a sentence on what is lost."""
-        for file in (*self._appended, self.state, self.results):
+        for file in self._all:
             file.close()

@@ -13,12 +13,14 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 from rollout.distil import Trace
 from rollout.groups.stream import StreamState
+from rollout.policy_files import is_url
 from rollout.records import Group
 from trainer.run.checkpoints import Checkpointed, Checkpoints
 from trainer.run.console import RunConsole
@@ -73,19 +75,17 @@ class RunFolder:
                 else, or its run had other settings.
         """
         console = console or RunConsole.of(settings)
-        storage = RunStorage.of(settings.trainer.run_dir, settings.cluster, console.say)
-        path = storage.folder if storage else Path(settings.trainer.run_dir).expanduser().absolute()
-        lock = None
-        try:
+        run_dir = settings.trainer.run_dir
+        with ExitStack() as undo:
+            storage = RunStorage(run_dir, settings.cluster, console.say) if is_url(run_dir) else None
+            if storage is not None:
+                undo.callback(storage.discard)
+            path = storage.folder if storage else Path(run_dir).expanduser().absolute()
             probe(path)
             lock = hold(path)
+            undo.callback(os.close, lock)
             run = cls(path, settings, console, lock, storage)
-        except BaseException:
-            if lock is not None:
-                os.close(lock)
-            if storage is not None:
-                storage.discard()
-            raise
+            undo.pop_all()
         if storage is not None:
             storage.begin()
         return run

@@ -7,21 +7,21 @@ state.json, so that whatever is there describes only what is there too. One proc
 
 import os
 import shutil
+import stat
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import TypeVar
 
-from rollout.policy_files import is_url
 from trainer.cluster.settings import ClusterSettings
-from trainer.run.at_url import connected, names_at
+from trainer.run.at_url import connected, download
 
-T = TypeVar("T")
 Stamp = tuple[int, int]
 """Size and time of change of a file."""
-PASSING = (".tmp", ".partial", ".new")
+PASSING = (".partial", ".new")
 """Endings of what is about to be renamed."""
 LONGEST_PAUSE_S = 30.0
 
@@ -34,51 +34,33 @@ class RunStorage:
     """The run at one URL and its working copy ``folder``."""
 
     def __init__(self, url: str, settings: ClusterSettings, say: Callable[[str], None], *, pause_s: float = 1.0) -> None:
-        """Makes an empty working copy.
+        """Makes a working copy of what is at the URL, and shows that the URL can be written.
 
         Args:
             say: prints one line.
             pause_s: before the first try again; it doubles with each.
 
         Raises:
-            ValueError: the URL's storage is unknown, or its package is not installed.
+            ValueError: the URL's storage is unknown, its package is not installed, or the URL can be neither read nor written.
         """
         self.url = url.rstrip("/")
         self._files, self._root = connected(self.url)
         self._settings = settings
         self._say = say
         self._pause_s = pause_s
-        self._base = Path(tempfile.mkdtemp(prefix="flowreasoner-run-", dir=settings.cache_dir and cache_folder(settings.cache_dir)))
+        caches = Path(settings.cache_dir or tempfile.gettempdir()).expanduser().absolute()
+        caches.mkdir(parents=True, exist_ok=True)
+        self._base = Path(tempfile.mkdtemp(prefix="flowreasoner-run-", dir=caches))
         self.folder = self._base / (self.url.rpartition("/")[2] or "run")
         self.folder.mkdir()
-        self._there: dict[str, Stamp] = {}
-        """Files as they were when they were last brought up or down."""
-        self._made: set[str] = set()
-        """Folders that are there; object stores have none, and asking costs a request."""
+        self._make = cache(lambda folder: self._files.makedirs(folder, exist_ok=True))  # asking costs a request
         self._one_at_a_time = threading.Lock()
         self._wake = threading.Event()
         self._ends = threading.Event()
         self._uploading: threading.Thread | None = None
         self._failing = False
-
-    @classmethod
-    def of(cls, run_dir: str, settings: ClusterSettings, say: Callable[[str], None]) -> "RunStorage | None":
-        """The storage of a run whose folder is a URL, brought down; None for a path. Raises ValueError where it cannot be used."""
-        if not is_url(run_dir):
-            return None
-        storage = cls(run_dir, settings, say)
-        storage.bring_down()
-        return storage
-
-    def bring_down(self) -> None:
-        """Fills the working copy with what is at the URL, and shows that the URL can be written.
-
-        Raises:
-            ValueError: it can be neither read nor written.
-        """
         try:
-            for name in names_at(self._files, self._root):
-                self._fetch(name)
+            download(self._files, self._root, self.folder)
             probe = f"{self._root}/.probe"
             self._make(self._root)
             self._files.pipe_file(probe, b"FlowReasoner")
@@ -89,7 +71,8 @@ class RunStorage:
                 f"trainer.run_dir={self.url!r} cannot be read and written ({type(error).__name__}: {error}): check the URL, the bucket and "
                 "the keys in this environment."
             ) from None
-        self._there = self._here()
+        self._there = files_below(self.folder)
+        """Files as they were when they were last brought up or down."""
 
     def begin(self) -> None:
         """Uploads from now on every ``upload_every_s`` seconds and whenever ``soon`` is called."""
@@ -103,21 +86,27 @@ class RunStorage:
     def push(self, folder: Path) -> str:
         """Uploads a folder of the working copy at once, for other machines to read; its URL. Raises UploadError."""
         part = folder.relative_to(self.folder).as_posix()
-        with self._one_at_a_time:
-            for name, stamp in self._here().items():
-                if name.startswith(f"{part}/") and self._there.get(name) != stamp:
-                    self._upload(name, stamp)
+        self.sync(f"{part}/")
         return f"{self.url}/{part}"
 
-    def sync(self) -> None:
-        """Uploads all that changed and removes what is gone; stops at the first file that does not get there. Raises UploadError."""
+    def sync(self, below: str = "") -> None:
+        """Uploads all that changed and removes what is gone; stops at the first file that does not get there. Raises UploadError.
+
+        Args:
+            below: with what the names of those files begin.
+        """
         with self._one_at_a_time:
-            here = self._here()
-            for name in sorted((name for name, stamp in here.items() if self._there.get(name) != stamp), key=rank):
-                self._upload(name, here[name])
-            for name in sorted(self._there.keys() - here.keys(), key=rank, reverse=True):
-                self._tried(name, lambda name=name: self._remove(name))
-                del self._there[name]
+            here = files_below(self.folder)
+            changed = {name for name in here.keys() | self._there.keys() if here.get(name) != self._there.get(name)}
+            names = sorted((name for name in changed if name.startswith(below)), key=rank)
+            for name in names:
+                if name in here:
+                    self._try(name, lambda name=name: self._put(name))
+                    self._there[name] = here[name]
+            for name in reversed(names):
+                if name not in here:
+                    self._try(name, lambda name=name: self._files.rm_file(f"{self._root}/{name}"))
+                    del self._there[name]
 
     def close(self) -> None:
         """Uploads the rest; the working copy goes once all of it is there, and stays otherwise."""
@@ -134,8 +123,9 @@ class RunStorage:
         self._say(f"The run is at {self.url}")
 
     def _upload_now_and_then(self) -> None:
+        every_s = self._settings.upload_every_s
         while not self._ends.is_set():
-            self._wake.wait(self._settings.upload_every_s)
+            self._wake.wait(every_s)
             self._wake.clear()
             if self._ends.is_set():
                 return
@@ -143,7 +133,6 @@ class RunStorage:
                 self.sync()
             except UploadError as error:
                 if not self._failing and not self._ends.is_set():
-                    every_s = self._settings.upload_every_s
                     self._say(f"UPLOAD FAILED ({error}). The run goes on in {self.folder}; all is tried again every {every_s:g} s.")
                 self._failing = True
             else:
@@ -151,76 +140,41 @@ class RunStorage:
                     self._say(f"All of the run is at {self.url} again.")
                 self._failing = False
 
-    def _here(self) -> dict[str, Stamp]:
-        return dict(files_below(self.folder))
-
-    def _upload(self, name: str, stamp: Stamp) -> None:
-        def put() -> None:
-            target = f"{self._root}/{name}"
-            self._make(target.rpartition("/")[0])
-            self._files.put_file(str(self.folder / name), target)
-
-        if not (self.folder / name).exists():
-            return  # a checkpoint that was removed meanwhile
-        self._tried(name, put)
-        self._there[name] = stamp
-
-    def _make(self, folder: str) -> None:
-        if folder not in self._made:
-            self._files.makedirs(folder, exist_ok=True)
-            self._made.add(folder)
-
-    def _remove(self, name: str) -> None:
+    def _put(self, name: str) -> None:
         target = f"{self._root}/{name}"
-        if self._files.exists(target):
-            self._files.rm_file(target)
+        self._make(target.rpartition("/")[0])
+        self._files.put_file(str(self.folder / name), target)
 
-    def _tried(self, name: str, act: Callable[[], T]) -> T | None:
+    def _try(self, name: str, act: Callable[[], object]) -> None:
         """Does it, with pauses between tries. Raises UploadError after the last one."""
-        reason = ""
-        for attempt in range(self._settings.upload_retries + 1):
+        retries = self._settings.upload_retries
+        for attempt in range(retries + 1):
             try:
-                return act()
-            except FileNotFoundError:
-                if not (self.folder / name).exists():
-                    return None
-                reason = "not found"
+                act()
+                return
             except Exception as error:  # each storage has errors of its own
-                reason = f"{type(error).__name__}: {error}"[:200]
-            if attempt < self._settings.upload_retries:
-                time.sleep(min(LONGEST_PAUSE_S, self._pause_s * 2**attempt))
-        raise UploadError(f"{name}: {reason}")
-
-    def _fetch(self, name: str) -> None:
-        target = self.folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self._files.get_file(f"{self._root}/{name}", str(target))
+                if isinstance(error, FileNotFoundError) and not (self.folder / name).exists():
+                    return  # a checkpoint that was removed meanwhile
+                if attempt == retries:
+                    raise UploadError(f"{name}: {type(error).__name__}: {error}"[:200]) from None
+            time.sleep(min(LONGEST_PAUSE_S, self._pause_s * 2**attempt))
 
     def discard(self) -> None:
         """Removes the working copy; nothing is uploaded."""
         shutil.rmtree(self._base, ignore_errors=True)
 
 
-def cache_folder(text: str) -> Path:
-    """``cluster.cache_dir``, made where it is missing."""
-    folder = Path(text).expanduser().absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def files_below(folder: Path) -> Iterator[tuple[str, Stamp]]:
+def files_below(folder: Path) -> dict[str, Stamp]:
     """The files of a run folder, without hidden ones, links and what is about to be renamed."""
+    found: dict[str, Stamp] = {}
     for path, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not passing(name)]
-        for name in names:
-            file = Path(path, name)
-            if passing(name) or file.is_symlink():
-                continue
-            try:
-                state = file.stat()
-            except FileNotFoundError:
-                continue
-            yield file.relative_to(folder).as_posix(), (state.st_size, state.st_mtime_ns)
+        for file in (Path(path, name) for name in names if not passing(name)):
+            with suppress(FileNotFoundError):  # removed meanwhile
+                state = file.lstat()
+                if not stat.S_ISLNK(state.st_mode):
+                    found[file.relative_to(folder).as_posix()] = state.st_size, state.st_mtime_ns
+    return found
 
 
 def passing(name: str) -> bool:

@@ -9,55 +9,9 @@ from typing import Any
 
 import yaml
 
-from trainer.run.jsonl import replace_text
-
-MAY_CHANGE = (
-    "trainer.run_dir",
-    "trainer.stages",
-    "trainer.grpo.steps",
-    "trainer.evaluation",
-    "trainer.checkpoint",
-    "trainer.alarms",
-    "trainer.max_dollars",
-    "logger",
-    "cluster",
-    "sweep",
-    "trainer.max_failures",
-    "sandbox.actors",
-    "sandbox.slots_per_actor",
-    "sandbox.retries",
-    "sandbox.verdict_cache_entries",
-    "rollout.engines",
-    "rollout.tensor_parallel",
-    "rollout.request_timeout_s",
-    "rollout.publish_bucket_mib",
-    "rollout.weights_via",
-    "rollout.weights_kept",
-    "rollout.verify_loaded",
-    "rollout.engine_args",
-    "learner.timeout_s",
-    "learner.micro_batch_tokens",
-    "learner.nodes",
-    "learner.gradient_checkpointing",
-    "learner.offload_optimizer",
-    "worker.provider",
-    "worker.base_url",
-    "worker.api_key_env",
-    "worker.timeout_s",
-    "worker.max_retries",
-    "worker.max_concurrency",
-    "worker.cache_entries",
-    "distil.provider",
-    "distil.base_url",
-    "distil.api_key_env",
-    "distil.concurrency",
-    "distil.timeout_s",
-    "simulated.host",
-    "simulated.port",
-    "simulated.latency",
-    "simulated.faults",
-)
-"""Settings that change how a run is done or how long, not what it computes."""
+from trainer.settings import RunSettings
+from workflow.atomic import replace_file
+from workflow.settings import MAY_CHANGE
 
 
 @dataclass
@@ -122,8 +76,14 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tupl
 
 
 def may_change(name: str) -> bool:
-    """True where a resumed run may have another value of the setting."""
-    return any(name == free or name.startswith(f"{free}.") for free in MAY_CHANGE)
+    """True where a resumed run may have another value of the setting: where it, or what it is part of, is a ``MayChange``."""
+    kind: Any = RunSettings
+    for part in name.split("."):
+        field = getattr(kind, "model_fields", {}).get(part)
+        if field is None or MAY_CHANGE in field.metadata:
+            return field is not None
+        kind = field.annotation
+    return False
 
 
 def adopt_settings(folder: Path, now: Mapping[str, Any], state: RunState) -> None:
@@ -143,7 +103,7 @@ def adopt_settings(folder: Path, now: Mapping[str, Any], state: RunState) -> Non
                 "Leave them as they were, or give a new trainer.run_dir."
             )
         _reopen_stages(state, changed)
-    replace_text(file, yaml.safe_dump(dict(now), sort_keys=False, allow_unicode=True))
+    replace_file(file, yaml.safe_dump(dict(now), sort_keys=False, allow_unicode=True))
 
 
 def _reopen_stages(state: RunState, changed: Mapping[str, tuple[Any, Any]]) -> None:

@@ -7,9 +7,10 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from workflow.settings import WorkerSettings
-from workflow.worker.cache import ReplyCache
+from workflow.single_flight import SingleFlight
 from workflow.worker.dialect import NOTES, note, refused_part
 from workflow.worker.endpoint import Endpoint, StatusError
 from workflow.worker.failures import Failure, failure_of, thinking_took_all, wait_before_retry_s
@@ -32,7 +33,7 @@ class WorkerClient:
         self._section = settings.section
         self._endpoint = Endpoint(settings.base_url, os.environ.get(settings.api_key_env, "").strip() or "none", settings.max_concurrency)
         self._slots = asyncio.Semaphore(settings.max_concurrency)
-        self._cache = ReplyCache(settings.cache_entries)
+        self._replies = SingleFlight[Reply](settings.cache_entries, lambda: WorkerError("The worker client was closed meanwhile."))
         self._dialect: frozenset[str] = frozenset()
 
     async def complete(
@@ -53,7 +54,8 @@ class WorkerClient:
             seed=seed,
             ordinal=ordinal,
         )
-        return await self._cache.get(request.key, lambda: self._fetch(request))
+        reply, cached = await self._replies.get(request.key, lambda: self._fetch(request))
+        return replace(reply, cached=True) if cached else reply
 
     async def check(self) -> str:
         """Asks for one short completion in the form of a run's own requests; meant for the start of a run.
@@ -86,7 +88,7 @@ class WorkerClient:
 
     async def aclose(self) -> None:
         """Ends requests in flight and closes the connections."""
-        await self._cache.aclose()
+        await self._replies.aclose()
         await self._endpoint.aclose()
 
     async def _why(self, failure: Failure) -> str:
