@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 
 from conf.schema import load
-from rollout.prompt.meta_prompt import ANSWERS, EXAMPLE, prompt_text
+from rollout.prompt.meta_prompt import EXAMPLE, prompt_text
 from rollout.prompt.template import PROMPTS, PromptTemplate
+from tests.demo import demo_values
 from tests.scripted_parts import problem
 from workflow.language.checks import ALLOWED_MODULES
 from workflow.operators import catalogue
 from workflow.problem import Problem
 from workflow.reference import load_reference_workflows
+from workflow.verifiers import find_verifier
 
 FULL = """You design a multi-agent workflow for one query. Worker agents will solve the query by running it; \
 you do not solve the query yourself.
@@ -53,7 +55,7 @@ PROBLEMS = [problem(0), problem(0, examples=False), replace(problem(2), verifier
 def test_the_full_prompt_is_to_the_byte_what_policies_were_trained_on(one: Problem) -> None:
     tests = "\n".join(one.public_tests)
     assert prompt_text(PromptTemplate("model.meta_prompt", "full"), one) == FULL.format(
-        answer=ANSWERS[one.verifier].format(entry_point=one.entry_point),
+        answer=find_verifier(one.verifier).answer.format(entry_point=one.entry_point),
         modules=", ".join(sorted(ALLOWED_MODULES)),
         operators=catalogue(),
         example=load_reference_workflows()[EXAMPLE].source,
@@ -74,7 +76,7 @@ def settings_with(text: str, tmp_path: Path) -> dict[str, Any]:
 
 
 def test_a_users_file_is_kept_as_text_so_that_the_run_outlives_the_file(tmp_path: Path) -> None:
-    config = load(settings_with("Solve {{ query }} with:\n{{ operators }}\n", tmp_path))
+    config = load(demo_values(settings_with("Solve {{ query }} with:\n{{ operators }}\n", tmp_path)))
     (tmp_path / "mine.jinja").unlink()
     again = load(config.model_dump(mode="json"))
     assert again.model.meta_prompt == config.model.meta_prompt
@@ -94,19 +96,19 @@ def test_a_users_file_is_kept_as_text_so_that_the_run_outlives_the_file(tmp_path
 )
 def test_a_template_that_would_not_do_is_refused_with_a_sentence(text: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=said):
-        load(settings_with(text, tmp_path))
+        load(demo_values(settings_with(text, tmp_path)))
 
 
 def test_an_unknown_prompt_is_refused_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"model.meta_prompt=ful is neither .*; the nearest is full: name one of brief, full, or give"):
-        load({"model": {"meta_prompt": "ful"}})
+        load(demo_values({"model": {"meta_prompt": "ful"}}))
     with pytest.raises(ValueError, match=r"distil.prompt=nowhere.jinja is neither a prompt's name nor a template file"):
-        load({"distil": {"prompt": "nowhere.jinja"}})
+        load(demo_values({"distil": {"prompt": "nowhere.jinja"}}))
 
 
 def test_a_plug_in_may_register_a_file(tmp_path: Path) -> None:
     (tmp_path / "theirs.jinja").write_text("Theirs: {{ query }}\n")
     PROMPTS.add("tests_theirs", tmp_path / "theirs.jinja")
-    config = load({"model": {"meta_prompt": "tests_theirs"}})
+    config = load(demo_values({"model": {"meta_prompt": "tests_theirs"}}))
     assert config.model.meta_prompt == "tests_theirs"
     assert prompt_text(PromptTemplate("model.meta_prompt", "tests_theirs"), problem()) == f"Theirs: {problem().query}"

@@ -18,9 +18,9 @@ from sandbox.settings import LimitSettings, SandboxSettings
 from tests.sandbox_parts import PROBLEM, box, raw
 from tests.virtual_time import VirtualTimeLoop
 from workflow.outcome import Outcome
-from workflow.problem import Problem, Verifier
+from workflow.problem import Problem
 
-SLOW_ANSWER: dict[Verifier, tuple[str, str]] = {
+SLOW_ANSWER: dict[str, tuple[str, str]] = {
     "function": ("import time\ndef f(x):\n    time.sleep({seconds})\n    return x", "assert f({n}) == {n}"),
     "stdio": ("import time\ntime.sleep({seconds})\nprint(input())", json.dumps({"stdin": "{n}", "stdout": "{n}"})),
     "unittest": (
@@ -31,7 +31,7 @@ SLOW_ANSWER: dict[Verifier, tuple[str, str]] = {
 """By verifier: an answer that takes its time, and a test."""
 
 
-def slow(verifier: Verifier, seconds: float, tests: int) -> tuple[Problem, str]:
+def slow(verifier: str, seconds: float, tests: int) -> tuple[Problem, str]:
     answer, test = SLOW_ANSWER[verifier]
     hidden = tuple(test.replace("{n}", str(n)) for n in range(tests))
     return Problem("slow/0", "q", "f", (), hidden, verifier=verifier), answer.replace("{seconds}", str(seconds))
@@ -61,7 +61,7 @@ async def test_what_stops_the_sandbox_counts_against_no_run():
 
 
 @pytest.mark.parametrize("verifier", SLOW_ANSWER)
-async def test_a_verdict_of_the_clock_is_not_kept_and_others_are(verifier: Verifier):
+async def test_a_verdict_of_the_clock_is_not_kept_and_others_are(verifier: str):
     settings = SandboxSettings(limits=LimitSettings(wall_s=0.5))
     backend = Counting(settings)
     async with Sandbox(settings, None, backend) as sandbox:

@@ -73,7 +73,9 @@ def test_hydras_own_settings_place_the_trials(tmp_path: Path):
 
 def test_what_is_swept_may_stand_in_a_file_as_hydra_has_it(tmp_path: Path):
     (tmp_path / "conf" / "experiment").mkdir(parents=True)
-    (tmp_path / "conf" / "experiment" / "mine.yaml").write_text("# @package _global_\nhydra: {sweeper: {params: {trainer.seed: '1,2'}}}\n")
+    (tmp_path / "conf" / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults: [nano, _self_]\nhydra: {sweeper: {params: {trainer.seed: '1,2'}}}\n"
+    )
     search = f"hydra.searchpath=[file://{tmp_path / 'conf'}]"
     with launcher(tmp_path / "sweep", ["experiment=mine", search]) as ours:
         assert [override.input_line for override in ours.swept] == ["trainer.seed=1,2"]

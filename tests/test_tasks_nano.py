@@ -166,4 +166,4 @@ def test_alignment_finds_the_fewest_changes() -> None:
 
 def test_nano_refuses_a_path() -> None:
     with pytest.raises(ValueError, match=r"tasks\.path='x' has no meaning for tasks\.name='nano'"):
-        load_tasks(TaskSettings(path="x"))
+        load_tasks(TaskSettings(name="nano", path="x"))

@@ -122,13 +122,14 @@ def test_no_two_parts_may_share_a_problem(parts: tuple[int, int]) -> None:
         refuse_overlap(*three, place="x.jsonl")
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="needs the published files beside the checkout")
 @pytest.mark.parametrize(
     ("name", "file", "held_out"),
     [("humaneval", "humaneval.jsonl.gz", 131), ("mbpp", "mbpp.jsonl.gz", 341), ("mbpp_sanitized", "mbpp_sanitized.json.gz", 341)],
 )
 @pytest.mark.parametrize("splits", ["seeded", "aflow"])
 def test_published_files_split_without_overlap(name: str, file: str, held_out: int, splits: str) -> None:
+    if not (DATA / file).is_file():
+        pytest.skip(f"needs the published file {file} beside the checkout")
     for seed in range(3):
         settings = {"name": name, "path": str(DATA / file), "splits": splits, "seed": seed, "test_size": 2000}
         tasks: TaskSet = load_tasks(TaskSettings.model_validate(settings))
