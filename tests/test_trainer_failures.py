@@ -151,7 +151,7 @@ def test_the_kernels_count_tells_a_kill_for_memory_from_any_other(tmp_path: Path
     vmstat = tmp_path / "vmstat"
     vmstat.write_text("nr_free_pages 12\noom_kill 3\n")
     assert count_memory_kills(vmstat) == 3 and count_memory_kills(tmp_path / "none") == 0
-    monkeypatch.setattr("rollout.failures.killed_for_memory", lambda: count_memory_kills(vmstat))
+    monkeypatch.setattr("rollout.failures.count_memory_kills", lambda: count_memory_kills(vmstat))
     deaths = MemoryDeaths()
     assert not deaths.again("killed by SIGKILL", 4)
     vmstat.write_text("oom_kill 4\n")

@@ -144,7 +144,7 @@ class Placement:
         here = ray.get_runtime_context().get_node_id() if is_url(self._settings.trainer.run_dir) else None
         wanted = request_learner(self._settings.learner, self._device, cluster.resources.learner, here)
         timeout_s = math.inf if patient else cluster.placement_timeout_s
-        groups = all_or_none(wanted, timeout_s, self._say, self._given_up)
+        groups = reserve_all(wanted, timeout_s, self._say, self._given_up)
         check_visible(self._run_path, nodes_of(groups), "the learner")
         return groups
 
@@ -193,17 +193,14 @@ def request_sandbox(settings: RunSettings) -> GroupRequest:
     return GroupRequest(f"sandbox.actors={sandbox.actors} sandboxes", remedy, bundles, cluster.sandbox_strategy)
 
 
-def all_or_none(
-    wanted: Iterable[GroupRequest],
-    timeout_s: float,
-    say: Callable[[str], None] = lambda text: None,
-    given_up: threading.Event | None = None,
+def reserve_all(
+    wanted: Iterable[GroupRequest], timeout_s: float, say: Callable[[str], None] = lambda text: None, ended: threading.Event | None = None
 ) -> list[PlacementGroup]:
     """Several groups; where one has no room, those before it are given back. Raises ValueError as ``reserve``."""
     groups: list[PlacementGroup] = []
     try:
         for one in wanted:
-            groups.append(reserve(one, timeout_s, say, given_up))
+            groups.append(reserve(one, timeout_s, say, ended))
     except BaseException:
         for group in groups:
             remove_placement_group(group)
@@ -249,4 +246,4 @@ def check_visible(path: Path, nodes: set[str], who: str) -> None:
 
 def learner_groups(settings: LearnerSettings, device: str, timeout_s: float = 120.0) -> list[PlacementGroup]:
     """Room for a learner by itself, outside of a run; blocks. Raises ValueError where there is none."""
-    return all_or_none(request_learner(settings, device), timeout_s)
+    return reserve_all(request_learner(settings, device), timeout_s)
