@@ -43,7 +43,7 @@ class Search:
             raise ValueError(f"{seeds[0]}: Optuna would choose the luckiest seed; give one seed, or sweep a grid (without sweep=optuna).")
         self._space = {override.get_key_element(): distribution(override) for override in swept}
         self._fixed, self._place, self._numbers = fixed, place, itertools.count()
-        trial, common = self._placed({override.get_key_element(): _first(override) for override in swept})
+        trial, common = self._place_trial({override.get_key_element(): _first(override) for override in swept})
         if trial.name != name_of(trial.values):
             raise ValueError(
                 "hydra.sweep.subdir cannot be given with Optuna, which finds trials again by the values in their folder's name."
@@ -55,7 +55,7 @@ class Search:
         self._running: dict[str, list[optuna.Trial]] = {}
         known = self._study.get_trials()
         done = [trial for trial in known if trial.state is TrialState.COMPLETE]
-        self.trials = [self._placed(trial.params)[0] for trial in done]
+        self.trials = [self._place_trial(trial.params)[0] for trial in done]
         self.finished = {trial.name for trial in self.trials}
         self.total = max(common.sweep.trials, len(done))
         self._left = self.total - len(done)
@@ -72,7 +72,7 @@ class Search:
         while self._left > 0:
             self._left -= 1
             asked = self._study.ask(self._space)
-            trial, settings = self._placed(asked.params)
+            trial, settings = self._place_trial(asked.params)
             if trial.name in self._running:
                 self._running[trial.name].append(asked)
                 continue
@@ -93,7 +93,7 @@ class Search:
             else:
                 self._study.tell(asked, [float(row[name]) for name in self._common.sweep.objectives])
 
-    def _placed(self, params: Mapping[str, Any]) -> tuple[Trial, Config]:
+    def _place_trial(self, params: Mapping[str, Any]) -> tuple[Trial, Config]:
         return self._place([*self._fixed, *(f"{name}={params[name]}" for name in self._space)], next(self._numbers))
 
 

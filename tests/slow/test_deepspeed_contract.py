@@ -76,12 +76,12 @@ select_platform()
 import torch
 torch.distributed.init_process_group("gloo")
 import trainer.engines.deepspeed as engine
-from trainer.engines.deepspeed_config import DeepSpeedEngineConfig, deepspeed_json
+from trainer.engines.deepspeed_config import DeepSpeedEngineConfig, make_deepspeed_config
 from trainer.engines.zero_shards import ZeroShards
 engine.deepspeed.init_distributed(dist_init_required=False)
 for bf16, stage in [(bf16, stage) for bf16 in (False, True) for stage in (1, 2, 3)]:
     layer = torch.nn.Linear(4, 4)
-    config = deepspeed_json(DeepSpeedEngineConfig(zero_stage=stage, bf16=bf16), clip_grad=1.0, parameters=20)
+    config = make_deepspeed_config(DeepSpeedEngineConfig(zero_stage=stage, bf16=bf16), clip_grad=1.0, parameters=20)
     adam = torch.optim.AdamW(layer.parameters(), lr=0.1, fused=True)
     zero = engine._ZeroEngine(None, layer, adam, dist_init_required=False, config=config, config_class=engine.DeepSpeedConfig(config))
     shards = ZeroShards(zero.optimizer, stage, [])

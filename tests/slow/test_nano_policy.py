@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from rollout.nano.policy import END, make_nano_policy, make_tokenizer
+from tests.demo import DEMO
 from workflow.nano.simulated.teacher import corpus
-from workflow.settings import TaskSettings
 from workflow.tasks import load_tasks
 
 TRACES = [text for text in corpus() if "```python" in text]
-QUERIES = [problem.query for problem in load_tasks(TaskSettings(train_size=600, validation_size=1, test_size=1)).train]
+QUERIES = [
+    problem.query for problem in load_tasks(DEMO.tasks.model_copy(update={"train_size": 600, "validation_size": 1, "test_size": 1})).train
+]
 TOKENIZER = make_tokenizer(corpus() + QUERIES)
 
 

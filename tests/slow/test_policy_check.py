@@ -161,11 +161,12 @@ def test_the_context_is_reckoned_as_the_engine_reckons_it(folder: Path, rope: di
 
 HUB = """
 import sys
-from rollout.policy_check import checked_prompt
-from rollout.settings import ModelSettings, RolloutSettings
+from rollout.policy_check import check_prompt
+from rollout.settings import RolloutSettings
+from tests.demo import demo_model
 for name in sys.argv[1:]:
     try:
-        checked_prompt(name, demo_model(), RolloutSettings())
+        check_prompt(name, demo_model(), RolloutSettings())
         print("passes")
     except ValueError as error:
         print(error)

@@ -198,8 +198,7 @@ def test_what_we_do_not_set_has_the_value_that_verls_own_users_get(tmp_path, dev
     worker = worker_config(LearnerSpec(str(policy), LearnerSettings(), device, seed=7))
     assert differences(worker.engine_config, "engine/fsdp.yaml") == {"strategy", "seed", "use_torch_compile"}
     of_the_policy = {"path", "hf_config_path", "tokenizer_path"}
-    settings = {"enable_gradient_checkpointing", "lora_alpha"}
-    assert differences(worker.model_config, "model/hf_model.yaml") == of_the_policy | settings | {"use_remove_padding"}
+    assert differences(worker.model_config, "model/hf_model.yaml") == of_the_policy | {"lora_alpha", "use_remove_padding"}
     of_its_schedule = {"total_training_steps", "min_lr_ratio"}  # the learner has one of its own
     optimizer = differences(optimizer_config(OptimizerSettings(), 1), "optim/fsdp.yaml")
     assert optimizer == {"lr", "weight_decay", "override_optimizer_config"} | of_its_schedule
