@@ -70,7 +70,9 @@ async def test_a_run_whose_actor_is_killed_is_run_again_and_succeeds():
 async def test_operators_and_verifiers_of_a_package_are_known_in_every_actor():
     problem = Problem("t/0", "Which?", "", (), ("Lima",), verifier="exact")
     workflow = raw("return await self.vote(problem, ['Lima', 'Paris', 'Lima'])")
-    async with pool(SandboxSettings(actors=2), completion("LIMA"), imports=("tests.plugin.capitals",)) as (sandboxes, _):
+    async with pool(
+        SandboxSettings(actors=2), completion("LIMA"), imports=("flowreasoner_extras.operator", "flowreasoner_extras.verifier")
+    ) as (sandboxes, _):
         runs = await asyncio.gather(*(sandboxes.run(workflow, problem, seed) for seed in range(4)))
     assert {run.outcome for run in runs} == {Outcome.PASSED}
     assert {call.operator for run in runs for call in run.execution.trace} == {"vote"}
