@@ -67,10 +67,11 @@ def test_each_thing_of_the_package_has_its_metrics(run: tuple[Path, str]):
     assert [row["step"] for row in rows] == [0, 1]
     for row in rows:
         assert row["reward/reasoning_words"] > 0, "the term of the reward"
-        assert row["operator/vote"] > 0, "the operator"
-        assert 0 < row["verifier/exact"] <= 1, "the verifier"
+        assert 0 <= row["verifier/exact"] <= 1, "the verifier"
         assert 0 <= row["actor/did_badly"] < 1, "the loss, in the learner's process"
         assert row["worker/truncated"] == 0 and row["outcome/infra_error"] == 0, "the worker"
+    assert sum(row["operator/vote"] for row in rows) > 0, "the operator"
+    assert sum(row["verifier/exact"] for row in rows) > 0, "the worker is right at times"
 
 
 def test_the_sink_has_every_step(run: tuple[Path, str]):
@@ -88,8 +89,7 @@ def test_the_engine_samples(run: tuple[Path, str]):
     assert "greedy answers kept in memory" in run[1]
 
 
-def test_the_report_shows_the_term_the_operator_and_the_verifier(run: tuple[Path, str]):
+def test_the_report_shows_the_term_and_the_operator(run: tuple[Path, str]):
     page = (run[0] / "report.html").read_text()
     assert "-0.01 × reasoning_words" in page and "<th>reasoning_words</th>" in page
-    in_a_figure = "</text>\n   </g>"  # a label as matplotlib writes it
-    assert f">vote{in_a_figure}" in page and f">exact{in_a_figure}" in page
+    assert ">vote</text>\n   </g>" in page, "a label as matplotlib writes it"
