@@ -8,27 +8,19 @@ from typing import Any
 
 import pytest
 import torch
-from verl.trainer.ppo.core_algos import register_adv_est
 
 from conf.schema import load
 from rollout.nano.policy import make_nano_policy
+from tests.demo import demo_values
 from tests.slow.test_learner_training import FAST, TEXTS, on_policy, random_rows
 from trainer.algorithm.advantage import advantages
 from trainer.algorithm.names import POLICY_LOSSES
 from trainer.cluster.session import start_ray, stop_ray
-from trainer.engines.platform import verl_environment
+from trainer.engines.platform import select_platform, verl_environment
 from trainer.learner.handle import Learner
 from trainer.settings import GRPOSettings, LearnerSettings, RunSettings
 
-MODULE = "flowreasoner_extras.loss"
-
-
-@register_adv_est("tests_rewards_doubled")
-def rewards_doubled(token_level_rewards: torch.Tensor, response_mask: torch.Tensor, **more: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Registered with verl's own decorator."""
-    assert set(more) >= {"index", "config"}
-    advantages_BT = 2 * token_level_rewards.sum(dim=1, keepdim=True) * response_mask
-    return advantages_BT, advantages_BT
+MODULE = "tests.plugin.flowreasoner_extras.loss"
 
 
 @POLICY_LOSSES.register("tests_mean_of_micro_batch")
@@ -48,14 +40,13 @@ def in_two_arguments(rewards: torch.Tensor, groups: torch.Tensor) -> torch.Tenso
 
 
 def with_names(**names: str) -> dict:
-    return {"trainer": {"imports": [MODULE], "grpo": names}}
+    return demo_values({"trainer": {"imports": [MODULE], "grpo": names}})
 
 
 @pytest.mark.parametrize(
     "names",
     [
         {"advantage": "reward_itself"},
-        {"advantage": "tests_rewards_doubled"},
         {"advantage": f"{MODULE}:reward_itself"},
         {"policy_loss": "mild_likelihood"},
         {"policy_loss": f"{MODULE}:mild_likelihood", "loss_aggregation": "seq-mean-token-mean"},
@@ -63,6 +54,19 @@ def with_names(**names: str) -> dict:
 )
 def test_ones_own_is_accepted_by_registered_name_and_by_module_and_name(names: dict):
     load(with_names(**names))
+
+
+def test_what_a_plug_in_registers_with_verls_own_decorator_is_known():
+    select_platform()
+    from verl.trainer.ppo.core_algos import register_adv_est
+
+    def doubled(token_level_rewards: torch.Tensor, response_mask: torch.Tensor, **more: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        assert set(more) >= {"index", "config"}
+        advantages_BT = 2 * token_level_rewards.sum(dim=1, keepdim=True) * response_mask
+        return advantages_BT, advantages_BT
+
+    register_adv_est("tests_doubled")(doubled)
+    load(with_names(advantage="tests_doubled"))
 
 
 @pytest.mark.parametrize(
