@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from launch.compose import composed
+from launch.compose import compose_settings
 from rollout.fleet.fleet import Fleet
 from trainer.cluster.session import device_of, start_ray, stop_ray
 from trainer.run.terminal import quiet_libraries
@@ -21,7 +21,7 @@ from trainer.run.terminal import quiet_libraries
 
 async def measure(job: dict[str, Any]) -> dict[str, float]:
     """Median seconds and tokens of sampling one step's groups, warm-up rounds left out."""
-    settings = composed(job["overrides"])
+    settings = compose_settings(job["overrides"])
     temp = await asyncio.to_thread(start_ray, settings)
     fleet = Fleet(settings.model, settings.rollout, Path(job["policy"]), device=device_of(settings, learner=False))
     seconds: list[float] = []

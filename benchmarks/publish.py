@@ -32,7 +32,7 @@ from rollout.fleet.publishing import Update
 from rollout.nano.policy import make_nano_policy
 from rollout.settings import ModelSettings, RolloutSettings
 from rollout.weights.buckets import Bucket
-from rollout.weights.outgoing import Outgoing
+from rollout.weights.sender import WeightsSender
 from trainer.cluster.session import start_ray, stop_ray
 from trainer.learner.weights import LearnerWeights
 from trainer.run.terminal import quiet_libraries
@@ -51,7 +51,7 @@ class Sender:
         torch.set_num_threads(1)
         model = Qwen3ForCausalLM.from_pretrained(folder)
         self._weights = [(name, one.detach().clone()) for name, one in model.named_parameters() if name != "lm_head.weight"]
-        self._outgoing = Outgoing()
+        self._outgoing = WeightsSender()
 
     def next_bucket(self, max_bytes: int, first: bool) -> Bucket | None:
         """As ``LearnerWorker.next_bucket``."""

@@ -29,8 +29,8 @@ import numpy as np
 
 from benchmarks.neighbours import Neighbours
 from benchmarks.processes import ROOT, last_json, our_versions, rounded, say, sft_policy, train
-from launch.compose import composed
-from launch.shell import one_sentence_errors, saved_settings
+from launch.compose import compose_settings
+from launch.shell import load_run_settings, one_sentence_errors
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
 
 def step_overrides(policy: Path, run_dir: Path | None, total_steps: int) -> list[str]:
     """Overrides of a run that does nothing but GRPO steps from ``policy``."""
-    settings = saved_settings(run_dir) if run_dir else composed()
+    settings = load_run_settings(run_dir) if run_dir else compose_settings()
     kept = {
         "tasks.name": settings.tasks.name,
         "trainer.seed": settings.trainer.seed,
@@ -82,7 +82,7 @@ def make_job(policy: Path, overrides: list[str], warmup: int, steps: int) -> dic
     from trainer.algorithm.data_order import problem_at
     from workflow.tasks import load_tasks
 
-    settings = composed(overrides)
+    settings = compose_settings(overrides)
     grpo = settings.trainer.grpo
     prompt = MetaPrompt(AutoTokenizer.from_pretrained(policy), settings.model)
     problems = load_tasks(settings.tasks).train

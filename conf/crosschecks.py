@@ -11,14 +11,14 @@ from rollout.policy_files import is_url
 from rollout.prompt.template import problem_of_prompt
 from rollout.settings import context_tokens
 from trainer.algorithm.names import names_of_own, problems_of_names
-from trainer.cluster.devices import gpus_needed, started_parts, too_few
+from trainer.cluster.devices import find_started_parts, gpus_needed, too_few
 from trainer.cluster.submission import in_submitted_job, joins_cluster
 from trainer.run.sinks import SINKS
 from trainer.settings import RunSettings
 from workflow.settings import WorkerSettings
 from workflow.tasks import check_tasks
 from workflow.worker.providers import PROVIDERS, is_worker
-from workflow.worker.shown_url import shown_url
+from workflow.worker.redact import redact_url
 
 STAGES = ("distil", "sft", "grpo", "evaluate")
 
@@ -79,10 +79,10 @@ def _answering(asked: WorkerSettings) -> Iterator[str]:
         yield problem.replace("worker.", f"{name}.", 1)
         return
     if url is not None and not url.startswith(("http://", "https://")):
-        yield f"{name}.base_url={shown_url(url)!r} is not a URL: it must start with http:// or https://, for example http://localhost:8000/v1."
+        yield f"{name}.base_url={redact_url(url)!r} is not a URL: it must start with http:// or https://, for example http://localhost:8000/v1."
     if url is not None and not is_worker(PROVIDERS.find(asked.provider)):
         yield (
-            f"{name}.base_url={shown_url(url)!r} is set, but {name}.provider={asked.provider} starts an endpoint of its own: set "
+            f"{name}.base_url={redact_url(url)!r} is set, but {name}.provider={asked.provider} starts an endpoint of its own: set "
             f"{name}.provider=endpoint and {name}.model to a model that this endpoint serves, or {name}.base_url=null."
         )
     if asked.provider == "endpoint":
@@ -228,7 +228,7 @@ def _nodes(config: RunSettings) -> Iterator[str]:
 
 def _devices(config: RunSettings) -> Iterator[str]:
     """The GPUs of this machine are counted where a run takes them; a cluster's are not known here."""
-    device, parts = config.cluster.device, started_parts(config.trainer.stages)
+    device, parts = config.cluster.device, find_started_parts(config.trainer.stages)
     made_on_cpu = device == "auto" and is_made(config.model.path)
     if device == "cpu" or made_on_cpu or joins_cluster(config.cluster.address):
         return

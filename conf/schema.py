@@ -45,7 +45,7 @@ def load(values: Mapping[str, Any], *, trains: bool = True) -> Config:
     try:
         config = Config.model_validate_json(text, strict=True)
     except ValidationError as error:
-        described = {name: description for name, _, description in declared()}
+        described = {name: description for name, _, description in list_settings()}
         raise ValueError("\n".join(sentence(item, described) for item in error.errors())) from None
     if config.trainer.imports or any(entry_points(group=GROUP)):
         select_platform()  # one of them may import verl
@@ -64,13 +64,13 @@ def _with_prompts(config: Config) -> Config:
     return config.model_copy(update={"model": model, "distil": distil})
 
 
-def declared(model: type[BaseModel] = RunSettings, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+def list_settings(model: type[BaseModel] = RunSettings, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
     """Every setting as (dotted name, default, description), in the order of declaration."""
     for name, field in model.model_fields.items():
         dotted = f"{prefix}{name}"
         annotation = field.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            yield from declared(annotation, f"{dotted}.")
+            yield from list_settings(annotation, f"{dotted}.")
         else:
             yield dotted, field.default, field.description or ""
 

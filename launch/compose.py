@@ -14,7 +14,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from conf.schema import Config, declared, defaults, load
+from conf.schema import Config, defaults, list_settings, load
 from conf.sentences import nearest, remedy_for_unknown
 from launch import ROOT
 
@@ -27,7 +27,7 @@ GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and 
 def register_configs() -> None:
     """Makes known to Hydra what conf/ names: the declared defaults (``settings``) and what runs sweeps (``launch.sweep.plugins``)."""
     node = OmegaConf.create(defaults())
-    for name in ["reward.weights", *(name for name, default, _ in declared() if isinstance(default, dict))]:
+    for name in ["reward.weights", *(name for name, default, _ in list_settings() if isinstance(default, dict))]:
         OmegaConf.set_struct(OmegaConf.select(node, name), False)  # such mappings take any name
     store = ConfigStore.instance()
     store.store(name="settings", node=node)
@@ -74,11 +74,11 @@ def _sentence(error: HydraException) -> str:
         name, given = unknown[1], rest.rpartition(" use +")[2] or unknown[1]
         if name in GROUPS:
             return f"{given} chooses a group, but this run's settings are fixed: change single values, like worker.model=..."
-        return f"{given}: there is no such setting; {remedy_for_unknown(name, [*(name for name, *_ in declared()), *GROUPS])}"
+        return f"{given}: there is no such setting; {remedy_for_unknown(name, [*(name for name, *_ in list_settings()), *GROUPS])}"
     return first
 
 
-def checked(config: DictConfig, *, trains: bool = True) -> Config:
+def check_composed(config: DictConfig, *, trains: bool = True) -> Config:
     """A composed configuration as checked settings.
 
     Args:
@@ -96,7 +96,7 @@ def checked(config: DictConfig, *, trains: bool = True) -> Config:
     return load({str(key): value for key, value in values.items()}, trains=trains)
 
 
-def composed(overrides: Sequence[str] = (), *, config: str = "config", trains: bool = True) -> Config:
+def compose_settings(overrides: Sequence[str] = (), *, config: str = "config", trains: bool = True) -> Config:
     """Settings as ``launch.train`` with these overrides has them, without running anything.
 
     Raises:
@@ -105,10 +105,10 @@ def composed(overrides: Sequence[str] = (), *, config: str = "config", trains: b
     register_configs()
     GlobalHydra.instance().clear()
     with errors_as_sentences(), initialize_config_dir(str(CONF), version_base="1.3", job_name="train"):
-        return checked(compose(config, list(overrides)), trains=trains)
+        return check_composed(compose(config, list(overrides)), trains=trains)
 
 
-def saved(run_dir: Path, overrides: Sequence[str] = (), *, trains: bool = True) -> Config:
+def load_saved(run_dir: Path, overrides: Sequence[str] = (), *, trains: bool = True) -> Config:
     """The settings of a run folder with value overrides on top; the folder itself may have moved.
 
     Raises:
@@ -130,9 +130,9 @@ def with_overrides(text: str, overrides: Sequence[str], run_dir: str, *, trains:
     for section in {"worker", "distil"} & values.keys():  # saved before there were providers: without a URL the simulated worker answered
         values[section].setdefault("provider", "endpoint" if values[section].get("base_url") else "simulated")
     ConfigStore.instance().store(name="saved", node={"defaults": ["settings", "_self_"], **values})
-    return composed([*overrides, f"trainer.run_dir={quoted(run_dir)}"], config="saved", trains=trains)
+    return compose_settings([*overrides, f"trainer.run_dir={quote(run_dir)}"], config="saved", trains=trains)
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     """A text as a value in Hydra's grammar."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

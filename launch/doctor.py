@@ -23,8 +23,8 @@ from trainer.run.terminal import Terminal, plain, table
 from workflow.settings import WorkerSettings
 from workflow.worker.client import WorkerClient
 from workflow.worker.endpoint import Endpoint, StatusError
-from workflow.worker.model_listing import listed_models
-from workflow.worker.shown_url import shown_url, with_shown_urls
+from workflow.worker.model_listing import parse_listing
+from workflow.worker.redact import redact_url, with_shown_urls
 
 PACKAGES = ("ray", "vllm", "verl", "torch", "transformers", "deepspeed", "hydra-core", "wandb")
 OPTIONAL = ("deepspeed",)
@@ -111,7 +111,7 @@ def driver(text: str) -> Finding:
 
 async def endpoint(url: str, key_variable: str, model: str | None) -> Finding:
     """Whether a worker endpoint answers: with a model's name by one completion, else by the models that it lists, which proves less."""
-    name = shown_url(url)
+    name = redact_url(url)
     if model is not None:
         client = WorkerClient(WorkerSettings(base_url=url, model=model, api_key_env=key_variable, max_retries=2))
         try:
@@ -124,7 +124,7 @@ async def endpoint(url: str, key_variable: str, model: str | None) -> Finding:
     ask = "ask it with --model NAME, as a run does"
     try:
         async with asyncio.timeout(10):
-            names = listed_models(await requests.get("/models"))
+            names = parse_listing(await requests.get("/models"))
     except StatusError as error:
         refused = error.status in (401, 403)
         remedy = f"export {key_variable}=..., or {ask}" if refused else f"the URL must end where /chat/completions follows; {ask}"

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conf.schema import Config
-from launch.shell import one_sentence_errors, saved_settings
+from launch.shell import load_run_settings, one_sentence_errors
 from trainer.evaluation.export import MARKER
-from trainer.run.at_url import fetched
+from trainer.run.at_url import fetch
 from trainer.run.terminal import Terminal, quiet_libraries
 from workflow.aflow import read_workflow_file
 from workflow.program import Refusal, Workflow
 from workflow.reference import load_reference_workflows
 from workflow.tasks import TaskSet, load_tasks
-from workflow.tasks.overlap import shared
+from workflow.tasks.overlap import find_shared
 
 if TYPE_CHECKING:
     from trainer.evaluation.rows import Row
@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     return out
 
 
-def chosen_workflows(names: list[str]) -> dict[str, Workflow]:
+def choose_workflows(names: list[str]) -> dict[str, Workflow]:
     """Reference workflows by name, files by path.
 
     Raises:
@@ -69,7 +69,7 @@ def chosen_workflows(names: list[str]) -> dict[str, Workflow]:
     return chosen
 
 
-def chosen_policies(run_dir: Path, folders: list[str], *, own: bool) -> dict[str, Path]:
+def choose_policies(run_dir: Path, folders: list[str], *, own: bool) -> dict[str, Path]:
     """Policies to evaluate: the given folders, else (with ``own``) those of the run."""
     for folder in folders:
         if not (Path(folder) / "config.json").exists():
@@ -87,15 +87,15 @@ def chosen_policies(run_dir: Path, folders: list[str], *, own: bool) -> dict[str
 def main() -> int:
     """Entry point."""
     options = parser().parse_intermixed_args()
-    run_dir = fetched(options.run_dir)
-    settings = saved_settings(run_dir, options.overrides)
-    workflows = chosen_workflows(options.workflow)
-    policies = chosen_policies(run_dir, options.policy, own=not options.workflow)
+    run_dir = fetch(options.run_dir)
+    settings = load_run_settings(run_dir, options.overrides)
+    workflows = choose_workflows(options.workflow)
+    policies = choose_policies(run_dir, options.policy, own=not options.workflow)
     if not policies and not workflows:
         raise ValueError(f"{run_dir} has no policy yet: give --policy FOLDER or --workflow NAME.")
     quiet_libraries()
     terminal = Terminal()
-    rows = asyncio.run(evaluated(settings, run_dir, policies, workflows, terminal))
+    rows = asyncio.run(run_evaluation(settings, run_dir, policies, workflows, terminal))
     if options.out:
         options.out.write_text(json.dumps({"rows": rows}, indent=1))
     from trainer.evaluation.rows import refuse_if_all_lost
@@ -104,7 +104,7 @@ def main() -> int:
     return 0
 
 
-async def evaluated(
+async def run_evaluation(
     settings: Config, run_dir: Path, policies: dict[str, Path], workflows: dict[str, Workflow], terminal: Terminal
 ) -> "list[Row]":
     """Prints the table and returns its rows."""
@@ -138,10 +138,10 @@ def run_of(policy: Path) -> Path | None:
 def refuse_trained(tasks: TaskSet, settings: Config, run_dir: Path, say: Callable[[str], None]) -> None:
     """Raises ValueError where other tasks than a run's own are given, and the run was trained on some of their test problems."""
     try:
-        own = saved_settings(run_dir).tasks
-        trained = shared(tasks.test, load_tasks(own).train) if own != settings.tasks else []
+        own = load_run_settings(run_dir).tasks
+        trained = find_shared(tasks.test, load_tasks(own).train) if own != settings.tasks else []
     except ValueError as error:
-        say(f"Whether {run_dir} was trained on these test problems cannot be told: {error}")
+        say(f"Whether {run_dir} was trained on these test problems is unknown: {error}")
         return
     if trained:
         raise ValueError(
@@ -156,12 +156,12 @@ def readable_tasks(settings: Config, run_dir: Path, policies: dict[str, Path], s
     Raises:
         ValueError: a policy cannot be loaded.
     """
-    from rollout.policy_check import checked_prompt
+    from rollout.policy_check import check_prompt
     from trainer.fitting import fitting
 
     tasks = load_tasks(settings.tasks)
-    readers = list(policies.values()) or list(chosen_policies(run_dir, [], own=True).values())[:1]
-    prompts = [checked_prompt(reader, settings.model, settings.rollout) for reader in readers]
+    readers = list(policies.values()) or list(choose_policies(run_dir, [], own=True).values())[:1]
+    prompts = [check_prompt(reader, settings.model, settings.rollout) for reader in readers]
     return fitting(tasks, prompts[0], settings.model, say) if prompts else tasks
 
 

@@ -9,8 +9,8 @@ import asyncio
 import sys
 from pathlib import Path
 
-from launch.shell import one_sentence_errors, saved_settings
-from trainer.evaluation.export import chosen_step, export
+from launch.shell import load_run_settings, one_sentence_errors
+from trainer.evaluation.export import choose_step, export
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,8 +31,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Entry point."""
     options = parser().parse_intermixed_args()
-    settings = saved_settings(options.run_dir, options.overrides)
-    step = chosen_step(options.run_dir, options.checkpoint)
+    settings = load_run_settings(options.run_dir, options.overrides)
+    step = choose_step(options.run_dir, options.checkpoint)
     asyncio.run(export(settings, options.run_dir, step, options.to))
     folder = options.to.absolute()
     size_mib = sum(file.stat().st_size for file in folder.iterdir()) / 2**20

@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     return out
 
 
-def loaded(options: argparse.Namespace) -> Loaded:
+def load_rows(options: argparse.Namespace) -> Loaded:
     """The set's rows. Raises ValueError where they cannot be read."""
     load_plugins(options.imports)
     hub = dict(setting.partition("=")[::2] for setting in options.hub)
@@ -56,7 +56,9 @@ def loaded(options: argparse.Namespace) -> Loaded:
     return Loaded(problems[: options.limit], found.left_out if isinstance(found, Loaded) else {})
 
 
-async def audited(problems: Sequence[Problem], settings: SandboxSettings, mutants: int, terminal: Terminal) -> tuple[str, list[RowAudit]]:
+async def audit_rows(
+    problems: Sequence[Problem], settings: SandboxSettings, mutants: int, terminal: Terminal
+) -> tuple[str, list[RowAudit]]:
     """Isolation level and the rows' audits, in order, with a progress bar."""
     queue = list(enumerate(problems))[::-1]
     rows: dict[int, RowAudit] = {}
@@ -101,7 +103,7 @@ def table(name: str, level: str, found: Loaded, rows: Sequence[RowAudit]) -> str
 def main() -> int:
     """Entry point."""
     options = parser().parse_args()
-    found = loaded(options)
+    found = load_rows(options)
     settings = SandboxSettings(
         min_level=options.level,
         verdict_cache_entries=0,
@@ -109,7 +111,7 @@ def main() -> int:
         limits=LimitSettings(wall_s=options.wall_s, memory_mib=4096 if options.libraries else 1024),
     )
     terminal = Terminal()
-    level, rows = asyncio.run(audited(found.problems, settings, options.mutants, terminal))
+    level, rows = asyncio.run(audit_rows(found.problems, settings, options.mutants, terminal))
     out = options.out or Path("data") / options.set
     out.mkdir(parents=True, exist_ok=True)
     write_jsonl(out / "problems.jsonl", [problem for problem, row in zip(found.problems, rows, strict=True) if row.sound])

@@ -24,15 +24,15 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-def saved_settings(run_dir: Path, overrides: Sequence[str] = ()) -> Config:
+def load_run_settings(run_dir: Path, overrides: Sequence[str] = ()) -> Config:
     """The settings of a run folder, with value overrides on top, for a command that uses the run and does not go on with it.
 
     Raises:
         ValueError: no such run, or one sentence per problem of a setting.
     """
-    from launch.compose import saved
+    from launch.compose import load_saved
 
-    return saved(run_dir, overrides, trains=False)
+    return load_saved(run_dir, overrides, trains=False)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -61,12 +61,12 @@ def one_sentence_errors(main: Callable[[], int]) -> Callable[[], int]:
             remedy = interrupt.remedy if isinstance(interrupt, Interrupted) else ""
             return _end(130, "Interrupted." + (f" {remedy}" if remedy else ""), interrupt)
         except Exception as error:
-            return ended_by(error)
+            return report_error(error)
 
     return guarded
 
 
-def ended_by(error: Exception, folder: Path | None = None, *, failed: int = 2, unexpected: int = 1) -> int:
+def report_error(error: Exception, folder: Path | None = None, *, failed: int = 2, unexpected: int = 1) -> int:
     """Prints the one sentence of an error and returns the exit code.
 
     Args:
@@ -76,12 +76,12 @@ def ended_by(error: Exception, folder: Path | None = None, *, failed: int = 2, u
     if isinstance(error, BaseExceptionGroup):
         first = error.exceptions[0]
         if len(error.exceptions) == 1 and isinstance(first, Exception):
-            return ended_by(first, folder, failed=failed, unexpected=unexpected)
+            return report_error(first, folder, failed=failed, unexpected=unexpected)
     cause = getattr(error, "cause", None)  # Ray wraps an actor's exception
-    for told in (cause, error):
-        if isinstance(told, WorkerError | RunFailedError):
-            return _end(failed, str(told), error)
-        if (sentence := _users_error(told)) is not None:
+    for each in (cause, error):
+        if isinstance(each, WorkerError | RunFailedError):
+            return _end(failed, str(each), error)
+        if (sentence := _users_error(each)) is not None:
             return _end(2, sentence, error)
     return _end(unexpected, f"{type(error).__name__}: {_first_line(error)} (traceback: {_keep_traceback(error, folder)})", error)
 

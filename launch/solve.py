@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conf.schema import Config
-from launch.shell import ended_by, one_sentence_errors, saved_settings
-from trainer.run.at_url import fetched
+from launch.shell import load_run_settings, one_sentence_errors, report_error
+from trainer.run.at_url import fetch
 from trainer.run.terminal import Terminal, code, panel, plain, quiet_libraries, table
-from workflow.language.reasoning import shown_reasoning
+from workflow.language.reasoning import format_reasoning
 from workflow.outcome import Outcome
 from workflow.problem import Problem
 from workflow.tasks.query import query_problem
@@ -55,7 +55,7 @@ def show(solution: "Solution", terminal: Terminal) -> None:
         terminal.print(panel(episode.completion.text, "Completion", "red"))
         terminal.print(plain(f"No workflow: {episode.refusal.message}", "red"), soft_wrap=True)
         return
-    reasoning = shown_reasoning(episode.completion.text)
+    reasoning = format_reasoning(episode.completion.text)
     terminal.print(panel(reasoning or "(none)", "Reasoning"))
     terminal.print(panel(code(episode.workflow.source if episode.workflow else ""), "Workflow"))
     execution = episode.runs[0].execution
@@ -63,7 +63,7 @@ def show(solution: "Solution", terminal: Terminal) -> None:
     terminal.print(table(columns, [_row(call) for call in execution.trace], title="Run"))
     if solution.answer is None:
         what = "lost to infrastructure" if execution.outcome == Outcome.INFRA_ERROR else execution.outcome
-        terminal.print(plain(f"No answer: {what}: {execution.error or 'no reason told'}", "red"), soft_wrap=True)
+        terminal.print(plain(f"No answer: {what}: {execution.error or 'no reason given'}", "red"), soft_wrap=True)
         return
     terminal.print(plain("Answer:", "bold"))
     terminal.print(code(solution.answer), soft_wrap=True)  # without a frame and not wrapped: to be copied
@@ -100,9 +100,9 @@ def exit_status(solution: "Solution") -> int:
 
 def check_length(policy: Path, settings: Config, problem: Problem) -> None:
     """Raises ValueError where the policy cannot be loaded or the query is too long for it."""
-    from rollout.policy_check import checked_prompt, longest_prompt
+    from rollout.policy_check import check_prompt, longest_prompt
 
-    prompt = checked_prompt(policy, settings.model, settings.rollout)
+    prompt = check_prompt(policy, settings.model, settings.rollout)
     (ids,) = prompt.ids([problem])
     limit, longest = settings.model.max_prompt_tokens, longest_prompt(policy, settings.model, settings.rollout)
     if len(ids) > limit:
@@ -120,16 +120,16 @@ def main() -> int:
     """Entry point; the exit status says how it went."""
     options = parser().parse_intermixed_args()
     try:
-        return solved(options)
+        return solve_query(options)
     except Exception as error:
-        return ended_by(error, failed=3, unexpected=3)
+        return report_error(error, failed=3, unexpected=3)
 
 
-def solved(options: argparse.Namespace) -> int:
+def solve_query(options: argparse.Namespace) -> int:
     """Answers the query, shows what came out, and returns 0, 1 or 3."""
     problem = query_problem(options.query, options.entry, tuple(options.test))
-    run_dir = fetched(options.run_dir)
-    settings = saved_settings(run_dir, options.overrides)
+    run_dir = fetch(options.run_dir)
+    settings = load_run_settings(run_dir, options.overrides)
     policy = run_dir / options.stage
     if not (policy / "config.json").exists():
         raise ValueError(f"{run_dir} has no {options.stage} folder with a policy: train it first, or choose --stage sft.")

@@ -17,8 +17,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from conf.schema import Config
-from launch.compose import CONF, as_given, checked, chooses_group, errors_as_sentences, register_configs, saved, with_overrides
-from launch.shell import Interrupted, ended_by, one_sentence_errors
+from launch.compose import CONF, as_given, check_composed, chooses_group, errors_as_sentences, load_saved, register_configs, with_overrides
+from launch.shell import Interrupted, one_sentence_errors, report_error
 from launch.sweep.plugins import refuse_other_launchers, register_plugins
 from rollout.policy_files import is_url
 from trainer.run.at_url import settings_at
@@ -37,7 +37,7 @@ def run(settings: Config) -> int:
         except KeyboardInterrupt:
             raise Interrupted(f"Go on with: python -m launch.train trainer.run_dir={folder.place}") from None
         except Exception as error:
-            return ended_by(error, folder.path)
+            return report_error(error, folder.path)
 
 
 def _train_and_report(settings: Config, folder: "RunFolder") -> int:
@@ -50,7 +50,7 @@ def _train_and_report(settings: Config, folder: "RunFolder") -> int:
     return 0
 
 
-def resumed(config: Config, overrides: Sequence[str]) -> Config:
+def resume_settings(config: Config, overrides: Sequence[str]) -> Config:
     """The settings of an existing run folder with this command's values on top; else ``config`` as it is.
 
     A command that chooses groups (``experiment=...``) states a whole recipe: it is taken as given, and the run folder
@@ -62,7 +62,7 @@ def resumed(config: Config, overrides: Sequence[str]) -> Config:
     if is_url(run_dir):
         text = settings_at(run_dir)
         return config if text is None else with_overrides(text, overrides, run_dir)
-    return saved(Path(run_dir), overrides) if (Path(run_dir) / "config.yaml").is_file() else config
+    return load_saved(Path(run_dir), overrides) if (Path(run_dir) / "config.yaml").is_file() else config
 
 
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
@@ -70,9 +70,9 @@ def job(config: DictConfig) -> None:
     """What Hydra calls for a single run; ends the process where the run fails, before Hydra prints words of its own."""
     try:
         refuse_other_launchers()
-        code = run(resumed(checked(config), as_given(HydraConfig.get().overrides.task)))
+        code = run(resume_settings(check_composed(config), as_given(HydraConfig.get().overrides.task)))
     except Exception as error:
-        code = ended_by(error)
+        code = report_error(error)
     if code:
         sys.exit(code)
 

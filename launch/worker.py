@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 from conf.schema import Config
-from launch.compose import composed
+from launch.compose import compose_settings
 from launch.shell import one_sentence_errors
 from workflow.worker.providers import Surroundings, start_providers
-from workflow.worker.shown_url import shown_url
+from workflow.worker.redact import redact_url
 
 
 async def serve(settings: Config) -> None:
@@ -22,7 +22,7 @@ async def serve(settings: Config) -> None:
     run = Surroundings(Path.cwd(), settings.tasks, settings.simulated, imports=settings.trainer.imports)
     async with start_providers({"worker": settings.worker}, run) as ready:
         worker = ready["worker"]
-        print(f"The model {worker.model} is served at {shown_url(worker.base_url or 'no URL')}", flush=True)
+        print(f"The model {worker.model} is served at {redact_url(worker.base_url or 'no URL')}", flush=True)
         await asyncio.Event().wait()
 
 
@@ -31,7 +31,7 @@ def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m launch.worker", description="Starts what worker.provider starts with a run.")
     parser.add_argument("overrides", nargs="*", help="settings as of launch.train, for example simulated.port=8099 tasks=humaneval")
-    settings = composed(parser.parse_args().overrides)
+    settings = compose_settings(parser.parse_args().overrides)
     if settings.worker.provider == "endpoint":
         raise ValueError("worker.provider=endpoint starts nothing: it is a server that runs already.")
     with contextlib.suppress(KeyboardInterrupt):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from reward.attempt import Attempt, repeats_of
 from reward.settings import RewardSettings
-from reward.terms import measure, weighted_terms
+from reward.terms import find_weighted_terms, measure
 from sandbox.records import Execution, Run, Verdict
 from workflow.outcome import Outcome
 from workflow.problem import Problem
@@ -28,7 +28,7 @@ def problems_of_terms(settings: RewardSettings) -> Iterator[str]:
         if not math.isfinite(weight):
             yield f"reward.weights.{name}={weight} is no finite number: give one, or 0 to leave the term out."
     try:
-        terms = weighted_terms(settings.weights)
+        terms = find_weighted_terms(settings.weights)
     except ValueError as error:
         yield str(error)
         return

@@ -6,7 +6,7 @@ from statistics import fmean
 from reward.attempt import Attempt, Repeat, repeats_of
 from reward.score import Score, mean_terms
 from reward.settings import RewardSettings
-from reward.terms import PERFORMANCE, Term, measure, weighted_terms
+from reward.terms import PERFORMANCE, Term, find_weighted_terms, measure
 from workflow.outcome import Outcome
 from workflow.problem import Problem
 
@@ -23,7 +23,7 @@ def score_group(attempts: Sequence[Attempt], problem: Problem, settings: RewardS
     floor in place of its performance, and less for whatever it cost: giving up makes nothing free, and a crash is never worth
     more than a wrong answer of the same workflow.
     """
-    terms = weighted_terms(settings.weights)
+    terms = find_weighted_terms(settings.weights)
     scored = [
         [_score_repeat(repeat, terms) for repeat in repeats_of(attempts, attempt, problem, settings) if _is_known(repeat)]
         for attempt in attempts

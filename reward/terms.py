@@ -56,10 +56,10 @@ def diversity(repeat: Repeat) -> float:
 @TERMS.register("calls")
 def calls(repeat: Repeat) -> float:
     """Worker calls of all rounds beyond the first call, at least 0; an execution of tests counts ``test_run_calls``."""
-    return max(sum(weighted_calls(run, repeat.settings) for run in repeat.spent) - 1.0, 0.0)
+    return max(sum(count_calls(run, repeat.settings) for run in repeat.spent) - 1.0, 0.0)
 
 
-def weighted_calls(run: Run, settings: RewardSettings) -> float:
+def count_calls(run: Run, settings: RewardSettings) -> float:
     """Worker calls of one run; an execution of tests counts ``test_run_calls``."""
     return run.execution.worker_calls + settings.test_run_calls * run.execution.test_runs
 
@@ -76,7 +76,7 @@ def latency(repeat: Repeat) -> float:
     return sum(run.execution.wall_s for run in repeat.spent)
 
 
-def weighted_terms(weights: RewardWeights) -> dict[str, tuple[Term, float]]:
+def find_weighted_terms(weights: RewardWeights) -> dict[str, tuple[Term, float]]:
     """(term, weight) by the name under which the term is logged: every registered one, and those that weights name as ``module:name``.
 
     Raises:

@@ -14,7 +14,7 @@ from rollout.prompt.meta_prompt import prompt_text
 from rollout.prompt.template import PromptTemplate
 from rollout.settings import DistilSettings
 from workflow.language.parse import parse_workflow
-from workflow.language.reasoning import joined, split_reasoning
+from workflow.language.reasoning import join_reasoning, split_reasoning
 from workflow.outcome import Outcome
 from workflow.problem import Problem
 from workflow.program import Refusal
@@ -43,7 +43,7 @@ class Trace:
     @property
     def completion(self) -> str:
         """Reasoning and text as one text, in the form that ``workflow.language.reasoning`` splits again."""
-        return joined(self.reasoning, self.text)
+        return join_reasoning(self.reasoning, self.text)
 
     @property
     def traits(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ _LAST_WORDS = re.compile(r"out of memory|OutOfMemory|low on memory|allocate memo
 _VMSTAT = Path("/proc/vmstat")
 
 
-def killed_for_memory(vmstat: Path = _VMSTAT) -> int:
+def count_memory_kills(vmstat: Path = _VMSTAT) -> int:
     """Processes that this machine's kernel has killed for want of memory since it started; 0 where it does not tell."""
     try:
         counts = dict(line.split() for line in vmstat.read_text().splitlines())
@@ -27,12 +27,12 @@ class MemoryDeaths:
     """
 
     def __init__(self) -> None:
-        self._killed = killed_for_memory()
+        self._killed = count_memory_kills()
         self._step: object = None
 
     def again(self, reason: str, step: object) -> bool:
         """Notes a death in a step of the run; True where the one before was in the same step and both were for want of memory."""
-        killed, before = killed_for_memory(), self._killed
+        killed, before = count_memory_kills(), self._killed
         of_memory = bool(_LAST_WORDS.search(reason)) or killed > before
         self._killed = killed
         self._step, last = step if of_memory else None, self._step

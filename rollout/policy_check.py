@@ -1,4 +1,4 @@
-"""Whether a policy can be loaded, told by its small files before anything is paid for: config, weights' files, tokenizer, context.
+"""Whether a policy can be loaded, from its small files before anything is paid for: config, weights' files, tokenizer, context.
 
 Of a hub id only configuration and tokenizer are fetched, not the weights.
 """
@@ -21,7 +21,7 @@ ALREADY_SCALED = ("default", "su", "longrope", "llama3", "yarn", "deepseek_yarn"
 """Kinds of rotary embeddings whose ``factor`` is in ``max_position_embeddings`` already."""
 
 
-def checked_prompt(policy: str | Path, model: ModelSettings, rollout: RolloutSettings) -> MetaPrompt:
+def check_prompt(policy: str | Path, model: ModelSettings, rollout: RolloutSettings) -> MetaPrompt:
     """The meta-prompt of a policy that engines and learner can load, as far as its small files tell.
 
     Args:

@@ -87,7 +87,7 @@ def hub_files(name: str) -> Path:
 
 
 def _reason(error: Exception) -> str:
-    first = (str(error.__cause__ or error).strip() or "no reason told").splitlines()[0]
+    first = (str(error.__cause__ or error).strip() or "no reason given").splitlines()[0]
     return f"{type(error.__cause__ or error).__name__}: {first}"
 
 

@@ -48,7 +48,7 @@ class Round:
     runs: tuple[Run, ...]
     """Executions of the workflow with their verdicts; empty for a refusal."""
     feedback: str = ""
-    """What the policy was told of the round before; empty in the first round."""
+    """The feedback on the previous round that the policy read; empty in the first round."""
     feedback_ids: tuple[int, ...] = ()
     """The tokens between the completion before and this one: end of turn, feedback, start of turn. No loss is taken on them."""
 

@@ -41,21 +41,21 @@ class RowAudit:
 async def audit(sandbox: Sandbox, problem: Problem, mutants: int) -> RowAudit:
     """Judges reference, controls and ``mutants`` mutants of one problem. Raises RuntimeError where the sandbox itself fails."""
     faults: list[str] = []
-    reference = await _judged(sandbox, _all_tests(problem), problem.reference or "")
+    reference = await _judge(sandbox, _all_tests(problem), problem.reference or "")
     if problem.reference is None:
         faults.append("it has no reference solution")
     elif reference.outcome is not Outcome.PASSED:
         faults.append(f"its reference fails: {reference.failures[0]}")
     controls = find_verifier(problem.verifier).controls(problem)
-    verdicts = await asyncio.gather(*(_judged(sandbox, problem, answer) for answer in controls.values()))
+    verdicts = await asyncio.gather(*(_judge(sandbox, problem, answer) for answer in controls.values()))
     faults += [f"{name} passes" for name, verdict in zip(controls, verdicts, strict=True) if verdict.outcome is Outcome.PASSED]
     programs = _mutants(problem, mutants)
-    killed = await asyncio.gather(*(_judged(sandbox, problem, program) for program in programs))
+    killed = await asyncio.gather(*(_judge(sandbox, problem, program) for program in programs))
     count = sum(verdict.outcome is not Outcome.PASSED for verdict in killed)
     return RowAudit(problem.id, tuple(faults), reference.trust, len(programs), count)
 
 
-async def _judged(sandbox: Sandbox, problem: Problem, answer: str) -> Verdict:
+async def _judge(sandbox: Sandbox, problem: Problem, answer: str) -> Verdict:
     verdict = await sandbox.judge(problem, answer)
     if verdict.outcome is Outcome.INFRA_ERROR:
         raise RuntimeError(f"{problem.id} could not be judged: {'; '.join(verdict.failures)}")

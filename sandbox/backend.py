@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 60.0
 LEVELS = ("unsafe", "landlock", "namespace")
 """Isolation levels, weakest first. ``unsafe`` limits a run and confines nothing: only tools ask for it, by name."""
-ALLOWED_TO_SING = {
+ALLOWED_ATTEMPTS = {
     "unsafe": {"reads_host_file", "writes_outside_tmp", "marks_a_device", "sees_processes"},
     "landlock": set[str](),
     "namespace": set[str](),
@@ -74,13 +74,13 @@ class ZygoteBackend:
         for level in reversed(self._levels):
             try:
                 await self._start_zygote(level)
-                sang = await self._canaries()
+                succeeded = await self._canaries()
             except BackendError as error:
                 reasons.append(f"{level}: {error}")
             else:
-                if not sang - ALLOWED_TO_SING[level]:
+                if not succeeded - ALLOWED_ATTEMPTS[level]:
                     return
-                reasons.append(f"{level}: the box does not prevent {', '.join(sorted(sang - ALLOWED_TO_SING[level]))}")
+                reasons.append(f"{level}: the box does not prevent {', '.join(sorted(succeeded - ALLOWED_ATTEMPTS[level]))}")
             await self.close()
         raise ValueError(
             f"No sandbox of level {' or '.join(map(repr, self._levels))} starts here ({'; '.join(reasons)}): python -m launch.doctor says "
@@ -207,7 +207,7 @@ class ZygoteBackend:
             secret.unlink()
         if reply is None:
             raise BackendError("a process in the box does not answer")
-        return set(reply["sang"])
+        return set(reply["succeeded"])
 
     def _stop_zygote(self) -> None:
         """Forgets the zygote; what ran in it dies with it and its waiters learn so."""

@@ -75,7 +75,7 @@ class WorkflowHost:
 
         def take(frame: dict[str, Any]) -> dict[str, Any] | None:
             if "finish" in frame:
-                return self._checked(frame["finish"])
+                return self._check_finish(frame["finish"])
             if type(frame.get("id")) is not int:
                 raise FrameError("an operator call has no number")
             size = channel.frame_bytes
@@ -97,7 +97,7 @@ class WorkflowHost:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _checked(self, finish: Any) -> dict[str, Any]:
+    def _check_finish(self, finish: Any) -> dict[str, Any]:
         """A finish frame's object as far as the guest's word counts: its budget was exceeded only where we said so."""
         if not isinstance(finish, dict):
             raise FrameError("the finish frame holds no object")

@@ -114,24 +114,24 @@ class SandboxPool:
         """One execution with its verdict (``public``: also by the public tests); infrastructure errors are retried, then come back
         as INFRA_ERROR."""
 
-        def failed(message: str) -> Run:
+        def fail(message: str) -> Run:
             return Run(Execution(Outcome.INFRA_ERROR, None, (), message, 0.0, self.level), None)
 
         limits = self.settings.limits
         deadline_s = longest_s(limits.workflow_wall_s) + longest_s(limits.wall_s) * 2 + GRACE_S
         return await self._with_retries(
-            problem.id, lambda actor: actor.run.remote(workflow, problem, seed, public), lambda run: run.outcome, failed, deadline_s
+            problem.id, lambda actor: actor.run.remote(workflow, problem, seed, public), lambda run: run.outcome, fail, deadline_s
         )
 
     async def judge(self, problem: Problem, answer: str) -> Verdict:
         """The answer against the hidden tests; infrastructure errors are retried, then come back as INFRA_ERROR."""
 
-        def failed(message: str) -> Verdict:
+        def fail(message: str) -> Verdict:
             return Verdict(Outcome.INFRA_ERROR, (), (message,), 0.0, self.level)
 
         deadline_s = longest_s(self.settings.limits.wall_s) * 2 + GRACE_S
         return await self._with_retries(
-            problem.id, lambda actor: actor.judge.remote(problem, answer), lambda verdict: verdict.outcome, failed, deadline_s
+            problem.id, lambda actor: actor.judge.remote(problem, answer), lambda verdict: verdict.outcome, fail, deadline_s
         )
 
     async def _with_retries(
@@ -139,10 +139,10 @@ class SandboxPool:
         key: str,
         call: Callable[[Any], Awaitable[R]],
         outcome: Callable[[R], Outcome],
-        failed: Callable[[str], R],
+        fail: Callable[[str], R],
         deadline_s: float,
     ) -> R:
-        result = failed("not run")
+        result = fail("not run")
         avoid: SandboxPlace | None = None
         tries = lost = 0
         while tries <= self.settings.retries and lost <= len(self._places) + self.settings.retries:
@@ -152,13 +152,13 @@ class SandboxPool:
             actor = place.actor
             try:
                 async with asyncio.timeout(deadline_s):  # not wait_for, which loses a cancellation that meets the result
-                    result = await _awaited(call(actor.handle))
+                    result = await _await_result(call(actor.handle))
                 tries += 1
             except RayTaskError as error:  # the run's own: the actor is well
-                result = failed(f"{place.name}: {reason(error)}"[:300])
+                result = fail(f"{place.name}: {reason(error)}"[:300])
                 tries += 1
             except (RayError, TimeoutError) as error:
-                result = failed(f"{place.name}: {type(error).__name__}"[:300])
+                result = fail(f"{place.name}: {type(error).__name__}"[:300])
                 lost += 1  # apart: that an actor died says little about the run, and all of a node's may die at once
                 place.mend(actor, type(error).__name__)
             finally:
@@ -199,7 +199,7 @@ class SandboxPool:
         self._places = []
 
 
-async def _awaited(reference: Awaitable[R]) -> R:
+async def _await_result(reference: Awaitable[R]) -> R:
     """The result of an actor's call; where the caller gives up, the actor does so too."""
     try:
         return await reference

@@ -99,7 +99,7 @@ class Run:
     verdict: Verdict | None
     """By the hidden tests; None where there was no answer to judge."""
     public: Verdict | None = None
-    """By the public tests, where they were asked for: the only verdict that the policy may be told of."""
+    """By the public tests, where they were asked for: the only verdict that the policy may see."""
 
     @property
     def outcome(self) -> Outcome:
@@ -112,6 +112,6 @@ class Run:
     def fault(self) -> str:
         """Why infrastructure failed; empty where it did not."""
         if self.execution.outcome is Outcome.INFRA_ERROR:
-            return self.execution.error or "no reason told"
+            return self.execution.error or "no reason given"
         lost = [verdict for verdict in (self.verdict, self.public) if verdict is not None and verdict.outcome is Outcome.INFRA_ERROR]
-        return (lost[0].failures or ("no reason told",))[0] if lost else ""
+        return (lost[0].failures or ("no reason given",))[0] if lost else ""

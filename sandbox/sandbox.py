@@ -88,9 +88,9 @@ class Sandbox:
         But not one that the clock decided: that would keep what a busy machine did.
         """
         key = hashlib.sha256(repr((answer, tuple(tests), problem.public_view())).encode()).digest()
-        return (await self._verdicts.get(key, lambda: self._judged(problem, answer, tests)))[0]
+        return (await self._verdicts.get(key, lambda: self._judge_anew(problem, answer, tests)))[0]
 
-    async def _judged(self, problem: Problem, answer: str, tests: Sequence[str]) -> Verdict:
+    async def _judge_anew(self, problem: Problem, answer: str, tests: Sequence[str]) -> Verdict:
         async with self._judging:
             tries = 1
             while True:

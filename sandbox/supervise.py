@@ -133,7 +133,7 @@ class Supervised(Generic[A]):
         for _ in range(STARTS):
             actor = self._new_actor()
             try:
-                await self._placed(actor)
+                await self._wait_for_room(actor)
                 async with asyncio.timeout(self._start_timeout_s):
                     await actor.ready()
                 await self.welcome(actor)
@@ -150,7 +150,7 @@ class Supervised(Generic[A]):
             self._say(f"{self.name} IS GIVEN UP: {STARTS} new ones in a row failed, the last with: {why}")
         await self.settled()
 
-    async def _placed(self, actor: A) -> None:
+    async def _wait_for_room(self, actor: A) -> None:
         """Waits until the cluster has room for it, and says so meanwhile."""
         placed = asyncio.ensure_future(actor.placed())
         try:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from launch.compose import composed
+from launch.compose import compose_settings
 from rollout.settings import ModelSettings
 
-DEMO = composed()
+DEMO = compose_settings()
 
 
 def demo_model(**changes: Any) -> ModelSettings:

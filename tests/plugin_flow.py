@@ -5,7 +5,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from launch.compose import composed
+from launch.compose import compose_settings
 from sandbox.audit import audit
 from sandbox.sandbox import Sandbox
 from workflow.language.parse import parse_workflow
@@ -27,7 +27,7 @@ SOURCE = """class Workflow:
 
 async def main() -> dict[str, Any]:
     """What became of each part."""
-    config = composed(["tasks.name=capitals", f"trainer.imports=[{','.join(MODULES)}]", "cluster.device=cpu"])
+    config = compose_settings(["tasks.name=capitals", f"trainer.imports=[{','.join(MODULES)}]", "cluster.device=cpu"])
     tasks = load_tasks(config.tasks)
     problem, other = tasks.train[:2]
     workflow = parse_workflow(f"```python\n{SOURCE}```")

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from conf.schema import load
-from launch.compose import saved
-from launch.shell import saved_settings
+from launch.compose import load_saved
+from launch.shell import load_run_settings
 from tests.demo import demo_values
 from trainer.algorithm.names import (
     LOSS_AGGREGATIONS,
@@ -92,9 +92,9 @@ def test_names_are_checked_with_the_settings_before_anything_starts():
 )
 def test_a_finished_run_is_used_whatever_it_was_trained_with(trained_with, tmp_path: Path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(demo_values(trained_with)))
-    saved_settings(tmp_path)
+    load_run_settings(tmp_path)
     with pytest.raises(ValueError, match=r"trainer\.grpo|reward\.floor|micro_batch_tokens"):
-        saved(tmp_path)
+        load_saved(tmp_path)
 
 
 def test_names_of_grpo_are_checked_where_grpo_is_to_run():

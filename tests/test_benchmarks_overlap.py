@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.overlap import MODES, mode_summary, summary
-from launch.compose import composed
+from launch.compose import compose_settings
 
 
 def row(step_s: float, *, run_s: float = 6.0, update_s: float = 7.0) -> dict[str, float]:
@@ -32,4 +32,4 @@ def test_the_ideal_is_the_longer_of_collecting_and_updating() -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_is_a_valid_setting(mode: str) -> None:
-    assert composed([*MODES[mode]]).trainer.max_staleness in (0, 1, 2)
+    assert compose_settings([*MODES[mode]]).trainer.max_staleness in (0, 1, 2)

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.process_watch import Look, ProcessTree, Usage, folder_mib, role_of
 from benchmarks.soak import Sample, overrides, summary, theil_sen
-from launch.compose import composed
+from launch.compose import compose_settings
 
 
 def run(steps: int, anon_mib=lambda step: 500.0, fds=lambda step: 80, shm_mib=lambda step: 60.0, warm: int = 10) -> list[Sample]:
@@ -111,6 +111,6 @@ def test_a_folder_is_measured_without_its_checkpoints(tmp_path: Path) -> None:
 
 def test_the_watched_run_is_a_valid_setting_of_short_overlapping_steps(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    settings = composed(overrides(tmp_path, None, 300))
+    settings = compose_settings(overrides(tmp_path, None, 300))
     assert (settings.trainer.grpo.steps, settings.trainer.max_staleness, settings.logger.wandb) == (300, 1, "offline")
     assert settings.trainer.checkpoint.every_steps == 20

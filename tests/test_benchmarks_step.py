@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.step import our_step, rounded, step_overrides, summary
-from launch.compose import composed
+from launch.compose import compose_settings
 
 
 def row(sample_s: float, step_s: float, tokens: float = 30.0) -> dict[str, float]:
@@ -43,11 +43,11 @@ def test_ratios_come_first_and_say_by_how_much_ours_is_faster() -> None:
 
 def test_the_measured_run_differs_from_the_default_recipe_only_in_what_the_benchmark_names(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    settings = composed(step_overrides(tmp_path, None, 10))
+    settings = compose_settings(step_overrides(tmp_path, None, 10))
     assert settings.trainer.stages == ("grpo",)
     assert settings.trainer.grpo.steps == 10
     assert settings.trainer.evaluation.every_steps == 0
-    default = composed().trainer.grpo
+    default = compose_settings().trainer.grpo
     assert settings.trainer.grpo.model_dump(exclude={"steps", "optimizer"}) == default.model_dump(exclude={"steps", "optimizer"})
     assert settings.trainer.grpo.optimizer.lr == default.optimizer.lr
 

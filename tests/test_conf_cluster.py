@@ -10,7 +10,7 @@ import yaml
 from conf.schema import Config
 from conf.schema import load as load_settings
 from launch import ROOT
-from launch.compose import composed
+from launch.compose import compose_settings
 from tests.demo import demo_values
 from tests.sweep_factory import multirun
 from trainer.cluster.submission import in_submitted_job, joins_cluster
@@ -80,7 +80,7 @@ def test_a_sweep_takes_no_url():
 
 
 def test_the_group_for_several_nodes_keeps_untrusted_code_on_nodes_of_its_own():
-    cluster = composed(["cluster=multi_node"]).cluster
+    cluster = compose_settings(["cluster=multi_node"]).cluster
     assert cluster.resources.sandbox == {"sandbox": 1} and not cluster.resources.engines and cluster.sandbox_strategy == "SPREAD"
 
 
@@ -113,7 +113,7 @@ def test_kuberay_has_room_for_the_recipe_that_the_job_runs():
     spec = cluster_spec("rayjob.yaml")
     job = yaml.safe_load((KUBERAY / "rayjob.yaml").read_text())["spec"]
     overrides = job["entrypoint"].split("launch.train", 1)[1].split()
-    settings = composed(overrides)
+    settings = compose_settings(overrides)
     groups = {group["groupName"]: group for group in spec["workerGroupSpecs"]}
     each = int(groups["gpu"]["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"])
     needed = settings.learner.ranks + settings.rollout.engines * settings.rollout.tensor_parallel

@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 
-from launch.compose import CONF, GROUPS, composed
+from launch.compose import CONF, GROUPS, compose_settings
 
 OPTIONS = [(folder, file.stem) for folder in GROUPS for file in sorted((CONF / folder).glob("*.yaml"))]
 NEEDS = {
@@ -23,25 +23,25 @@ def test_every_option_of_every_group_composes(group: str, option: str):
         overrides += ["trainer=paper", "rollout=paper"]
     if (group, option) in NEEDS:
         with pytest.raises(ValueError, match=NEEDS[group, option]):
-            composed(overrides)
+            compose_settings(overrides)
     else:
-        composed(overrides)
+        compose_settings(overrides)
 
 
 def test_the_default_is_the_embedded_one():
-    config = composed()
+    config = compose_settings()
     assert (config.model.path, config.worker.provider, config.distil.provider, config.tasks.name) == (
         "nano",
         "simulated",
         "simulated",
         "nano",
     )
-    assert config == composed(["experiment=nano"]).model_copy(update={"trainer": config.trainer})
+    assert config == compose_settings(["experiment=nano"]).model_copy(update={"trainer": config.trainer})
 
 
 @pytest.mark.parametrize(("size", "learner", "engines"), [("7b", 4, 4), ("14b", 8, 4)])
 def test_the_papers_experiments_have_its_published_settings(size: str, learner: int, engines: int):
-    config = composed([f"experiment=flowreasoner_{size}", "cluster.device=cpu"])
+    config = compose_settings([f"experiment=flowreasoner_{size}", "cluster.device=cpu"])
     assert config.model.path == f"deepseek-ai/DeepSeek-R1-Distill-Qwen-{size.upper()}"
     assert (config.worker.model, config.distil.model, config.trainer.grpo.advantage) == ("o1-mini", "deepseek-reasoner", "grpo")
     assert (config.learner.ranks, config.rollout.engines * config.rollout.tensor_parallel) == (learner, engines)
@@ -53,7 +53,7 @@ def test_the_papers_experiments_have_its_published_settings(size: str, learner: 
 @pytest.mark.parametrize(("size", "billions"), [("7b", 7.6), ("14b", 14.8)])
 def test_the_papers_learners_fit_their_gpus(size: str, billions: float):
     """Masters, two moments, the reference and gradients in float32, shared out over the ranks; the rest does not shrink with them."""
-    config = composed([f"experiment=flowreasoner_{size}", "cluster.device=cpu"])
+    config = compose_settings([f"experiment=flowreasoner_{size}", "cluster.device=cpu"])
     assert config.learner.engine == "fsdp2" and config.learner.gradient_checkpointing and config.learner.micro_batch_tokens <= 20_480
     assert config.learner.engine_args == {}, "gradients are shared out between micro-batches too"
     layers_activations_context = {"7b": 3.1 + 19.4 + 2, "14b": 4.2 + 24.0 + 2}[size]
@@ -65,7 +65,7 @@ def test_the_papers_learners_fit_their_gpus(size: str, billions: float):
     "more", [[], ["trainer.max_staleness=0"], ["trainer.max_staleness=2", "trainer.late_share=0.25"], ["rollout.rounds=1"]]
 )
 def test_an_update_of_the_papers_policy_waits_for_no_completion(size: str, more: list[str]):
-    assert composed([f"experiment=flowreasoner_{size}", "cluster.device=cpu", *more]).rollout.in_flight == "continue"
+    assert compose_settings([f"experiment=flowreasoner_{size}", "cluster.device=cpu", *more]).rollout.in_flight == "continue"
 
 
 @pytest.mark.parametrize(
@@ -88,12 +88,12 @@ def test_numbers_that_the_paper_does_not_give_say_so(file: str):
 
 
 def test_a_group_chosen_on_the_command_line_beats_the_experiment():
-    assert composed(["trainer=smoke"]).trainer.grpo.steps == 3
-    assert composed(["experiment=flowreasoner_7b", "worker=openai", "cluster.device=cpu"]).worker.model == "gpt-4o-mini"
+    assert compose_settings(["trainer=smoke"]).trainer.grpo.steps == 3
+    assert compose_settings(["experiment=flowreasoner_7b", "worker=openai", "cluster.device=cpu"]).worker.model == "gpt-4o-mini"
 
 
 def test_a_value_on_the_command_line_beats_everything():
-    assert composed(["trainer=smoke", "trainer.grpo.steps=7"]).trainer.grpo.steps == 7
+    assert compose_settings(["trainer=smoke", "trainer.grpo.steps=7"]).trainer.grpo.steps == 7
 
 
 def test_every_yaml_file_is_plain_yaml():
@@ -118,14 +118,14 @@ def test_every_yaml_file_is_plain_yaml():
 )
 def test_a_bad_override_is_one_sentence(override: str, needed: str):
     with pytest.raises(ValueError) as caught:
-        composed([override])
+        compose_settings([override])
     assert needed in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_options_of_engines_pass_through_untouched():
-    config = composed(["rollout.engine_args.max_num_seqs=32", "learner.engine_args={reshard: true}"])
+    config = compose_settings(["rollout.engine_args.max_num_seqs=32", "learner.engine_args={reshard: true}"])
     assert config.rollout.engine_args == {"max_num_seqs": 32} and config.learner.engine_args == {"reshard": True}
 
 
 def test_each_run_gets_a_folder_named_by_its_time():
-    assert re.fullmatch(r"runs/\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", composed().trainer.run_dir)
+    assert re.fullmatch(r"runs/\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", compose_settings().trainer.run_dir)

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conf.schema import declared, defaults, load
+from conf.schema import defaults, list_settings, load
 from conf.sentences import nearest_setting
 from tests.demo import demo_values
 from trainer.settings import RunSettings
 
-NAMES = [name for name, _, _ in declared()]
+NAMES = [name for name, _, _ in list_settings()]
 
 
 def refusal(values: dict) -> list[str]:
@@ -56,7 +56,7 @@ def test_an_endpoint_is_needed_by_the_worker_always_and_by_the_teacher_where_the
 
 
 def test_the_sentence_under_a_setting_is_its_description():
-    described = {name: description for name, _, description in declared()}
+    described = {name: description for name, _, description in list_settings()}
     assert described["rollout.group_size"] == "Completions per problem; group-relative advantages need at least 2."
 
 

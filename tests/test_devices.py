@@ -11,9 +11,9 @@ import yaml
 
 from conf.crosschecks import STAGES, problems_between_settings
 from launch import ROOT
-from launch.compose import composed
+from launch.compose import compose_settings
 from launch.doctor import LEAST_DRIVER, driver
-from launch.shell import saved_settings
+from launch.shell import load_run_settings
 from rollout.settings import ModelSettings, RolloutSettings
 from tests.demo import demo_values
 from trainer.cluster.devices import choose
@@ -40,7 +40,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch):
 
 def refusal(overrides: list[str]) -> str:
     with pytest.raises(ValueError) as caught:
-        composed(overrides)
+        compose_settings(overrides)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -59,15 +59,15 @@ def test_too_few_gpus_are_refused_with_what_each_part_takes_and_the_remedy(gpus,
 def test_enough_gpus_are_taken_and_none_means_cpu(gpus):
     for overrides, enough in ((SEVEN, 8), (FOURTEEN, 12)):
         gpus(enough)
-        assert device_of(composed(overrides)) == "cuda"
+        assert device_of(compose_settings(overrides)) == "cuda"
         gpus(0)
-        assert device_of(composed(overrides)) == "cpu"
+        assert device_of(compose_settings(overrides)) == "cpu"
 
 
 def test_a_large_policy_on_a_machine_without_gpus_is_warned_about(gpus):
     gpus(0)
     said: list[str] = []
-    device_of(composed(SEVEN), say=said.append)
+    device_of(compose_settings(SEVEN), say=said.append)
     assert len(said) == 1 and said[0].startswith("WARNING: deepseek-ai/DeepSeek-R1-Distill-Qwen-7B runs on CPU")
 
 
@@ -75,21 +75,21 @@ def test_a_large_policy_on_a_machine_without_gpus_is_warned_about(gpus):
 def test_the_first_command_works_at_once_with_any_number_of_gpus(gpus, present: int, device: str, lines: int):
     gpus(present)
     said: list[str] = []
-    assert device_of(composed(), say=said.append) == device and len(said) == lines
+    assert device_of(compose_settings(), say=said.append) == device and len(said) == lines
     assert not lines or re.search("nano policy runs on CPU.*needs 2, .* has 1", said[0])
 
 
 def test_cpu_asked_for_by_name_is_cpu_whatever_is_there(gpus):
     for present in (0, 1, 8):
         gpus(present)
-        assert device_of(composed([*SEVEN, "cluster.device=cpu"])) == "cpu"
+        assert device_of(compose_settings([*SEVEN, "cluster.device=cpu"])) == "cpu"
 
 
 def test_only_parts_that_are_started_are_counted(gpus):
     gpus(4)
-    assert device_of(composed([*SEVEN, "trainer.stages=[evaluate]"]), learner=False) == "cuda"
-    assert composed([*SEVEN, "trainer.stages=[distil]"]) and composed([*SEVEN, "trainer.stages=[distil,sft]"])
-    assert device_of(composed([*SEVEN, "trainer.stages=[distil]"]), learner=False, engines=False) == "cpu"
+    assert device_of(compose_settings([*SEVEN, "trainer.stages=[evaluate]"]), learner=False) == "cuda"
+    assert compose_settings([*SEVEN, "trainer.stages=[distil]"]) and compose_settings([*SEVEN, "trainer.stages=[distil,sft]"])
+    assert device_of(compose_settings([*SEVEN, "trainer.stages=[distil]"]), learner=False, engines=False) == "cpu"
 
 
 def test_one_gpu_answers_queries_of_a_run_that_many_trained(gpus, tmp_path: Path):
@@ -97,17 +97,17 @@ def test_one_gpu_answers_queries_of_a_run_that_many_trained(gpus, tmp_path: Path
     values["model"]["path"], values["learner"]["ranks"], values["cluster"]["device"] = "owner/name", 4, "cuda"
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
     gpus(1)
-    assert device_of(saved_settings(tmp_path), learner=False) == "cuda"
+    assert device_of(load_run_settings(tmp_path), learner=False) == "cuda"
     with pytest.raises(ValueError, match="needs 4 GPUs"):
-        device_of(saved_settings(tmp_path), engines=False)
+        device_of(load_run_settings(tmp_path), engines=False)
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda"])
 def test_the_gpus_of_a_cluster_are_not_those_of_its_driver(gpus, device: str):
     gpus(0)
-    composed(["experiment=flowreasoner_7b", "cluster=multi_node", "trainer.run_dir=/x", f"cluster.device={device}"])
+    compose_settings(["experiment=flowreasoner_7b", "cluster=multi_node", "trainer.run_dir=/x", f"cluster.device={device}"])
     gpus(1)
-    composed(["experiment=flowreasoner_7b", "cluster=multi_node", "trainer.run_dir=/x", f"cluster.device={device}"])
+    compose_settings(["experiment=flowreasoner_7b", "cluster=multi_node", "trainer.run_dir=/x", f"cluster.device={device}"])
 
 
 def settings(device: str, path: str = "owner/name", *, stages: Sequence[str] = STAGES) -> RunSettings:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from conf.schema import load
-from launch.evaluate import chosen_policies, evaluated, refuse_trained
+from launch.evaluate import choose_policies, refuse_trained, run_evaluation
 from tests.demo import demo_values
 from tests.test_tasks_splits import mixed_file
 from trainer.run.terminal import Terminal
@@ -43,7 +43,7 @@ def test_a_run_whose_own_problems_are_gone_is_evaluated_with_a_word(tmp_path: Pa
     tasks = load_tasks(other.tasks)
     (tmp_path / "gone.jsonl").write_text('{"id": 3}\n')
     refuse_trained(tasks, other, tmp_path / "run", said.append)
-    assert len(said) == 1 and "cannot be told" in said[0]
+    assert len(said) == 1 and "is unknown" in said[0]
 
 
 def policy_folder(folder: Path, run: str | None = None) -> str:
@@ -66,8 +66,8 @@ def evaluate_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_dir:
     monkeypatch.setitem(sys.modules, "trainer.evaluation.table", None)  # what it would start then is not to be had
     out = StringIO()
     with pytest.raises(ModuleNotFoundError, match=r"evaluation\.table"):
-        policies = chosen_policies(run_dir, [policy], own=False)
-        asyncio.run(evaluated(other, run_dir, policies, {}, Terminal(file=out, width=400)))
+        policies = choose_policies(run_dir, [policy], own=False)
+        asyncio.run(run_evaluation(other, run_dir, policies, {}, Terminal(file=out, width=400)))
     return out.getvalue()
 
 
@@ -94,7 +94,7 @@ def test_an_exported_policy_is_known_by_the_run_that_it_names(run_dir: str, tmp_
 
 def test_an_exported_policy_whose_run_is_gone_is_evaluated_with_a_word(tmp_path: Path, monkeypatch) -> None:
     exported = policy_folder(tmp_path / "exported", json.dumps({"run": "/gone/run"}))
-    assert "Whether /gone/run was trained on these test problems cannot be told" in evaluate_elsewhere(
+    assert "Whether /gone/run was trained on these test problems is unknown" in evaluate_elsewhere(
         tmp_path, monkeypatch, tmp_path / "x", exported
     )
 
@@ -102,4 +102,4 @@ def test_an_exported_policy_whose_run_is_gone_is_evaluated_with_a_word(tmp_path:
 @pytest.mark.parametrize("marker", [None, "", "3", '{"run": 3}', "{}"])
 def test_a_policy_of_no_run_is_evaluated_on_any_problems(marker: str | None, tmp_path: Path, monkeypatch) -> None:
     told = evaluate_elsewhere(tmp_path, monkeypatch, tmp_path / "x", policy_folder(tmp_path / "from_a_hub", marker))
-    assert "were trained on" not in told and "cannot be told" not in told
+    assert "were trained on" not in told and "is unknown" not in told

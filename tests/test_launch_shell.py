@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from launch import ROOT, intruders
-from launch.shell import Interrupted, ended_by, one_sentence_errors
+from launch.shell import Interrupted, one_sentence_errors, report_error
 from workflow.worker.interface import WorkerError
 
 
@@ -53,7 +53,7 @@ def test_the_unexpected_is_one_line_and_its_traceback_a_file(tmp_path: Path, cap
     try:
         raise KeyError("lost")
     except KeyError as error:
-        assert ended_by(error, tmp_path) == 1
+        assert report_error(error, tmp_path) == 1
     line = capsys.readouterr().err
     assert line.count("\n") == 1 and str(tmp_path / "error.log") in line
     assert "raise KeyError" in (tmp_path / "error.log").read_text()

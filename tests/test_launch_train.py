@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from launch import ROOT
-from launch.compose import composed, saved
-from launch.train import resumed
+from launch.compose import compose_settings, load_saved
+from launch.train import resume_settings
 from tests.run_factory import settings
 
 
@@ -112,19 +112,19 @@ def test_a_launcher_that_would_run_trials_in_one_process_is_refused(tmp_path: Pa
 def test_a_resumed_run_goes_on_with_its_own_settings(tmp_path: Path):
     folder = saved_run(tmp_path / "run")
     given = [f"trainer.run_dir={folder}", "trainer.grpo.steps=99"]
-    config = resumed(composed(given), given)
+    config = resume_settings(compose_settings(given), given)
     assert (config.trainer.seed, config.trainer.grpo.steps, config.trainer.run_dir) == (7, 99, str(folder))
 
 
 def test_a_whole_recipe_is_taken_as_given(tmp_path: Path):
     folder = saved_run(tmp_path / "run")
     given = [f"trainer.run_dir={folder}", "experiment=nano"]
-    assert resumed(composed(given), given).trainer.seed == 0
+    assert resume_settings(compose_settings(given), given).trainer.seed == 0
 
 
 def test_settings_of_a_run_come_back_with_values_on_top(tmp_path: Path):
     folder = saved_run(tmp_path / "run")
-    config = saved(folder, ["tasks.test_size=12", "worker.api_key_env=KEY"])
+    config = load_saved(folder, ["tasks.test_size=12", "worker.api_key_env=KEY"])
     assert (config.trainer.seed, config.tasks.test_size, config.worker.api_key_env) == (7, 12, "KEY")
 
 
@@ -139,10 +139,10 @@ def test_settings_of_a_run_come_back_with_values_on_top(tmp_path: Path):
 )
 def test_values_for_a_saved_run_are_checked_too(tmp_path: Path, overrides: list[str], needed: str):
     with pytest.raises(ValueError, match=needed.replace("?", r"\?")):
-        saved(saved_run(tmp_path / "run"), overrides)
+        load_saved(saved_run(tmp_path / "run"), overrides)
 
 
 def test_a_moved_run_folder_is_where_it_is_now(tmp_path: Path):
     folder = saved_run(tmp_path / "run")
     moved = folder.rename(tmp_path / "moved")
-    assert saved(moved).trainer.run_dir == str(moved)
+    assert load_saved(moved).trainer.run_dir == str(moved)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reward.score import Score
-from rollout.groups.stream import GroupStream, Ready, StreamLimits, StreamState, Taken, is_flat
+from rollout.groups.stream import GroupStream, Ready, StepGroups, StreamLimits, StreamState, is_flat
 from rollout.records import Completion, Episode, Group, Round
 from tests.scripted_parts import problem
 from tests.virtual_time import VirtualTimePolicy
@@ -56,11 +56,11 @@ def numbers(groups: Sequence[Group]) -> list[int]:
     return [int(one.episodes[0].id) for one in groups]
 
 
-def positions(taken: Taken) -> list[int]:
+def positions(taken: StepGroups) -> list[int]:
     return numbers(taken.groups)
 
 
-async def train(stream: GroupStream, source: Source, steps: int, *, first: int = 0, update_s: float = 0.0) -> list[Taken]:
+async def train(stream: GroupStream, source: Source, steps: int, *, first: int = 0, update_s: float = 0.0) -> list[StepGroups]:
     """A learner that takes groups and publishes, ``steps`` times."""
     steps_taken = []
     for version in range(first, first + steps):
@@ -207,7 +207,7 @@ def test_whatever_the_delays_no_group_is_too_old_none_is_lost_and_none_is_learnt
     limits = StreamLimits(size, staleness, late, refill)
     source = Source(delays.__getitem__, flat.__getitem__)
 
-    async def whole_run() -> list[Taken]:
+    async def whole_run() -> list[StepGroups]:
         async with GroupStream(source.collect, limits, last_step=6) as stream:
             steps = await train(stream, source, 6)
             assert stream.state().ready == () and stream.state().under_way == ()

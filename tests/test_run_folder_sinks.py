@@ -40,7 +40,7 @@ def test_a_failing_sink_warns_once_and_the_others_go_on(tmp_path: Path):
         sinks.write("grpo", step, {"reward/mean": 0.1})
     sinks.close()
     assert failing.tries == 1
-    assert len(warnings) == 1 and warnings[0].startswith("W&B failed and is told nothing more (ConnectionError: gone)")
+    assert len(warnings) == 1 and warnings[0].startswith("W&B failed and is left out now (ConnectionError: gone)")
     assert len(read_rows(tmp_path / "metrics.jsonl")) == 3
 
 
@@ -130,7 +130,7 @@ def test_a_sink_of_ones_own_is_told_of_steps_episodes_alarms_and_policies_and_ca
     steps = [terms, ("grpo", 0, 0.0), terms, ("grpo", 1, 0.5), "ALARM drift", terms, ("grpo", 2, 1.0)]
     assert sink.told == [*steps, ("policy", "grpo", run.policy)]
     assert "GRPO ends with step 3 of 9: " in out.getvalue()
-    assert out.getvalue().count("Told failed and is told nothing more (RuntimeError: out of ideas)") == 1
+    assert out.getvalue().count("Told failed and is left out now (RuntimeError: out of ideas)") == 1
     assert [row.get("infra/sinks_left_out") for row in run.rows("grpo")] == [None, None, None, 1.0]
 
 
@@ -152,7 +152,7 @@ def test_an_end_that_is_wished_outside_of_grpo_is_a_failure(tmp_path: Path):
     with opened(tmp_path / "run", out, f"{__name__}:Told") as run:
         for step in range(4):
             run.log("sft", step, {"reward/mean": 0.0}, total=4)
-        assert not run.stop_reason and out.getvalue().count("told nothing more (StopTraining: good enough)") == 1
+        assert not run.stop_reason and out.getvalue().count("left out now (StopTraining: good enough)") == 1
 
 
 def test_an_unknown_sink_is_refused_before_anything_is_made():

@@ -14,7 +14,7 @@ from rich.console import Console
 from rollout.policy_files import local_copy
 from tests.run_factory import settings
 from trainer.cluster.settings import ClusterSettings
-from trainer.run.at_url import fetched, settings_at
+from trainer.run.at_url import fetch, settings_at
 from trainer.run.console import RunConsole
 from trainer.run.folder import RunFolder
 from trainer.run.jsonl import Appender, read_rows
@@ -172,7 +172,7 @@ def test_a_failing_upload_is_told_once_and_made_up_for_later(faulty: str, tmp_pa
     assert said[0].startswith("UPLOAD FAILED (metrics.jsonl: PermissionError: no room for it). The run goes on")
     assert said[1] == f"All of the run is at {faulty} again."
     copy.close()
-    assert [row["step"] for row in read_rows(fetched(faulty_with_config(faulty)) / "metrics.jsonl")] == [0, 1]
+    assert [row["step"] for row in read_rows(fetch(faulty_with_config(faulty)) / "metrics.jsonl")] == [0, 1]
 
 
 def faulty_with_config(url: str) -> str:
@@ -216,11 +216,11 @@ def test_a_copy_for_reading_leaves_the_checkpoints_where_they_are(url: str, tmp_
         folder.mkdir(parents=True)
         (folder / "model.pt").write_bytes(b"x")
         (run.path / "results.json").write_text(json.dumps({"rows": []}))
-    copy = fetched(url)
+    copy = fetch(url)
     assert (copy / "results.json").exists() and not (copy / "checkpoints").exists()
-    assert fetched(tmp_path) == tmp_path
+    assert fetch(tmp_path) == tmp_path
     with pytest.raises(ValueError, match="is not a run"):
-        fetched(f"{url}-of-nobody")
+        fetch(f"{url}-of-nobody")
 
 
 def test_a_policy_is_at_its_url_before_engines_are_told_of_it(url: str, tmp_path: Path):

@@ -10,7 +10,7 @@ from tests.test_worker_client_calls import ASK, client_of
 from trainer.settings import RunSettings
 from workflow.settings import WorkerSettings
 from workflow.worker.interface import WorkerError
-from workflow.worker.shown_url import shown_url, with_shown_urls
+from workflow.worker.redact import redact_url, with_shown_urls
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ from workflow.worker.shown_url import shown_url, with_shown_urls
     ],
 )
 def test_a_url_is_shown_by_scheme_host_port_and_path(url: str, shown: str):
-    assert shown_url(url) == shown
+    assert redact_url(url) == shown
 
 
 def test_a_text_with_urls_keeps_what_stands_around_them():

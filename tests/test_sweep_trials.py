@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from launch.compose import composed
+from launch.compose import compose_settings
 from launch.sweep.process import progress_in
 from launch.sweep.run import Sweep
 from launch.sweep.trials import Trial, is_finished, name_of
@@ -23,7 +23,7 @@ def finish(folder: Path, trial: Trial, **changed: object) -> None:
     """Leaves the trial's run folder as a finished run does."""
     run = folder / trial.name
     run.mkdir(parents=True)
-    values = composed([text for text in trial.overrides if not text.startswith(("-", "/", "hydra")) and "=" in text]).model_dump(
+    values = compose_settings([text for text in trial.overrides if not text.startswith(("-", "/", "hydra")) and "=" in text]).model_dump(
         mode="json"
     )
     values["trainer"] |= changed

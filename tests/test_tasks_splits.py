@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from launch.compose import composed
+from launch.compose import compose_settings
 from workflow.problem import Problem
 from workflow.settings import TaskSettings
 from workflow.tasks import TaskSet, load_tasks
 from workflow.tasks.aflow import split_as_aflow
 from workflow.tasks.files import write_jsonl
-from workflow.tasks.overlap import id_key, refuse_overlap, shared, text_key
+from workflow.tasks.overlap import find_shared, id_key, refuse_overlap, text_key
 
 NUMBERS = json.loads((Path(__file__).parents[1] / "workflow" / "tasks" / "aflow_splits.json").read_text())
 SIZES = {"train_size": 4096, "validation_size": 240, "test_size": 2000, "seed": 0}
@@ -55,7 +55,7 @@ def test_a_published_sets_own_repeats_refuse_no_file(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "mbpp.jsonl", rows)
     for splits in ("aflow", "seeded"):
         tasks = load_tasks(TaskSettings.model_validate({"name": "jsonl", "path": str(tmp_path / "mbpp.jsonl"), "splits": splits}))
-        assert not shared(tasks.train, (*tasks.validation, *tasks.test))
+        assert not find_shared(tasks.train, (*tasks.validation, *tasks.test))
     tasks = load_tasks(TaskSettings(name="jsonl", path=str(tmp_path / "mbpp.jsonl"), splits="aflow", test_size=2000))
     assert f"MBPP/{twice}" not in {one.id for one in tasks.train}
 
@@ -78,7 +78,7 @@ def test_training_rows_of_gsm8k_are_not_its_test_rows() -> None:
 def test_the_papers_recipes_hold_out_the_papers_test_problems(experiment: str, tasks: list[str], tmp_path: Path) -> None:
     path = mixed_file(tmp_path / "three.jsonl")
     overrides = [f"experiment={experiment}", "cluster.address=auto", *(item.replace("THREE", str(path)) for item in tasks)]
-    settings = composed(overrides).tasks
+    settings = compose_settings(overrides).tasks
     assert settings.splits == "aflow"
     tasks_set = load_tasks(settings.model_copy(update={"name": "jsonl", "path": str(path)}))
     held_out = {f"HumanEval/{n}" for n in NUMBERS["humaneval"]["test"]} | {f"MBPP/{n}" for n in NUMBERS["mbpp"]["test"]}
@@ -110,7 +110,7 @@ def test_one_problem_in_two_editions_is_refused_when_a_split_parts_them(one: Pro
 
 
 def test_problems_that_differ_in_a_sign_are_not_the_same() -> None:
-    assert not shared([problem("a/1", "What is 3 - 4?")], [problem("a/2", "What is 3 + 4?"), problem("a/10", "What is 3 - 40?")])
+    assert not find_shared([problem("a/1", "What is 3 - 4?")], [problem("a/2", "What is 3 + 4?"), problem("a/10", "What is 3 - 40?")])
     assert id_key("nano/train/3") != id_key("nano/test/3") and text_key("f(a, b)") != text_key("f(b, a)")
 
 
@@ -133,5 +133,5 @@ def test_published_files_split_without_overlap(name: str, file: str, held_out: i
     for seed in range(3):
         settings = {"name": name, "path": str(DATA / file), "splits": splits, "seed": seed, "test_size": 2000}
         tasks: TaskSet = load_tasks(TaskSettings.model_validate(settings))
-        assert not shared(tasks.train, (*tasks.validation, *tasks.test)) and not shared(tasks.validation, tasks.test)
+        assert not find_shared(tasks.train, (*tasks.validation, *tasks.test)) and not find_shared(tasks.validation, tasks.test)
         assert splits == "seeded" or len(tasks.test) == held_out

@@ -21,7 +21,7 @@ from workflow.operators.answer import read_answer
 from workflow.operators.ensemble import read_choice
 from workflow.operators.review import read_review
 from workflow.operators.test import find_assert
-from workflow.verifiers.code import UnittestVerifier, compared_lines
+from workflow.verifiers.code import UnittestVerifier, split_lines
 
 CHARACTERS = 100_000
 CPU_S = 1.0
@@ -35,7 +35,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "assert": lambda text: find_assert(text, "f"),
     "assert in code": lambda text: find_assert(extract_code(text), "f"),
     "workflow": parse_workflow,
-    "output": compared_lines,
+    "output": split_lines,
     "request": lambda text: read_job([{"role": "user", "content": text}], {}),
 }
 REPEATED = [
@@ -126,7 +126,7 @@ def test_an_assert_of_a_worker_is_usable_or_none_however_deep_it_is(name: str):
     if test is not None:
         case = UnittestVerifier.assert_as_test.format(test=test)
         compile(case, "<test>", "exec")
-        assert perturb.perturbed(case, "second")
+        assert perturb.perturb(case, "second")
 
 
 def test_an_honest_assert_is_found():

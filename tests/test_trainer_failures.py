@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from rollout.failures import MemoryDeaths, killed_for_memory
+from rollout.failures import MemoryDeaths, count_memory_kills
 from rollout.groups.stream import StreamState
 from tests.run_factory import settings as run_settings
 from tests.test_run_folder_resume import ScriptedLearner
@@ -150,8 +150,8 @@ async def test_learners_that_lack_memory_in_different_steps_or_die_otherwise_are
 def test_the_kernels_count_tells_a_kill_for_memory_from_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vmstat = tmp_path / "vmstat"
     vmstat.write_text("nr_free_pages 12\noom_kill 3\n")
-    assert killed_for_memory(vmstat) == 3 and killed_for_memory(tmp_path / "none") == 0
-    monkeypatch.setattr("rollout.failures.killed_for_memory", lambda: killed_for_memory(vmstat))
+    assert count_memory_kills(vmstat) == 3 and count_memory_kills(tmp_path / "none") == 0
+    monkeypatch.setattr("rollout.failures.count_memory_kills", lambda: count_memory_kills(vmstat))
     deaths = MemoryDeaths()
     assert not deaths.again("killed by SIGKILL", 4)
     vmstat.write_text("oom_kill 4\n")

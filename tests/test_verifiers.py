@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import sandbox.sandbox
 from sandbox.backend import ZygoteBackend
-from sandbox.judges.perturb import perturbed
+from sandbox.judges.perturb import perturb
 from sandbox.program import run_program
 from sandbox.records import Verdict
 from sandbox.sandbox import Sandbox
@@ -135,11 +135,11 @@ async def test_a_hanging_case_does_not_fail_the_next():
     ],
 )
 def test_a_control_expects_what_is_wrong(statement: str, control: str):
-    assert perturbed(statement, "second") == control
+    assert perturb(statement, "second") == control
 
 
 def test_a_test_without_expectations_has_no_control():
-    assert perturbed("mock.assert_called_once()", "second") is None
+    assert perturb("mock.assert_called_once()", "second") is None
 
 
 @pytest.mark.parametrize(

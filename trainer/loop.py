@@ -51,14 +51,14 @@ async def train_grpo(
             stream.start(version=step)
             taken = await stream.take()
 
-            with guard.timed("update"):
+            with guard.measure("update"):
                 batch = policy_batch(taken.groups, grpo, temperature=collector.rollout.temperature)
-                await run.checkpoints.written()  # it was saved while groups were collected
+                await run.checkpoints.wait_written()  # it was saved while groups were collected
                 learned = await learner.update(batch, grpo) if batch is not None else {}
                 if settings.deterministic:
                     await stream.settle()  # which weights a completion meets must not depend on how long the update takes
 
-            with guard.timed("publish"):
+            with guard.measure("publish"):
                 engines = fleet.health()
                 published = await fleet.publish(step + 1, await learner.weights())
 

@@ -28,7 +28,7 @@ async def with_learner(system: System, run: RunFolder, failures: Failures, start
     deaths = MemoryDeaths()
     while True:
         try:
-            await _watched(await system.learner(), work)
+            await _watch(await system.learner(), work)
             return
         except LearnerLostError as lost:
             step = step_under_way(run)
@@ -61,7 +61,7 @@ def out_of_memory(run: RunFolder, step: str, why: str) -> str:
     )
 
 
-async def _watched(learner: Learner, work: Callable[[Learner], Awaitable[None]]) -> None:
+async def _watch(learner: Learner, work: Callable[[Learner], Awaitable[None]]) -> None:
     working = asyncio.ensure_future(work(learner))
     watching = asyncio.ensure_future(learner.watch())
     try:

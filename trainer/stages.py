@@ -9,10 +9,10 @@ import numpy as np
 
 from rollout.distil import Trace, distil_traces, summary
 from rollout.policies import POLICIES, is_made
-from rollout.policy_check import checked_prompt
+from rollout.policy_check import check_prompt
 from rollout.prompt.meta_prompt import MetaPrompt
 from trainer.algorithm.batch import sft_batch, sft_rows
-from trainer.cluster.devices import started_parts
+from trainer.cluster.devices import find_started_parts
 from trainer.evaluation.rows import refuse_if_all_lost
 from trainer.evaluation.table import final_table, print_table
 from trainer.failures import Failures
@@ -27,7 +27,7 @@ from trainer.system import System
 from workflow.outcome import Outcome, RunFailedError
 from workflow.reference import load_reference_workflows
 from workflow.tasks import load_tasks
-from workflow.worker.shown_url import shown_url
+from workflow.worker.redact import redact_url
 
 
 async def train(settings: RunSettings, run: RunFolder) -> None:
@@ -43,9 +43,9 @@ async def train(settings: RunSettings, run: RunFolder) -> None:
         return
     base = await prepare_policy(settings, run)
     started = run.sft_policy if run.is_done("sft") else base
-    prompt = await asyncio.to_thread(checked_prompt, started, settings.model, settings.rollout)
+    prompt = await asyncio.to_thread(check_prompt, started, settings.model, settings.rollout)
     tasks = await asyncio.to_thread(fitting, load_tasks(settings.tasks), prompt, settings.model, run.say)
-    parts = started_parts(due)
+    parts = find_started_parts(due)
     policy_at = await asyncio.to_thread(run.reachable, started) if parts["engines"] else None
     async with System(
         settings,
@@ -72,7 +72,7 @@ async def train(settings: RunSettings, run: RunFolder) -> None:
 def describe(settings: RunSettings, system: System) -> str:
     """What is real and what is small or simulated in this run, in one line."""
     policy = f"policy {settings.model.path}{' (made on the spot)' if is_made(settings.model.path) else ''}"
-    at = f" at {shown_url(system.worker.base_url)}" if system.worker.base_url else ""
+    at = f" at {redact_url(system.worker.base_url)}" if system.worker.base_url else ""
     worker = f"worker {settings.worker.model or settings.worker.provider}"
     return f"{policy} | {worker}{at} | tasks {settings.tasks.name}: {system.tasks.describe()}"
 
@@ -182,7 +182,7 @@ def refuse_if_all_masked(run: RunFolder) -> None:
     if rows and all(row["infra/masked_share"] == 1 for row in rows):
         raise RunFailedError(
             f"None of the {sum(row['infra/masked'] for row in rows):.0f} episodes of {len(rows)} GRPO steps could be judged, so nothing "
-            f"was learnt; the last one was lost to: {run.state.last_fault or 'no reason told'}. Mend the cause, then go on with more "
+            f"was learnt; the last one was lost to: {run.state.last_fault or 'no reason given'}. Mend the cause, then go on with more "
             "steps (trainer.grpo.steps) or in another trainer.run_dir."
         )
 

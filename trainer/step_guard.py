@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from rollout.groups.clock import Busy, BusyClock
-from rollout.groups.stream import GroupStream, Taken
+from rollout.groups.stream import GroupStream, StepGroups
 from rollout.records import Group
 from trainer.failures import Failures
 from trainer.learner.handle import Learner
@@ -62,18 +62,18 @@ class StepGuard:
         self._clock.take()
 
     @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Around updating and publishing. From here to the log, weights and log are of different steps: nothing is saved."""
+    def measure(self, stage: str) -> Iterator[None]:
+        """Times updating or publishing. Until the step is logged, the weights are a step ahead of the log, so nothing is saved."""
         self._saver.step = None
         began = time.monotonic()
         yield
         self._seconds[stage] = time.monotonic() - began
 
-    def timings(self, taken: Taken) -> dict[str, float]:
+    def timings(self, taken: StepGroups) -> dict[str, float]:
         """``time/*`` and ``idle/*`` of the step, whose weights are published now."""
         return timings(taken, self._clock.take(), time.monotonic() - self._began, **self._seconds)
 
-    def end(self, step: int, taken: Taken, metrics: dict[str, float]) -> None:
+    def end(self, step: int, taken: StepGroups, metrics: dict[str, float]) -> None:
         """Logs the step and saves the state where that is due.
 
         Raises:
@@ -97,11 +97,11 @@ class StepGuard:
             self._failures.clear("Judging episodes")
             return
         faults = [each.fault for episode in episodes for part in episode.rounds for each in part.runs if each.fault]
-        self._run.state.last_fault = faults[0] if faults else "no error told"
+        self._run.state.last_fault = faults[0] if faults else "no error given"
         self._failures.count("Judging episodes", f"all {len(episodes)} of step {step + 1} masked, {self._run.state.last_fault}")
 
 
-def timings(taken: Taken, busy: Busy, step_s: float, *, update: float, publish: float) -> dict[str, float]:
+def timings(taken: StepGroups, busy: Busy, step_s: float, *, update: float, publish: float) -> dict[str, float]:
     """Wall seconds of one step by stage, and the share of the step in which each kind of actor had nothing to do.
 
     Without overlap the stages add up to the step; with it, ``sample``, ``run`` and ``judge`` go on beside ``update``.

@@ -17,7 +17,7 @@ from rollout.groups.collect import Collector
 from rollout.prompt.meta_prompt import MetaPrompt
 from rollout.settings import weights_dtype
 from sandbox.pool import SandboxPool
-from trainer.cluster.placement import Place, Placement
+from trainer.cluster.placement import Placement, Placer
 from trainer.cluster.session import device_of, node_address, sigterm_kept, start_ray, stop_ray
 from trainer.cluster.submission import joins_cluster
 from trainer.learner.handle import Learner
@@ -120,7 +120,7 @@ class System:
         await self._learner.close()
         self._begin_learner(start, functools.partial(self._placement.learner, patient=True))
 
-    def _begin_learner(self, start: Path, place: Place) -> None:
+    def _begin_learner(self, start: Path, place: Placer) -> None:
         settings = self.settings
         seed, deterministic = settings.trainer.seed, settings.trainer.deterministic
         self._learner = Learner(
@@ -136,15 +136,15 @@ class System:
         self._begin("learner", self._learner, self._learner.start)
 
     def _begin(self, name: str, part: Any, *starts: Callable[[], Awaitable[Any]]) -> None:
-        """Starts a part in so many steps; it is awaited where it is used."""
+        """Starts a part, step by step, in the background; it is awaited where it is used."""
 
-        async def started() -> Any:
+        async def start_all() -> Any:
             for start in starts:
                 await start()
             return part
 
         self._stack.push_async_callback(part.close)
-        self._starting[name] = asyncio.ensure_future(started())
+        self._starting[name] = asyncio.ensure_future(start_all())
 
     async def sandbox(self) -> SandboxPool:
         """The sandbox pool, once it is up."""

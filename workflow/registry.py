@@ -27,7 +27,7 @@ def load_plugins(modules: Iterable[str] = ()) -> None:
     Raises:
         ValueError: one of them cannot be imported.
     """
-    for module, source in [*_announced().items(), *((module, "trainer.imports") for module in modules)]:
+    for module, source in [*_find_announced().items(), *((module, "trainer.imports") for module in modules)]:
         if module in _loaded:
             continue
         try:
@@ -41,7 +41,7 @@ def load_plugins(modules: Iterable[str] = ()) -> None:
 
 
 @cache
-def _announced() -> dict[str, str]:
+def _find_announced() -> dict[str, str]:
     """What installed packages announce, with where; read once, since it looks into every package."""
     return {entry.value: f"the entry point {entry.name!r} of {GROUP}" for entry in entry_points(group=GROUP)}
 

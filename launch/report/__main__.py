@@ -8,7 +8,7 @@ from launch.report.page import write_report
 from launch.report.sweep_data import is_sweep
 from launch.report.sweep_page import write_sweep_report
 from launch.shell import one_sentence_errors
-from trainer.run.at_url import fetched
+from trainer.run.at_url import fetch
 
 
 @one_sentence_errors
@@ -22,7 +22,7 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, help="file to write (default: report.html in the folder)")
     options = parser.parse_args()
-    folder = fetched(options.folder)
+    folder = fetch(options.folder)
     write = write_sweep_report if is_sweep(folder) else write_report
     print(f"Report: {write(folder, options.out)}")
     return 0

@@ -7,7 +7,7 @@ from markupsafe import Markup
 from launch.report.graph import workflow_svg
 from launch.report.run_data import RunData, Shape
 from workflow.language.parse import find_source
-from workflow.language.reasoning import shown_reasoning
+from workflow.language.reasoning import format_reasoning
 
 BANDS = ("easy", "medium", "hard", "all")
 
@@ -45,7 +45,7 @@ def _example(name: str, has_examples: bool, shapes: list[Shape]) -> list[Example
     where = f", level {levels[0]}{f' to {levels[-1]}' if len(levels) > 1 else ''}" if levels else ""
     difficulty = f"{name.capitalize()} queries" if name != "all" else "Queries"
     total = sum(other.seen for other in shapes)
-    reasoning = shown_reasoning(shape.text)
+    reasoning = format_reasoning(shape.text)
     return [
         Example(
             queries=f"{difficulty} {'with' if has_examples else 'without'} examples{where}",

@@ -14,7 +14,7 @@ from launch.report.run_data import Row, RunData, read_run, setting_of
 from launch.report.tables import final_rows, heat_tables, terms_table
 from launch.report.training_figures import calls_over_steps, learning, operators, outcomes, reward, reward_parts, verifiers
 from trainer.run.console import minutes
-from workflow.worker.shown_url import with_shown_urls
+from workflow.worker.redact import with_shown_urls
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,8 @@ def cards(run: RunData) -> list[Card]:
             difference = grpo["reward"] - best["reward"]
             paired = grpo.get("minus_best_fixed")
             sure = f", 95 % interval of the difference {interval(paired, 'reward_ci')}" if paired else ""
-            told = f"{best.get('of', 'best fixed')}: {best['reward']:.3f}{sure}"
-            out.append(Card(f"{difference:+.3f}", "against the best fixed workflow", told))
+            against = f"{best.get('of', 'best fixed')}: {best['reward']:.3f}{sure}"
+            out.append(Card(f"{difference:+.3f}", "against the best fixed workflow", against))
         if oracle and oracle["reward"] > 0:
             out.append(Card(f"{grpo['reward'] / oracle['reward']:.0%}", "of the oracle's reward", f"oracle: {oracle['reward']:.3f}"))
         if sft:

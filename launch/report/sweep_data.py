@@ -43,7 +43,7 @@ class TrialData:
     rows: list[Row]
     """The whole final table."""
 
-    def measured(self, measure: str) -> dict[str, float]:
+    def measure(self, measure: str) -> dict[str, float]:
         """Problem -> figure; one unnamed problem with the mean where the run did not keep them apart."""
         assert self.row is not None
         return self.row.get("by_problem", {}).get(measure) or {"": float(self.row.get(measure, 0.0))}
@@ -58,7 +58,7 @@ class Setup:
 
     def samples(self, measure: str) -> np.ndarray:
         """Means over resampled seeds and problems, shape (RESAMPLES,). Setups with equal trials and problems resample alike."""
-        by_trial = [trial.measured(measure) for trial in self.trials]
+        by_trial = [trial.measure(measure) for trial in self.trials]
         problems = sorted(set.intersection(*(set(figures) for figures in by_trial)))
         if not problems:
             by_trial, problems = [{"": float(np.mean(list(figures.values())))} for figures in by_trial], [""]
@@ -73,7 +73,7 @@ class Setup:
         """Each measure with its interval over seeds and problems."""
         out: dict[str, Estimate] = {}
         for measure in MEASURES:
-            mean = float(np.mean([np.mean(list(trial.measured(measure).values())) for trial in self.trials]))
+            mean = float(np.mean([np.mean(list(trial.measure(measure).values())) for trial in self.trials]))
             low, high = (float(bound) for bound in np.percentile(self.samples(measure), [2.5, 97.5]))
             out[measure] = Estimate(mean, low, high)
         return out
@@ -109,7 +109,7 @@ def read_sweep(folder: Path) -> SweepData:
         ValueError: no trial in it has begun.
     """
     configs = {file.parent.name: yaml.safe_load(file.read_text()) for file in sorted(folder.glob("*/config.yaml"))}
-    planned = _planned(folder) or _told_apart(configs)
+    planned = _read_plan(folder) or _tell_apart(configs)
     if not configs:
         raise ValueError(f"{folder} holds no trial that has begun: run the sweep first.")
     trials = [
@@ -130,14 +130,14 @@ def order(values: Any) -> list[tuple[bool, float, str]]:
     return [(isinstance(value, str), 0.0 if isinstance(value, str) else float(value), str(value)) for value in values]
 
 
-def _planned(folder: Path) -> dict[str, tuple[dict[str, str], str]]:
+def _read_plan(folder: Path) -> dict[str, tuple[dict[str, str], str]]:
     """Trial -> values and state, as the sweep listed them."""
     file = folder / "sweep.json"
     rows = json.loads(file.read_text())["trials"] if file.is_file() else []
     return {row["name"]: (row["values"], row["state"]) for row in rows}
 
 
-def _told_apart(configs: Mapping[str, Row]) -> dict[str, tuple[dict[str, str], str]]:
+def _tell_apart(configs: Mapping[str, Row]) -> dict[str, tuple[dict[str, str], str]]:
     """The same from the settings in which the runs of a folder differ."""
     settings = {name: flat(config) for name, config in configs.items()}
     names = dict.fromkeys(key for values in settings.values() for key in values if not key.startswith(NOT_SWEPT))

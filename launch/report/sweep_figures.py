@@ -21,7 +21,7 @@ MANY = 12
 """Values beyond which points are not joined, and configurations beyond which only those on the front are named."""
 
 
-def shown(value: Value) -> str:
+def format_value(value: Value) -> str:
     """A value as a label."""
     return value if isinstance(value, str) else f"{value:.4g}"
 
@@ -33,7 +33,7 @@ def short(setting: str) -> str:
 
 def label_of(setup: Setup, names: Sequence[str], *, always_named: bool = False) -> str:
     """The values of a setup, named where there is more than one (or always)."""
-    named = [(name.split(".")[-1], shown(setup.values[name])) for name in names if name in setup.values]
+    named = [(name.split(".")[-1], format_value(setup.values[name])) for name in names if name in setup.values]
     return named[0][1] if len(named) == 1 and not always_named else ", ".join(f"{name} {value}" for name, value in named)
 
 
@@ -69,7 +69,7 @@ def _lines(setups: Sequence[Setup], setting: str, others: Sequence[str]) -> dict
     """Setups by the values of the other settings; all pooled by this setting's value where they are too many to tell apart."""
     lines: dict[str, list[Setup]] = {}
     for setup in setups:
-        label = ", ".join(f"{short(name)} {shown(setup.values[name])}" for name in others if name in setup.values)
+        label = ", ".join(f"{short(name)} {format_value(setup.values[name])}" for name in others if name in setup.values)
         lines.setdefault(label, []).append(setup)
     if len(lines) <= len(COLOURS):
         return lines
@@ -97,7 +97,7 @@ def _draw_line(axes: Axes, setups: Sequence[Setup], setting: str, values: Sequen
     axes.plot(xs, means, color=colour, marker="o", markersize=7, label=label)
     for x, setup in zip(xs, ordered, strict=True):
         if len(setup.trials) > 1:
-            dots = [scale * sum(figures.values()) / len(figures) for figures in (trial.measured(measure) for trial in setup.trials)]
+            dots = [scale * sum(figures.values()) / len(figures) for figures in (trial.measure(measure) for trial in setup.trials)]
             axes.plot([x] * len(dots), dots, linestyle="none", marker="o", markersize=4, color=colour, alpha=0.45)
 
 
@@ -106,7 +106,7 @@ def _value_axis(axes: Axes, setting: str, values: Sequence[Value], numeric: bool
     penalty = setting.startswith("reward.weights.") and numeric and max(positions) <= 0
     axes.set_xlabel(f"{setting}{' (the stronger, the further right)' if penalty else ''}")
     if len(values) <= MANY:
-        axes.set_xticks(positions, [shown(value) for value in values])
+        axes.set_xticks(positions, [format_value(value) for value in values])
     if penalty:
         axes.invert_xaxis()
 
@@ -115,7 +115,7 @@ def pareto(sweep: SweepData) -> str:
     """Pass rate against calls and against cost: every configuration, the front joined, fixed workflows for comparison."""
     if not sweep.setups:
         return ""
-    fixed = _fixed_workflows(sweep)
+    fixed = _average_fixed(sweep)
     with figure(FULL, 470, ncols=2, sharey=True) as (drawn, panels):
         for axes, (measure, unit, scale) in zip(panels, AXES, strict=True):
             points = [(setup.estimates[measure].mean * scale, setup.estimates["pass_rate"].mean) for setup in sweep.setups]
@@ -169,7 +169,7 @@ def _name(axes: Axes, text: str, point: tuple[float, float], index: int) -> None
     axes.annotate(text, point, xytext=(8, 7 if index % 2 == 0 else -15), textcoords="offset points", color=BLACK, fontsize=9.5)
 
 
-def _fixed_workflows(sweep: SweepData) -> list[Row]:
+def _average_fixed(sweep: SweepData) -> list[Row]:
     """Mean of each fixed workflow over the trials."""
     by_name: dict[str, list[Row]] = {}
     for trial in sweep.trials:

@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from launch.report.page import Card, about, template
 from launch.report.sweep_data import SEED, Estimate, Setup, SweepData, TrialData, front, order, read_sweep
-from launch.report.sweep_figures import against, label_of, pareto, shown
-from workflow.worker.shown_url import with_shown_urls
+from launch.report.sweep_figures import against, format_value, label_of, pareto
+from workflow.worker.redact import with_shown_urls
 
 SHOWN = (("pass_rate", "{:.1%}", 1), ("calls", "{:.2f}", 1), ("cost", "{:.3f}", 1000), ("latency", "{:.2f}", 1))
 """Measure, how it is written, and its factor (cost: dollars per 1000 queries)."""
@@ -57,11 +57,11 @@ def render(sweep: SweepData, place: Path) -> str:
         about=[line for line in about(sweep.config) if not line.startswith("Seed")],
         cards=cards(sweep),
         seeds=sweep.seeds,
-        problems=max((len(trial.measured("pass_rate")) for setup in sweep.setups for trial in setup.trials), default=0),
+        problems=max((len(trial.measure("pass_rate")) for setup in sweep.setups for trial in setup.trials), default=0),
         weights=any(name.startswith("reward.weights.") for name in sweep.swept),
         effects=[effect for name in sweep.swept if (effect := effect_row(sweep, name))],
         setups=rows,
-        numbered=len(sweep.swept) > 1,
+        format_name=len(sweep.swept) > 1,
         figures=figures,
         pareto=Markup(pareto(sweep)),
         trials=[(trial, _link(sweep.path / trial.name, place)) for trial in sweep.trials],
@@ -105,7 +105,7 @@ def setup_rows(sweep: SweepData) -> list[SetupRow]:
     best = front([(setup.estimates["calls"].mean, setup.estimates["pass_rate"].mean) for setup in sweep.setups])
     return [
         SetupRow(
-            numbered(index, label_of(setup, sweep.swept, always_named=True) or "all trials", sweep),
+            format_name(index, label_of(setup, sweep.swept, always_named=True) or "all trials", sweep),
             len(setup.trials),
             [_texts(setup.estimates[measure], form, scale) for measure, form, scale in SHOWN],
             index in best,
@@ -114,7 +114,7 @@ def setup_rows(sweep: SweepData) -> list[SetupRow]:
     ]
 
 
-def numbered(index: int, label: str, sweep: SweepData) -> str:
+def format_name(index: int, label: str, sweep: SweepData) -> str:
     """A configuration's name with the number that figures give it, where they do."""
     return f"{index + 1}: {label}" if len(sweep.swept) > 1 else label
 
@@ -141,7 +141,7 @@ def effect_row(sweep: SweepData, setting: str) -> EffectRow | None:
         low, high = (float(bound) for bound in np.percentile(differences, [2.5, 97.5]))
         signed = form.replace("{:", "{:+").replace("%}", "f} pts")
         measures.append(_texts(Estimate(mean, low, high), signed, 100 if measure == "pass_rate" else scale))
-    return EffectRow(setting, f"{shown(values[0])} to {shown(values[-1])}", measures)
+    return EffectRow(setting, f"{format_value(values[0])} to {format_value(values[-1])}", measures)
 
 
 def _by_seed(trial: TrialData) -> list[tuple[bool, float, str]]:

@@ -56,7 +56,7 @@ class HeatTable:
     rows: list[HeatRow]
 
 
-def ordered(rows: Sequence[Row]) -> list[Row]:
+def sort_rows(rows: Sequence[Row]) -> list[Row]:
     """Policies, then best fixed workflow and oracle, then the fixed workflows by reward."""
     ranks = {"policy": 0, "oracle": 2}
     return sorted(rows, key=lambda row: (1, 0) if row["name"] == "best fixed workflow" else (ranks.get(row["kind"], 3), -_rank(row)))
@@ -82,13 +82,13 @@ def final_rows(rows: Sequence[Row]) -> list[FinalRow]:
             calls=f"{row['calls']:.2f}",
             cost=f"{row['cost'] * 1000:.3f}",
         )
-        for row in ordered(rows)
+        for row in sort_rows(rows)
     ]
 
 
 def terms_table(rows: Sequence[Row]) -> tuple[list[str], list[tuple[str, list[str]]]]:
     """(terms, rows): the mean of each term of the reward in each row of the final table, unweighted; of older runs there are none."""
-    measured = [(row["name"], row.get("terms", {})) for row in ordered(rows)]
+    measured = [(row["name"], row.get("terms", {})) for row in sort_rows(rows)]
     names = list(dict.fromkeys(name for _, terms in measured for name in terms))
     return names, [(row, [f"{terms[name]:.4g}" if name in terms else "-" for name in names]) for row, terms in measured]
 
@@ -99,7 +99,7 @@ def heat_tables(rows: Sequence[Row]) -> list[HeatTable]:
     if not levels:
         return []
     kinds = (("All queries", None), ("Queries with examples", "with_examples"), ("Queries without examples", "without_examples"))
-    return [_heat(ordered(rows), levels, queries, key) for queries, key in kinds]
+    return [_heat(sort_rows(rows), levels, queries, key) for queries, key in kinds]
 
 
 def _heat(rows: Sequence[Row], levels: list[str], queries: str, key: str | None) -> HeatTable:

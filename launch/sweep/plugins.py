@@ -1,7 +1,7 @@
 """``launch.train -m`` as Hydra runs it: a launcher that starts a process a trial on one Ray, and a sweeper that asks Optuna.
 
 ``hydra/launcher=flowreasoner`` is the default, under Hydra's own sweeper (every combination of the values) or under
-``hydra/sweeper=optuna``, which ``sweep=optuna`` chooses. A trial is told the overrides that the sweeper made, and its folder
+``hydra/sweeper=optuna``, which ``sweep=optuna`` chooses. A trial gets the overrides that the sweeper made, and its folder
 ``hydra.sweep.dir``/``hydra.sweep.subdir``.
 """
 
@@ -24,7 +24,7 @@ from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from conf.schema import Config
-from launch.compose import PLUGINS, as_given, checked, quoted
+from launch.compose import PLUGINS, as_given, check_composed, quote
 from launch.shell import Interrupted
 from launch.sweep.completion import ModuleCompletion, StockCompletion
 from launch.sweep.trials import MANIFEST, Grid, Source, Trial, name_of
@@ -121,10 +121,10 @@ class TrialLauncher(Launcher):
             del config["hydra"]
         config.trainer.run_dir = str(self.folder / subdir)
         config.logger.wandb_group = config.logger.wandb_group or self.folder.name
-        settings = checked(config)
-        told = [f"trainer.run_dir={quoted(settings.trainer.run_dir)}", f"logger.wandb_group={quoted(str(settings.logger.wandb_group))}"]
+        settings = check_composed(config)
+        rest = [f"trainer.run_dir={quote(settings.trainer.run_dir)}", f"logger.wandb_group={quote(str(settings.logger.wandb_group))}"]
         mine = [text for text in overrides if not _is_of_the_sweep(_name(text))]
-        return Trial((*self._flags(), *mine, *told), values, subdir, self.folder / subdir), settings
+        return Trial((*self._flags(), *mine, *rest), values, subdir, self.folder / subdir), settings
 
     def _flags(self) -> list[str]:
         """What makes a trial's process find the same configuration: Hydra's flags and settings of this command."""

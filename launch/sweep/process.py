@@ -49,10 +49,10 @@ class Process(Protocol):
 
 
 class TrialProcess:
-    """A running trial. It has a session of its own, so that Ctrl-C reaches the sweep alone, which then ends it in its turn."""
+    """A running trial. It has a session of its own, so that Ctrl-C reaches the sweep alone, which then ends the trial."""
 
     def __init__(self, overrides: Sequence[str], log: Path, environment: dict[str, str]) -> None:
-        """Starts it; must be called on the main thread, with whose end the trial is told to end."""
+        """Starts it. Call it on the main thread: the trial ends with the thread that started it."""
         self.log = log
         self.began_s = time.monotonic()
         log.parent.mkdir(parents=True, exist_ok=True)

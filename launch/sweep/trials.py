@@ -1,4 +1,4 @@
-"""The trials of a sweep, ``launch.train -m name=a,b,c``: what each is called, what it is told, and whether it is finished.
+"""The trials of a sweep, ``launch.train -m name=a,b,c``: what each is called, which overrides it gets, and whether it is finished.
 
 A trial's folder is named after its values, so the same command with the same ``trainer.run_dir`` finds what is there. Running
 them is ``launch.sweep.run``'s business.

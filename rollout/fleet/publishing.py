@@ -100,7 +100,7 @@ class Update:
             Exception: the source's, for example a WeightsGoneError where it has moved on; the engine is to be used no more.
         """
         delivery = Delivery(engine, self._timeout_s)
-        await self._deliver(self._kept_buckets() if self._keep else self._ask(), [delivery], None)
+        await self._deliver(self._send_kept() if self._keep else self._ask(), [delivery], None)
         await delivery.finish(self.version, digest(self.tensors))
         if delivery.failure:
             self._keep = self._keep and not any(name in delivery.failure for name in GONE)
@@ -155,7 +155,7 @@ class Update:
             for delivery in deliveries:
                 delivery.failure = delivery.failure or f"the link broke: {reason(error)}"
 
-    async def _kept_buckets(self) -> AsyncIterator[Bucket]:
+    async def _send_kept(self) -> AsyncIterator[Bucket]:
         for bucket in self._kept:
             yield bucket
 

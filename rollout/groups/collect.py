@@ -84,7 +84,7 @@ class Collector:
         try:
             return tuple(await asyncio.gather(*groups))
         finally:
-            await ended(groups)
+            await cancel_all(groups)
 
     async def group(self, problem: Problem, tag: str) -> Group:
         """One group of episodes, as the settings say."""
@@ -110,7 +110,7 @@ class Collector:
         try:
             done = await asyncio.gather(*talks)
         finally:
-            await ended([*talks, *shared.tasks.values()])
+            await cancel_all([*talks, *shared.tasks.values()])
         episodes = [Episode(f"{tag}/{problem.id}/{index}", talk.rounds, talk.judged, None) for index, talk in enumerate(done)]
         scores = score_group([episode.attempt for episode in episodes], problem, self.reward)
         return Group(
@@ -160,7 +160,7 @@ class SharedRuns:
             return await self._collector.runner.run(workflow, self._problem, seed, public=self._ask.rounds > 1)
 
 
-async def ended(tasks: Iterable["asyncio.Task[Any]"]) -> None:
+async def cancel_all(tasks: Iterable["asyncio.Task[Any]"]) -> None:
     """Cancels what still runs and waits for it."""
     left = [task for task in tasks if not task.done()]
     for task in left:

@@ -26,7 +26,7 @@ class Renderer(Protocol):
         ...
 
     def feedback(self, text: str, *, ended: bool) -> tuple[int, ...]:
-        """The token ids between two completions; ``ended``: the first one sampled its own end."""
+        """The token ids between two completions; ``cancel_all``: the first one sampled its own end."""
         ...
 
 
@@ -65,7 +65,7 @@ async def converse(
         runs = await run(number, workflow) if workflow is not None else ()
         rounds.append(Round(completion, workflow, refusal, runs, feedback, feedback_ids))
         if len(rounds) == ask.rounds or (ask.stop_when_settled and is_settled(runs)):
-            return Conversation(tuple(rounds), judged_round(rounds, ask), broken=False)
+            return Conversation(tuple(rounds), choose_round(rounds, ask), broken=False)
         if runs and runs[0].outcome is Outcome.INFRA_ERROR:
             return Conversation(tuple(rounds), number, broken=True)
         feedback = feedback_text(number + 1, ask.rounds, refusal, runs[0] if runs else None, ask.feedback_reply_characters)
@@ -74,7 +74,7 @@ async def converse(
         completion = await sample(number + 1, context)
 
 
-def judged_round(rounds: Sequence[Round], ask: RolloutSettings) -> int:
+def choose_round(rounds: Sequence[Round], ask: RolloutSettings) -> int:
     """Index of the round whose workflow is the episode's result; public tests alone decide, hidden ones never."""
     if ask.judged_round == "last":
         return len(rounds) - 1

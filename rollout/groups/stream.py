@@ -14,7 +14,7 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from rollout.groups.collect import ended
+from rollout.groups.collect import cancel_all
 from rollout.records import Group
 
 FLAT_SPREAD = 1e-4
@@ -68,7 +68,7 @@ class StreamState:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class StepGroups:
     """The groups of one update, in the order of their positions."""
 
     groups: tuple[Group, ...]
@@ -118,14 +118,14 @@ class GroupStream:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await ended(self._under_way)
+        await cancel_all(self._under_way)
 
     def start(self, version: int) -> None:
         """New weights are out: starts the groups that may be collected with them."""
         self._version = version
         self._fill(min(self._limits.window, (self._last_step - version) * self._limits.groups_per_step))
 
-    async def take(self) -> Taken:
+    async def take(self) -> StepGroups:
         """The groups of the next update; waits until enough are collected and none is left that would become too old.
 
         For each flat group one further is collected, ``refill`` at most, and takes the place of a flat one.
@@ -150,7 +150,7 @@ class GroupStream:
         size = self._limits.groups_per_step
         learnt, replaced = sorted(taken[:size], key=lambda ready: ready.position), taken[size:]
         youngest = max(ready.position for ready in taken)
-        return Taken(
+        return StepGroups(
             groups=tuple(ready.group for ready in learnt),
             replaced=tuple(ready.group for ready in replaced),
             staleness=tuple(self._version - oldest_version(ready) for ready in learnt),
@@ -168,7 +168,7 @@ class GroupStream:
     async def settle(self) -> None:
         """Waits until nothing is under way."""
         while self._under_way:
-            await self._collected()
+            await self._collect_some()
 
     def _fill(self, outstanding: int) -> None:
         """Starts groups until that many are under way or ready."""
@@ -189,7 +189,7 @@ class GroupStream:
                 for ready in chosen:
                     del self._ready[ready.position]
                 return chosen
-            await self._collected()
+            await self._collect_some()
 
     def _may_take(self, chosen: Sequence[Ready]) -> bool:
         """False where what is left would force a later update to exceed its size or the bound; without late groups, also out of turn."""
@@ -204,7 +204,7 @@ class GroupStream:
                 return False
         return True
 
-    async def _collected(self) -> None:
+    async def _collect_some(self) -> None:
         """Waits for one group or more and moves them to the ready ones."""
         assert self._under_way, "a step waits for groups that were never started"
         done, _ = await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)

@@ -107,7 +107,7 @@ def make_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
         special_tokens=[PAD, END, USER, ASSISTANT],
         initial_alphabet=sorted(ByteLevel.alphabet()),
     )
-    tokenizer.train_from_iterator(_weighted(texts), trainer)
+    tokenizer.train_from_iterator(_repeat_code(texts), trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=END,
@@ -119,6 +119,6 @@ def make_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def _weighted(texts: Sequence[str]) -> Iterator[str]:
+def _repeat_code(texts: Sequence[str]) -> Iterator[str]:
     for text in texts:
         yield from [text] * (_CODE_WEIGHT if "\n" in text else 1)

@@ -1,4 +1,4 @@
-"""What the policy is told between two rounds: how its workflow ended, what the public tests say, and what it called.
+"""What the policy reads between two rounds: how its workflow ended, what the public tests say, and what it called.
 
 Made from the public verdict and the trace alone; nothing of the hidden tests is in reach of ``feedback_text``.
 """
@@ -17,7 +17,7 @@ ENDS = {
 
 
 def is_settled(runs: tuple[Run, ...]) -> bool:
-    """True where every run answered and passed all public tests there are: nothing is left to be told."""
+    """True where every run answered and passed all public tests there are: there is nothing left to say."""
     return bool(runs) and all(
         run.execution.outcome is Outcome.ANSWERED and (run.public is None or run.public.outcome is Outcome.PASSED) for run in runs
     )

@@ -58,8 +58,8 @@ class WeightsMismatchError(RuntimeError):
 def checksum(tensor: torch.Tensor) -> int:
     """64 bits of a tensor's bytes, computed on its device at the speed of its memory.
 
-    From the sums of the rows and of the columns of a table of 8-byte words, weighted by their places: any one changed word is seen,
-    and words that changed places as good as always.
+    From the sums of the rows and of the columns of a table of 8-byte words, weighted by their places: any single changed word changes
+    the sum, and swapped words almost always do.
     """
     data = as_bytes(tensor)
     row_bytes = WORD_BYTES * ROW_WORDS
@@ -113,16 +113,18 @@ def arrays(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[np.ndarray]:
     return [as_bytes(tensor.cpu()).numpy() for _, tensor in tensors]
 
 
-def tensor_of(data: torch.Tensor, told: TensorSum) -> torch.Tensor:
+def tensor_of(data: torch.Tensor, expected: TensorSum) -> torch.Tensor:
     """A tensor over received bytes, without a copy.
 
     Raises:
         WeightsMismatchError: the bytes are not those that were sent.
     """
-    received = data.view(getattr(torch, told.dtype)).view(told.shape)
+    received = data.view(getattr(torch, expected.dtype)).view(expected.shape)
     found = checksum(received)
-    if found != told.checksum:
-        raise WeightsMismatchError(f"{told.name} {told.shape} arrived with checksum {found:016x} and was sent with {told.checksum:016x}.")
+    if found != expected.checksum:
+        raise WeightsMismatchError(
+            f"{expected.name} {expected.shape} arrived with checksum {found:016x} and was sent with {expected.checksum:016x}."
+        )
     return received
 
 

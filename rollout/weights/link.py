@@ -57,17 +57,17 @@ class Link:
             self._group = dist.ProcessGroupGloo(store, member, address.members, limit)
         self._broadcast(torch.zeros(1, dtype=torch.uint8, device=device))  # NCCL connects at the first step only
 
-    def send(self, tensors: Sequence[tuple[str, torch.Tensor]], told: Sequence[TensorSum]) -> None:
+    def send(self, tensors: Sequence[tuple[str, torch.Tensor]], expected: Sequence[TensorSum]) -> None:
         """Sends a bucket to all other members."""
-        starts, size = offsets(told)
+        starts, size = offsets(expected)
         buffer = torch.zeros(size, dtype=torch.uint8, device=self._device)
         for (_, tensor), start in zip(tensors, starts, strict=True):
             buffer[start : start + tensor.nbytes] = as_bytes(tensor)
         self._broadcast(buffer)
 
-    def receive(self, told: Sequence[TensorSum]) -> torch.Tensor:
+    def receive(self, expected: Sequence[TensorSum]) -> torch.Tensor:
         """The bytes of a bucket, laid out as ``offsets`` says."""
-        buffer = torch.empty(offsets(told)[1], dtype=torch.uint8, device=self._device)
+        buffer = torch.empty(offsets(expected)[1], dtype=torch.uint8, device=self._device)
         self._broadcast(buffer)
         return buffer
 

@@ -9,7 +9,7 @@ import torch
 
 from rollout.weights.buckets import Bucket
 from rollout.weights.link import Address, new_address
-from rollout.weights.outgoing import Outgoing
+from rollout.weights.sender import WeightsSender
 
 
 class WeightsGoneError(RuntimeError):
@@ -33,7 +33,7 @@ class LinkedSource(Protocol):
         ...
 
     def sender(self) -> object:
-        """Whose link it is: sources of equal senders send over the same one."""
+        """Identifies the link: two sources with equal senders share one."""
         ...
 
     async def link_address(self, members: int) -> Address:
@@ -45,7 +45,7 @@ class LinkedSource(Protocol):
         ...
 
     async def send_bucket(self) -> None:
-        """Broadcasts the oldest bucket that was told of and not sent."""
+        """Broadcasts the oldest bucket that was announced and not sent yet."""
         ...
 
 
@@ -54,7 +54,7 @@ class HeldWeights:
 
     def __init__(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
         self._tensors = list(tensors)
-        self._outgoing = Outgoing()
+        self._outgoing = WeightsSender()
         self._sending = asyncio.Lock()
 
     async def buckets(self, max_bytes: int, *, linked: bool = False) -> AsyncIterator[Bucket]:

@@ -51,7 +51,7 @@ def load(source: str, prompts: str, operators: list[str], ask: Callable[[LLM, st
     exec(compile(prompts, "<prompt>", "exec", dont_inherit=True), prompt_module.__dict__)
     others = types.ModuleType("metagpt")
     others.__dict__.update(create_llm_instance=create_llm_instance, CostManager=CostManager, DatasetType=str)
-    for path in _imported(source):
+    for path in _find_imports(source):
         last = path.rpartition(".")[2]
         _install(path, operator_module if last == "operator" else prompt_module if last == "prompt" else others)
     namespace: dict[str, Any] = {"__name__": "graph", "__builtins__": builtins}
@@ -71,7 +71,7 @@ def _operator(name: str, ask: Callable[..., Any]) -> type:
     return Stub
 
 
-def _imported(source: str) -> list[str]:
+def _find_imports(source: str) -> list[str]:
     """Module paths of more than one part, or of one of ours, that the source imports and that end on a shim."""
     paths: list[str] = []
     for node in ast.walk(ast.parse(source)):

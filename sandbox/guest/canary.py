@@ -47,7 +47,7 @@ def run(host: socket.socket) -> None:
     attempts: list[Callable[[], bool]] = [
         *(reads_host_file, opens_socket, pairs_datagrams, forks, sees_environment, writes_outside_tmp, marks_a_device, sees_processes)
     ]
-    send(host, {"sang": [attempt.__name__ for attempt in attempts if _succeeds(attempt)]})
+    send(host, {"succeeded": [attempt.__name__ for attempt in attempts if _succeeds(attempt)]})
 
 
 def _succeeds(attempt: Callable[[], bool]) -> bool:

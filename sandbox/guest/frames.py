@@ -38,7 +38,7 @@ def encode_frame(message: dict[str, Any]) -> bytes:
 def decode_body(body: bytes) -> dict[str, Any]:
     """The message in a frame's body. Raises FrameError where it is no JSON object, or too deep."""
     try:
-        message = _parsed(body.decode())
+        message = _parse(body.decode())
     except (ValueError, RecursionError) as error:
         raise FrameError(f"not JSON: {error}") from None
     if not isinstance(message, dict):
@@ -48,7 +48,7 @@ def decode_body(body: bytes) -> dict[str, Any]:
     return _well_formed(message) if b"\\u" in body and _SURROGATE.search(body) else message
 
 
-def _parsed(text: str) -> Any:
+def _parse(text: str) -> Any:
     """The JSON value of a text. Raises ValueError or RecursionError."""
     try:
         value, end = _decoder.scan_once(text, 0)

@@ -116,18 +116,18 @@ class Maker:
         finally:
             self._proxy.name = ""
         if type(made) is not Opaque:
-            raise self._undefined()
+            raise self._find_undefined()
         return made
 
     def __eq__(self, other: object) -> bool:
-        raise self._undefined()
+        raise self._find_undefined()
 
     __hash__ = None  # type: ignore[assignment]
 
     def __bool__(self) -> bool:
-        raise self._undefined()
+        raise self._find_undefined()
 
-    def _undefined(self) -> NameError:
+    def _find_undefined(self) -> NameError:
         return NameError(f"name {self._name!r} is not defined by the tests")
 
 
@@ -206,7 +206,7 @@ def _replacement(host: socket.socket) -> socket.socket:
 
 
 @lru_cache(maxsize=MAX_COMPILED)
-def _compiled(source: str, name: str) -> tuple[CodeType, bool]:
+def _compile(source: str, name: str) -> tuple[CodeType, bool]:
     """The code, and whether it leaves nothing behind."""
     code = compile(source, name, "exec", dont_inherit=True)
     return code, leaves_nothing(code)
@@ -220,7 +220,7 @@ class Trial:
         own = {"candidate": proxy, entry_point: proxy}
         self._proxy = proxy
         self._names: dict[str, Any] = {"__name__": "tests", "__builtins__": builtins, **own}
-        code, self.clean = _compiled(setup, "<setup>")
+        code, self.clean = _compile(setup, "<setup>")
         exec(code, self._names)
         self._names.update(own)
 
@@ -228,7 +228,7 @@ class Trial:
         """Empty where the test passed, else a sentence with the test and what happened. Raises CandidateGone."""
         self._proxy.last = ""
         try:
-            code, clean = _compiled(test, "<test>")
+            code, clean = _compile(test, "<test>")
             self.clean = self.clean and clean
             for name in code.co_names:
                 if name not in self._names and not hasattr(builtins, name):

@@ -1,4 +1,4 @@
-"""Which tests leave nothing behind in the process that runs them, told by their bytecode.
+"""Which tests leave nothing behind in the process that runs them, judged by their bytecode.
 
 The tests are ours, so this is no defence against hostile code: it keeps a judge's process for the next answer only where the
 answer before cannot have changed it, whatever plain values came back. Tests that may do more end their process with them.
@@ -22,12 +22,12 @@ def leaves_nothing(code: CodeType) -> bool:
     operations = set(code.co_code[::2])
     if operations & _CHANGES_OBJECTS or not REACHES_OUT.isdisjoint(code.co_names) or any(name.startswith("__") for name in code.co_names):
         return False
-    if _IMPORT in operations and not STATELESS_MODULES.issuperset(_imported(code)):
+    if _IMPORT in operations and not STATELESS_MODULES.issuperset(_find_imports(code)):
         return False
     return all(leaves_nothing(constant) for constant in code.co_consts if type(constant) is CodeType)
 
 
-def _imported(code: CodeType) -> set[str]:
+def _find_imports(code: CodeType) -> set[str]:
     """First parts of the modules' names that the code imports."""
     names: set[str] = set()
     extended = 0

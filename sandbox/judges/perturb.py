@@ -19,7 +19,7 @@ _RAISES = ("assertRaises", "assertRaisesRegex", "assertWarns", "assertWarnsRegex
 
 
 @lru_cache(maxsize=4096)
-def perturbed(test: str, side: Side) -> str | None:
+def perturb(test: str, side: Side) -> str | None:
     """The test with every expectation made wrong on one side; None where it has none that can be."""
     tree = ast.parse(test)
     perturb = _Perturb(0 if side == "first" else 1)

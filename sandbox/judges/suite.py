@@ -13,7 +13,7 @@ from sandbox.backend import Backend
 from sandbox.channel import Channel
 from sandbox.deadline import Deadline
 from sandbox.guest.frames import FrameError
-from sandbox.judges.perturb import SIDES, perturbed
+from sandbox.judges.perturb import SIDES, perturb
 from sandbox.process import Process
 from sandbox.settings import LimitSettings
 from workflow.verifiers.runner import Examined
@@ -29,7 +29,7 @@ async def examine_beside(backend: Backend, limits: LimitSettings, source: str, t
     Raises BackendError, FrameError or OSError for faults of our own.
     """
     try:
-        controls = [[perturbed(test, side) for test in tests] for side in SIDES]
+        controls = [[perturb(test, side) for test in tests] for side in SIDES]
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # whoever wrote the test, the box is not at fault
         return Examined([f"no control can be made of a test ({type(error).__name__})"] * len(tests), False)
     found, *checks = await asyncio.gather(

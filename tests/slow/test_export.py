@@ -126,19 +126,19 @@ def test_a_checkpoint_that_is_not_there_is_told_with_those_that_are(run: Path, t
 
 
 def test_best_is_the_step_with_the_highest_validation_reward_and_the_later_of_equals(run: Path):
-    from trainer.evaluation.export import chosen_step
+    from trainer.evaluation.export import choose_step
 
     scores = {step: score or 0.0 for step, score in whole_checkpoints(run / "checkpoints").items()}
-    assert chosen_step(run, "best") == max(scores, key=lambda step: (scores[step], step))
+    assert choose_step(run, "best") == max(scores, key=lambda step: (scores[step], step))
 
 
 def test_a_run_without_a_trained_policy_says_what_it_has(run: Path, tmp_path: Path):
-    from trainer.evaluation.export import chosen_step
+    from trainer.evaluation.export import choose_step
 
     shutil.copytree(run / "checkpoints", tmp_path / "checkpoints")
     with pytest.raises(ValueError, match=r"no trained policy yet and checkpoints after steps 1, 2, 3: name one"):
-        chosen_step(tmp_path, None)
+        choose_step(tmp_path, None)
     for manifest in tmp_path.glob("checkpoints/*/manifest.json"):
         manifest.unlink()
     with pytest.raises(ValueError, match=r"no whole checkpoint: let launch.train finish"):
-        chosen_step(tmp_path, None)
+        choose_step(tmp_path, None)

@@ -13,15 +13,15 @@ from tests.test_how_to import PACKAGE, PAGES, ROOT
 
 COMPOSE_EACH = """
 import json, os, sys
-from launch.compose import composed
-composed()
+from launch.compose import compose_settings
+compose_settings()
 for overrides in json.load(sys.stdin):
     sys.stdout.flush()
     if os.fork():  # what one command imports, the next one has not
         os.wait()
         continue
     try:
-        composed(overrides)
+        compose_settings(overrides)
         print(json.dumps(""))
     except ValueError as error:
         print(json.dumps(f"error: {error}"))

@@ -10,7 +10,7 @@ from ray.util.placement_group import placement_group_table
 
 from rollout.settings import RolloutSettings
 from sandbox.settings import SandboxSettings
-from trainer.cluster.placement import Placement, Wanted, check_visible, reserve
+from trainer.cluster.placement import GroupRequest, Placement, check_visible, reserve
 from trainer.cluster.session import device_of, start_ray, stop_ray
 from trainer.cluster.settings import ClusterSettings, ResourceSettings
 from trainer.settings import LearnerSettings, RunSettings
@@ -65,7 +65,7 @@ def test_a_wait_that_is_given_up_ends_soon_and_leaves_nothing():
     threading.Timer(0.5, given_up.set).start()
     start = time.monotonic()
     with pytest.raises(ValueError):
-        reserve(Wanted("too much", "ask for less", [{"CPU": 1000.0}], "PACK"), 60.0, given_up=given_up)
+        reserve(GroupRequest("too much", "ask for less", [{"CPU": 1000.0}], "PACK"), 60.0, given_up=given_up)
     assert time.monotonic() - start < 5 and free_cpus() == before
 
 
@@ -77,7 +77,7 @@ async def test_a_learner_whose_run_folder_is_a_url_stays_on_the_drivers_node(tmp
     assert set(placement_group_table(group)["bundles_to_node_id"].values()) == {ray.get_runtime_context().get_node_id()}
     ray.util.remove_placement_group(group)
     with pytest.raises(ValueError, match=r"on the node of the driver, since trainer\.run_dir is a URL"):
-        reserve(Wanted("a rank", "move it", [{"CPU": 1.0}], "STRICT_PACK", node_id="f" * 56), 1.0)
+        reserve(GroupRequest("a rank", "move it", [{"CPU": 1.0}], "STRICT_PACK", node_id="f" * 56), 1.0)
 
 
 def test_the_devices_of_a_cluster_are_the_clusters(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from launch import ROOT
-from launch.compose import composed
+from launch.compose import compose_settings
 from rollout.nano.policy import make_nano_policy
 from tests.scripted_endpoint import Endpoint, endpoint, error
 from trainer.run.console import RunConsole
@@ -51,7 +51,7 @@ def problems(file: Path, *lengths: int) -> Path:
 
 async def refused(settings: list[str]) -> tuple[str, str]:
     """The sentence that ends a run, and what the console showed before."""
-    out, config = StringIO(), composed(settings)
+    out, config = StringIO(), compose_settings(settings)
     with RunFolder.open(config, RunConsole("test", Terminal(file=out, width=400))) as run, pytest.raises(ValueError) as caught:
         await train(config, run)
     return str(caught.value), out.getvalue()

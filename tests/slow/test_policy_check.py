@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from launch import ROOT
 from rollout.nano.policy import make_nano_policy
-from rollout.policy_check import checked_prompt, context_of, longest_prompt
+from rollout.policy_check import check_prompt, context_of, longest_prompt
 from rollout.prompt.meta_prompt import MetaPrompt
 from rollout.settings import RolloutSettings
 from tests.demo import demo_model
@@ -110,40 +110,40 @@ LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 12\n"
 def test_a_policy_that_cannot_be_loaded_is_refused_by_one_sentence(folder: Path, spoil: Callable[[Path], None], needed: str):
     spoil(folder)
     with pytest.raises(ValueError, match=needed) as caught:
-        checked_prompt(folder, MODEL, ROLLOUT)
+        check_prompt(folder, MODEL, ROLLOUT)
     assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_whole_policy_passes_in_one_file_and_in_several(folder: Path):
-    assert checked_prompt(folder, MODEL, ROLLOUT).render(Problem("p", "Write f.", "f", (), ()))
+    assert check_prompt(folder, MODEL, ROLLOUT).render(Problem("p", "Write f.", "f", (), ()))
     shards(present=3)(folder)
-    assert checked_prompt(str(folder), MODEL, ROLLOUT)
+    assert check_prompt(str(folder), MODEL, ROLLOUT)
 
 
 def test_the_context_must_hold_all_rounds_with_their_feedback(folder: Path):
     edit(folder / "config.json", max_position_embeddings=600)
     several = RolloutSettings(rounds=3, max_feedback_tokens=128)  # 192 + 3 x 96 + 2 x 128
-    assert checked_prompt(folder, MODEL, RolloutSettings(rounds=2, max_feedback_tokens=128))
+    assert check_prompt(folder, MODEL, RolloutSettings(rounds=2, max_feedback_tokens=128))
     with pytest.raises(ValueError, match="may take 736 "):
-        checked_prompt(folder, MODEL, several)
+        check_prompt(folder, MODEL, several)
     assert longest_prompt(folder, MODEL, ROLLOUT) == 504
 
 
 def test_what_an_engine_is_told_of_another_context_is_believed(folder: Path):
     edit(folder / "config.json", max_position_embeddings=256)
-    assert checked_prompt(folder, MODEL, RolloutSettings(engine_args={"hf_overrides": {"max_position_embeddings": 512}}))
+    assert check_prompt(folder, MODEL, RolloutSettings(engine_args={"hf_overrides": {"max_position_embeddings": 512}}))
 
 
 def test_an_engine_that_is_told_too_short_a_context_is_refused(nano: Path):
     with pytest.raises(ValueError, match=r"max_model_len=200 holds no episode of 288 tokens"):
-        checked_prompt(nano, MODEL, RolloutSettings(engine_args={"max_model_len": 200}))
-    assert checked_prompt(nano, MODEL, RolloutSettings(engine_args={"max_model_len": 300}))
+        check_prompt(nano, MODEL, RolloutSettings(engine_args={"max_model_len": 200}))
+    assert check_prompt(nano, MODEL, RolloutSettings(engine_args={"max_model_len": 300}))
 
 
 def test_feedback_that_can_never_fit_is_refused_at_once(folder: Path):
     write("chat_template.jinja", "{% for m in messages %}" + "word " * 40 + "{{ m['content'] }}{% endfor %}")(folder)
     with pytest.raises(ValueError, match="max_feedback_tokens=16 does not even hold"):
-        checked_prompt(folder, MODEL, RolloutSettings(rounds=2, max_feedback_tokens=16))
+        check_prompt(folder, MODEL, RolloutSettings(rounds=2, max_feedback_tokens=16))
 
 
 @pytest.mark.parametrize(

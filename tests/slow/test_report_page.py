@@ -11,7 +11,7 @@ import pytest
 
 from launch.report.page import write_report
 from launch.report.run_data import band, read_run
-from launch.report.tables import final_rows, heat_tables, ordered
+from launch.report.tables import final_rows, heat_tables, sort_rows
 from tests.run_factory import final_rows as made_up_rows
 from tests.run_factory import write_run
 
@@ -103,7 +103,7 @@ def test_the_headline_compares_with_the_best_fixed_workflow_and_the_oracle(page:
 
 
 def test_rows_come_policies_first_then_best_and_oracle_then_workflows_by_reward():
-    names = [row["name"] for row in ordered(made_up_rows())]
+    names = [row["name"] for row in sort_rows(made_up_rows())]
     assert names[:4] == ["SFT policy", "SFT policy (sampled)", "GRPO policy", "GRPO policy (sampled)"]
     assert names[4:8] == ["best fixed workflow", "oracle", "self_refine_3", "test_and_revise_2"]
     assert names[-1] == "debate"

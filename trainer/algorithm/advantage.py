@@ -43,7 +43,7 @@ def advantages(rewards_B: torch.Tensor, group_of_row: Sequence[int], loss_mask_B
     check_names(settings)
     rewards_B, mask_BT = rewards_B.to(torch.float32), loss_mask_BT.to(torch.float32)
     group_B = torch.as_tensor(np.unique(np.asarray(group_of_row), return_inverse=True)[1])
-    centred_B, differs_B = _compared(rewards_B, group_B)
+    centred_B, differs_B = _compare(rewards_B, group_B)
     advantages_BT = torch.zeros_like(mask_BT)
     if not differs_B.any():
         return advantages_BT
@@ -55,7 +55,7 @@ def advantages(rewards_B: torch.Tensor, group_of_row: Sequence[int], loss_mask_B
     return advantages_BT * mask_BT
 
 
-def _compared(rewards_B: torch.Tensor, group_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _compare(rewards_B: torch.Tensor, group_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Each reward less the mean of its group, and True for the rows of groups whose rewards differ."""
 
     def of_group(reduction: str) -> torch.Tensor:

@@ -21,12 +21,12 @@ CUTS = ([[[0], [1, 2, 3]]], [[[0, 1]], [[2], [3]]])
 def problems_of_own(settings: GRPOSettings) -> Iterator[str]:
     """A sentence where an estimator or a loss that is not verl's does not work; nothing where both names are verl's."""
     if settings.advantage not in VERL_ESTIMATORS:
-        yield from _tried("advantage", settings.advantage, lambda: _try_estimator(settings))
+        yield from _try_one("advantage", settings.advantage, lambda: _try_estimator(settings))
     if settings.policy_loss not in VERL_LOSSES:
-        yield from _tried("policy_loss", settings.policy_loss, lambda: _try_loss(settings))
+        yield from _try_one("policy_loss", settings.policy_loss, lambda: _try_loss(settings))
 
 
-def _tried(setting: str, name: str, run: Callable[[], str]) -> Iterator[str]:
+def _try_one(setting: str, name: str, run: Callable[[], str]) -> Iterator[str]:
     try:
         wrong = run()
     except Exception as error:  # a function of the user's may raise anything

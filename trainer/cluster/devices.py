@@ -17,7 +17,7 @@ class Device:
     """A line for the user, where the choice may surprise; else empty."""
 
 
-def started_parts(stages: Collection[str]) -> dict[str, bool]:
+def find_started_parts(stages: Collection[str]) -> dict[str, bool]:
     """The parts that take GPUs, by the names that the functions below know them by: True where one of the stages needs it."""
     return {"learner": not {"sft", "grpo"}.isdisjoint(stages), "engines": not {"grpo", "evaluate"}.isdisjoint(stages)}
 

@@ -22,8 +22,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 from rollout.policy_files import is_url
 from trainer.settings import LearnerSettings, RunSettings
 
-Place = Callable[[], list[PlacementGroup]]
-LEAST = 0.001
+Placer = Callable[[], list[PlacementGroup]]
+MIN_CPUS = 0.001
 """Of a CPU, for actors that ask for none: Ray refuses empty bundles."""
 LOOK_EVERY_S = 1.0
 """How often a wait for room looks whether it was given up."""
@@ -36,7 +36,7 @@ ON_NODE = "ray.io/node-id"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class GroupRequest:
     """A placement group to be made."""
 
     what: str
@@ -52,10 +52,10 @@ class Wanted:
     def sentence(self) -> str:
         """What is wanted."""
         where = " on the node of the driver, since trainer.run_dir is a URL," if self.node_id else ""
-        return f"{self.what}:{where} {len(self.bundles)} x {shown(self.bundles[0])} ({self.strategy})"
+        return f"{self.what}:{where} {len(self.bundles)} x {format_resources(self.bundles[0])} ({self.strategy})"
 
 
-def shown(resources: Mapping[str, float]) -> str:
+def format_resources(resources: Mapping[str, float]) -> str:
     """Resources in words, without Ray's own marks of nodes and groups."""
     ours = (name for name in sorted(resources) if not name.startswith(("node:", "memory", "object_store")) and "_group_" not in name)
     kept = {name: resources[name] for name in ours}
@@ -63,7 +63,7 @@ def shown(resources: Mapping[str, float]) -> str:
 
 
 def reserve(
-    wanted: Wanted, timeout_s: float, say: Callable[[str], None] = lambda text: None, given_up: threading.Event | None = None
+    wanted: GroupRequest, timeout_s: float, say: Callable[[str], None] = lambda text: None, given_up: threading.Event | None = None
 ) -> PlacementGroup:
     """A placement group that has its room; blocks. Tells every ``TELL_EVERY_S`` that it still waits.
 
@@ -72,26 +72,27 @@ def reserve(
     """
     pinned: dict[str, Any] = {"bundle_label_selector": [{ON_NODE: wanted.node_id} for _ in wanted.bundles]} if wanted.node_id else {}
     group = placement_group(list(wanted.bundles), strategy=wanted.strategy, **pinned)
-    start = told = time.monotonic()
+    start = last_said = time.monotonic()
     while not group.wait(LOOK_EVERY_S):
         now = time.monotonic()
         if now - start >= timeout_s or (given_up is not None and given_up.is_set()):
             nodes = sum(bool(node["Alive"]) for node in ray.nodes())
-            has = f"it has {shown(ray.cluster_resources())} on {nodes} nodes, of which {shown(ray.available_resources())} are free"
+            total, free = format_resources(ray.cluster_resources()), format_resources(ray.available_resources())
+            has = f"it has {total} on {nodes} nodes, of which {free} are free"
             remove_placement_group(group)
             raise ValueError(
                 f"The Ray cluster has no room within {timeout_s:g} s for {wanted.sentence}; {has}: {wanted.remedy}, or add {MORE_ROOM}."
             )
-        if now - told >= TELL_EVERY_S:
-            told = now
-            free = f"the cluster has {shown(ray.available_resources())} free ({now - start:.0f} s)"
+        if now - last_said >= TELL_EVERY_S:
+            last_said = now
+            free = f"the cluster has {format_resources(ray.available_resources())} free ({now - start:.0f} s)"
             say(f"Waiting for room for {wanted.sentence}; {free}. Add {MORE_ROOM}.")
     return group
 
 
-def learner_wanted(
+def request_learner(
     settings: LearnerSettings, device: str, resources: dict[str, float] | None = None, node_id: str | None = None
-) -> list[Wanted]:
+) -> list[GroupRequest]:
     """A group for each machine of the learner, whose ranks are side by side."""
     bundle = {"CPU": 1.0} | ({"GPU": 1.0} if device == "cuda" else {}) | (resources or {})
     each = settings.ranks // settings.nodes
@@ -100,7 +101,7 @@ def learner_wanted(
         ", or submit with --entrypoint-resources to a larger node" if node_id else ""
     )
     return [
-        Wanted(f"learner.ranks={settings.ranks} ranks{part.format(number)}", remedy, [bundle] * each, "STRICT_PACK", node_id)
+        GroupRequest(f"learner.ranks={settings.ranks} ranks{part.format(number)}", remedy, [bundle] * each, "STRICT_PACK", node_id)
         for number in range(1, settings.nodes + 1)
     ]
 
@@ -122,13 +123,13 @@ class Placement:
 
     async def engines(self, policy: str) -> None:
         """Room for the engines, on nodes that see the policy. Raises ValueError where there is none."""
-        group = await self._place("engines", engines_wanted(self._settings, self._device))
+        group = await self._place("engines", request_engines(self._settings, self._device))
         if not is_url(policy) and Path(policy).exists():
             await asyncio.to_thread(check_visible, Path(policy), nodes_of([group]), "rollout engines")
 
     async def sandbox(self) -> None:
         """Room for the sandbox actors. Raises ValueError where there is none."""
-        await self._place("sandbox", sandbox_wanted(self._settings))
+        await self._place("sandbox", request_sandbox(self._settings))
 
     def learner(self, *, patient: bool = False) -> list[PlacementGroup]:
         """Room for the learner's ranks, on nodes that see the run folder; blocks. The caller removes it.
@@ -141,9 +142,9 @@ class Placement:
         """
         cluster = self._settings.cluster
         here = ray.get_runtime_context().get_node_id() if is_url(self._settings.trainer.run_dir) else None
-        wanted = learner_wanted(self._settings.learner, self._device, cluster.resources.learner, here)
+        wanted = request_learner(self._settings.learner, self._device, cluster.resources.learner, here)
         timeout_s = math.inf if patient else cluster.placement_timeout_s
-        groups = all_or_none(wanted, timeout_s, self._say, self._given_up)
+        groups = reserve_all(wanted, timeout_s, self._say, self._given_up)
         check_visible(self._run_path, nodes_of(groups), "the learner")
         return groups
 
@@ -165,7 +166,7 @@ class Placement:
             remove_placement_group(group)
         self._groups = {}
 
-    async def _place(self, kind: str, wanted: Wanted) -> PlacementGroup:
+    async def _place(self, kind: str, wanted: GroupRequest) -> PlacementGroup:
         timeout_s = self._settings.cluster.placement_timeout_s
         try:
             self._groups[kind] = await asyncio.to_thread(reserve, wanted, timeout_s, self._say, self._given_up)
@@ -175,31 +176,31 @@ class Placement:
         return self._groups[kind]
 
 
-def engines_wanted(settings: RunSettings, device: str) -> Wanted:
+def request_engines(settings: RunSettings, device: str) -> GroupRequest:
     """One bundle an engine."""
     rollout, cluster = settings.rollout, settings.cluster
-    gpus = {"CPU": 1.0, "GPU": float(rollout.tensor_parallel)} if device == "cuda" else {"CPU": max(rollout.cpus_per_engine, LEAST)}
+    gpus = {"CPU": 1.0, "GPU": float(rollout.tensor_parallel)} if device == "cuda" else {"CPU": max(rollout.cpus_per_engine, MIN_CPUS)}
     bundles = [gpus | cluster.resources.engines] * rollout.engines
     remedy = "lower rollout.engines or rollout.tensor_parallel, change cluster.resources.engines or cluster.engines_strategy"
-    return Wanted(f"rollout.engines={rollout.engines} engines", remedy, bundles, cluster.engines_strategy)
+    return GroupRequest(f"rollout.engines={rollout.engines} engines", remedy, bundles, cluster.engines_strategy)
 
 
-def sandbox_wanted(settings: RunSettings) -> Wanted:
+def request_sandbox(settings: RunSettings) -> GroupRequest:
     """One bundle a sandbox actor."""
     sandbox, cluster = settings.sandbox, settings.cluster
-    bundles = [{"CPU": max(sandbox.cpus_per_actor, LEAST)} | cluster.resources.sandbox] * sandbox.actors
+    bundles = [{"CPU": max(sandbox.cpus_per_actor, MIN_CPUS)} | cluster.resources.sandbox] * sandbox.actors
     remedy = "lower sandbox.actors or sandbox.cpus_per_actor, change cluster.resources.sandbox or cluster.sandbox_strategy"
-    return Wanted(f"sandbox.actors={sandbox.actors} sandboxes", remedy, bundles, cluster.sandbox_strategy)
+    return GroupRequest(f"sandbox.actors={sandbox.actors} sandboxes", remedy, bundles, cluster.sandbox_strategy)
 
 
-def all_or_none(
-    wanted: Iterable[Wanted], timeout_s: float, say: Callable[[str], None] = lambda text: None, given_up: threading.Event | None = None
+def reserve_all(
+    wanted: Iterable[GroupRequest], timeout_s: float, say: Callable[[str], None] = lambda text: None, ended: threading.Event | None = None
 ) -> list[PlacementGroup]:
     """Several groups; where one has no room, those before it are given back. Raises ValueError as ``reserve``."""
     groups: list[PlacementGroup] = []
     try:
         for one in wanted:
-            groups.append(reserve(one, timeout_s, say, given_up))
+            groups.append(reserve(one, timeout_s, say, ended))
     except BaseException:
         for group in groups:
             remove_placement_group(group)
@@ -245,4 +246,4 @@ def check_visible(path: Path, nodes: set[str], who: str) -> None:
 
 def learner_groups(settings: LearnerSettings, device: str, timeout_s: float = 120.0) -> list[PlacementGroup]:
     """Room for a learner by itself, outside of a run; blocks. Raises ValueError where there is none."""
-    return all_or_none(learner_wanted(settings, device), timeout_s)
+    return reserve_all(request_learner(settings, device), timeout_s)

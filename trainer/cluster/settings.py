@@ -38,7 +38,7 @@ class ClusterSettings(Settings):
     upload_every_s: float = Field(default=30.0, gt=0)
     """With a URL as ``trainer.run_dir``: how often changed files go there, beside each checkpoint and the end."""
     upload_retries: int = Field(default=4, ge=0)
-    """Tries again of each file before the failure is told; the next upload tries again."""
+    """Tries again of each file before the failure is reported; the next upload tries again."""
     cache_dir: str | None = None
     """Folder for the working copy of a run whose ``trainer.run_dir`` is a URL; None: the system's temporary folder."""
 

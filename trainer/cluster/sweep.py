@@ -11,7 +11,7 @@ from pathlib import Path
 
 import ray
 
-from trainer.cluster.devices import choose, gpus_needed, started_parts
+from trainer.cluster.devices import choose, find_started_parts, gpus_needed
 from trainer.cluster.session import actor_cpus, join_ray, module_paths, sigterm_kept, start_local_ray, stop_ray
 from trainer.cluster.submission import JOB_VARIABLE
 from trainer.settings import RunSettings
@@ -42,7 +42,7 @@ def sweep_cluster(trials: Sequence[RunSettings], asked: int) -> Iterator[Shared]
     Raises:
         ValueError: the address does not answer, or the cluster is too small for one trial.
     """
-    cpus = max(actor_cpus(settings, **started_parts(settings.trainer.stages)) for settings in trials)
+    cpus = max(actor_cpus(settings, **find_started_parts(settings.trainer.stages)) for settings in trials)
     address = trials[0].cluster.address or os.environ.get("RAY_ADDRESS")
     if address or JOB_VARIABLE in os.environ:
         with _ray(lambda: join_ray(address or "auto", logging_level=logging.ERROR)):
@@ -70,7 +70,7 @@ def trial_gpus(trials: Sequence[RunSettings], resources: Mapping[str, float], wh
     """
     most = 0
     for settings in trials:
-        parts = started_parts(settings.trainer.stages)
+        parts = find_started_parts(settings.trainer.stages)
         if choose(settings, int(resources.get("GPU", 0)), where, **parts).name == "cuda":
             most = max(most, gpus_needed(settings, **parts))
     return most

@@ -28,8 +28,8 @@ from verl.workers.engine import EngineRegistry
 from verl.workers.engine.utils import detach_tree, postprocess_batch_func, prepare_micro_batches
 
 from trainer.engines.data_parallel import DataParallelEngine
-from trainer.engines.deepspeed_config import DeepSpeedEngineConfig, deepspeed_json
-from trainer.engines.lora import adapter_of, add_adapter, shortened
+from trainer.engines.deepspeed_config import DeepSpeedEngineConfig, make_deepspeed_config
+from trainer.engines.lora import adapter_of, add_adapter, shorten
 from trainer.engines.packed_logprobs import PackedLogProbs
 from trainer.engines.reference import KeptReference
 from trainer.engines.zero_shards import ZeroShards
@@ -92,7 +92,7 @@ class DeepSpeedEngine(PackedLogProbs, KeptReference, DataParallelEngine):
 
     def _json(self, trainable: list[torch.nn.Parameter] | None = None) -> dict[str, Any]:
         elements = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in trainable or [])
-        return deepspeed_json(self.engine_config, self.optimizer_config.clip_grad, elements)
+        return make_deepspeed_config(self.engine_config, self.optimizer_config.clip_grad, elements)
 
     def _whole_model(self) -> Any:
         """Every rank computes with all weights in stages 1 and 2."""
@@ -187,9 +187,9 @@ class DeepSpeedEngine(PackedLogProbs, KeptReference, DataParallelEngine):
     def full_tensor(self, parameter: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
         """A parameter gathered from all ranks, which all call this; cast where ``dtype`` is a shorter type."""
         if self.engine_config.zero_stage < 3:
-            return shortened(parameter.detach(), dtype)
+            return shorten(parameter.detach(), dtype)
         with deepspeed.zero.GatheredParameters([parameter]):
-            return shortened(parameter.detach().clone(), dtype)
+            return shorten(parameter.detach().clone(), dtype)
 
     def save_checkpoint(self, local_path: str, *args: Any, **kwargs: Any) -> None:
         """One file a rank: its part of the weights, master weights and moments; schedule and generators."""

@@ -21,10 +21,10 @@ class DeepSpeedEngineConfig(EngineConfig):
     """Entries of DeepSpeed's own configuration that win over ours."""
 
 
-def deepspeed_json(config: DeepSpeedEngineConfig, clip_grad: float, parameters: int) -> dict[str, Any]:
+def make_deepspeed_config(config: DeepSpeedEngineConfig, clip_grad: float, parameters: int) -> dict[str, Any]:
     """The dict that ``deepspeed.initialize`` takes.
 
-    Gradient accumulation is ours (an engine is told which micro-batch is the last), so DeepSpeed is told of one.
+    Gradient accumulation is ours (an engine is told which micro-batch is the last), so DeepSpeed is set to one.
 
     Args:
         clip_grad: largest gradient norm.
@@ -52,13 +52,13 @@ def deepspeed_json(config: DeepSpeedEngineConfig, clip_grad: float, parameters: 
         "bf16": {"enabled": config.bf16, "check_grad_overflow": True},
         "data_types": {"grad_accum_dtype": "fp32"},
     }
-    return _merged(ours, config.extra)
+    return _merge(ours, config.extra)
 
 
-def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """``over`` wins, nested dicts are merged."""
     merged = dict(base)
     for name, value in over.items():
         known = merged.get(name)
-        merged[name] = _merged(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
+        merged[name] = _merge(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
     return merged

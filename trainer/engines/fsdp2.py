@@ -17,7 +17,7 @@ from verl.workers.config import FSDPOptimizerConfig
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
-from trainer.engines.lora import adapter_of, add_adapter, shortened
+from trainer.engines.lora import adapter_of, add_adapter, shorten
 from trainer.engines.packed_logprobs import PackedLogProbs
 from trainer.engines.reference import KeptReference
 
@@ -70,7 +70,7 @@ class PackedFSDPEngine(PackedLogProbs, KeptReference, FSDPEngineWithLMHead):
 
     def full_tensor(self, parameter: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
         """A parameter gathered from all ranks, which all call this; cast before, where ``dtype`` is a shorter type."""
-        part = shortened(parameter.detach(), dtype)
+        part = shorten(parameter.detach(), dtype)
         return cast(DTensor, part.to(get_device_id())).full_tensor().detach() if isinstance(part, DTensor) else part
 
     def load_checkpoint(self, local_path: str, *args: Any, **kwargs: Any) -> None:

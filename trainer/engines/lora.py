@@ -39,14 +39,14 @@ def add_adapter(module: torch.nn.Module, config: HFModelConfig, seed: int) -> to
             parameter.data = parameter.data.to(dtype)
             if not (".lora_A." in name or ".lora_B." in name):
                 raise ValueError(f"learner.lora_targets={config.target_modules} reaches {name}, which is no linear layer: leave it out.")
-    if any(getattr(layer, "fan_in_fan_out", False) for layer in adapted_layers(adapted).values()):
+    if any(getattr(layer, "fan_in_fan_out", False) for layer in find_adapted_layers(adapted).values()):
         raise ValueError(
             f"{config.path} keeps its linear layers transposed, which learner.lora_rank={config.lora_rank} does not support: use 0."
         )
     return adapted
 
 
-def adapted_layers(module: torch.nn.Module) -> dict[str, LoraLayer]:
+def find_adapted_layers(module: torch.nn.Module) -> dict[str, LoraLayer]:
     """Layers with an adapter, by name."""
     return {name: layer for name, layer in module.named_modules() if isinstance(layer, LoraLayer)}
 
@@ -57,7 +57,7 @@ def adapter_of(layer: LoraLayer) -> tuple[torch.Tensor, torch.Tensor, torch.Tens
     return layer.get_base_layer().weight, layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]  # pyright: ignore
 
 
-def merged_weights(
+def merge_weights(
     module: torch.nn.Module, full_tensor: FullTensor, model: HFModelConfig, dtype: torch.dtype | None = None
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """(Hugging Face name, full tensor with its adapter merged) of each weight, gathered one at a time.
@@ -66,21 +66,21 @@ def merged_weights(
     A tied output layer appears once, as the embedding. Every rank must draw every item, since gathering needs all.
     """
     tied = getattr(model.hf_config, "tie_word_embeddings", False)
-    for name, tensor in unfuse_moe_params(_merged(module, full_tensor, dtype), model.hf_config.model_type):
+    for name, tensor in unfuse_moe_params(_merge(module, full_tensor, dtype), model.hf_config.model_type):
         if not (tied and name == "lm_head.weight"):
             yield name, tensor
 
 
-def _merged(module: torch.nn.Module, full_tensor: FullTensor, dtype: torch.dtype | None) -> Iterator[tuple[str, torch.Tensor]]:
+def _merge(module: torch.nn.Module, full_tensor: FullTensor, dtype: torch.dtype | None) -> Iterator[tuple[str, torch.Tensor]]:
     parameters = dict(module.named_parameters())
     published: Any = convert_weight_keys({name: name for name in parameters}, module)  # pyright: ignore[reportArgumentType]
-    adapted = adapted_layers(module)
+    adapted = find_adapted_layers(module)
     for public, name in published.items():
         if ".lora_" in name:
             continue
         owner, _, rest = name.rpartition(".base_layer.")
         if owner in adapted and rest == "weight":
-            tensor = shortened(_with_adapter(full_tensor(parameters[name]), adapted[owner], full_tensor), dtype)
+            tensor = shorten(_with_adapter(full_tensor(parameters[name]), adapted[owner], full_tensor), dtype)
         else:
             tensor = full_tensor(parameters[name], dtype)
         yield public.removeprefix(PREFIX).replace(".base_layer.", "."), tensor
@@ -93,7 +93,7 @@ def _with_adapter(weight: torch.Tensor, layer: LoraLayer, full_tensor: FullTenso
     return (weight.float() + scale * (full_tensor(up).float() @ full_tensor(down).float())).to(weight.dtype)
 
 
-def shortened(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+def shorten(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
     """The tensor in ``dtype`` where that is a shorter type of numbers; else as it is."""
     shorter = dtype is not None and tensor.is_floating_point() and dtype.itemsize < tensor.dtype.itemsize
     return tensor.to(dtype) if shorter else tensor

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from peft.tuners.lora import LoraLayer
 
-from trainer.engines.lora import adapted_layers
+from trainer.engines.lora import find_adapted_layers
 
 
 class KeptReference:
@@ -37,7 +37,7 @@ class KeptReference:
     def keep_reference(self) -> None:
         """The reference is the policy as it is now."""
         if self.model_config.lora_rank > 0:
-            self.fold(list(adapted_layers(self.module).values()))
+            self.fold(list(find_adapted_layers(self.module).values()))
         self._frozen = [] if self.model_config.lora_rank > 0 else self.frozen_copy()
 
     @property

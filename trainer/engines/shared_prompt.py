@@ -86,8 +86,8 @@ def pack(prompts: Any, responses: Any, *, flash: bool = False) -> PackedRows:
     width = int(response_lengths_B.max())
     prompt_valid_GP = within(prompt_lengths_G, int(prompt_lengths_G.max()))
     response_valid_BT = within(response_lengths_B, width)
-    prompt_places_GP = _numbered(prompt_valid_GP, start=0)
-    response_places_BT = _numbered(response_valid_BT, start=len(prompt_ids))
+    prompt_places_GP = _number_places(prompt_valid_GP, start=0)
+    response_places_BT = _number_places(response_valid_BT, start=len(prompt_ids))
     last_prompt_B1 = prompt_places_GP.gather(1, prompt_lengths_G[:, None] - 1)[group_B]
     response_positions_BT = prompt_lengths_G[group_B][:, None] + torch.arange(width, device=device)
     key_places_BL = torch.cat([prompt_places_GP[group_B], response_places_BT], dim=1)
@@ -190,7 +190,7 @@ def attend_flash(
 AttentionInterface.register(NAME, attend)
 
 
-def _numbered(valid: torch.Tensor, start: int) -> torch.Tensor:
+def _number_places(valid: torch.Tensor, start: int) -> torch.Tensor:
     """Numbers the valid places row by row from ``start``; 0 elsewhere."""
     places = torch.zeros(valid.shape, dtype=torch.long, device=valid.device)
     places[valid] = torch.arange(start, start + int(valid.sum()), device=valid.device)

@@ -10,7 +10,7 @@ from verl.utils.seqlen_balancing import get_seqlen_balanced_partitions
 from trainer.engines.token_rows import TokenRows, within
 
 
-def jagged(values_BL: torch.Tensor, valid_BL: torch.Tensor) -> torch.Tensor:
+def to_jagged(values_BL: torch.Tensor, valid_BL: torch.Tensor) -> torch.Tensor:
     """The valid places of each row, as a jagged tensor."""
     lengths_B = valid_BL.sum(dim=1)
     offsets = torch.cat([lengths_B.new_zeros(1), lengths_B.cumsum(0)])
@@ -31,11 +31,11 @@ def to_tensordict(rows: TokenRows, dense: dict[str, torch.Tensor], plain: dict[s
     ids_BL = torch.cat([rows.prompt_ids_BP, rows.response_ids_BT], dim=1)
     loss_mask_BL = torch.cat([torch.zeros_like(rows.prompt_ids_BP), rows.loss_mask_BT], dim=1)
     tensors: dict[str, torch.Tensor | list[Any]] = {
-        "input_ids": jagged(ids_BL, valid_BL),
-        "position_ids": jagged(valid_BL.long().cumsum(1) - 1, valid_BL),
-        "prompts": jagged(rows.prompt_ids_BP, prompt_BP),
-        "responses": jagged(rows.response_ids_BT, response_BT),
-        "loss_mask": jagged(loss_mask_BL, valid_BL),
+        "input_ids": to_jagged(ids_BL, valid_BL),
+        "position_ids": to_jagged(valid_BL.long().cumsum(1) - 1, valid_BL),
+        "prompts": to_jagged(rows.prompt_ids_BP, prompt_BP),
+        "responses": to_jagged(rows.response_ids_BT, response_BT),
+        "loss_mask": to_jagged(loss_mask_BL, valid_BL),
         "response_mask": rows.loss_mask_BT,
     }
     values = {"max_response_len": rows.response_ids_BT.shape[1], "temperature": 1.0, "calculate_entropy": False, "pad_token_id": 0}

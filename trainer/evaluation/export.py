@@ -15,7 +15,7 @@ MARKER = "flowreasoner.json"
 """In each export: which run and step it is of. A folder without it is not overwritten."""
 
 
-def chosen_step(run_dir: Path, wanted: str | None) -> int | None:
+def choose_step(run_dir: Path, wanted: str | None) -> int | None:
     """The finished GRPO steps of the wanted checkpoint; None for the trained policy.
 
     Args:

@@ -126,8 +126,8 @@ def print_table(rows: Sequence[Row], terminal: Terminal) -> None:
             terminal.print(table(["", *columns[part]], lines, title=title, whole=columns if terminal.width >= LEAST_WIDTH else ()))
     for row in rows:
         if difference := row.get("minus_best_fixed"):
-            told = ", ".join(f"{name.replace('_', ' ')} {_difference(difference, name)}" for name in ("reward", "pass_rate"))
-            terminal.print(f"{row['name']} minus best fixed workflow, problem by problem: {told}", soft_wrap=True)
+            shown = ", ".join(f"{name.replace('_', ' ')} {_difference(difference, name)}" for name in ("reward", "pass_rate"))
+            terminal.print(f"{row['name']} minus best fixed workflow, problem by problem: {shown}", soft_wrap=True)
         if row.get("lost"):
             lost = f"{row['lost']} of {row['lost'] + row['problems']} problems lost to infrastructure failures"
             terminal.print(f"{row['name']}: {lost}, most of them: {row['why']}", soft_wrap=True)

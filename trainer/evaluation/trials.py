@@ -10,7 +10,7 @@ from reward.attempt import Attempt
 from reward.group import score_group
 from reward.score import mean_terms
 from reward.settings import RewardSettings
-from reward.terms import weighted_calls
+from reward.terms import count_calls
 from rollout.groups.collect import Collector, Runner, run_seed
 from rollout.records import Group
 from sandbox.records import Run
@@ -80,7 +80,7 @@ def _trial(problem: Problem, attempts: Sequence[Attempt], reward: RewardSettings
         problem,
         reward=float(np.mean([score.total for _, score in scored])),
         pass_rate=float(np.mean([float(np.mean(outcomes)) for outcomes in passed])),
-        calls=mean(lambda runs: sum(weighted_calls(run, reward) for run in runs)),
+        calls=mean(lambda runs: sum(count_calls(run, reward) for run in runs)),
         cost=mean(lambda runs: sum(run.execution.cost_dollars for run in runs)),
         latency=mean(lambda runs: sum(run.execution.wall_s for run in runs)),
         terms=mean_terms([score.terms for _, score in scored]),

@@ -18,7 +18,7 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 from rollout.weights.buckets import Bucket
 from rollout.weights.link import Address
 from trainer.algorithm.batch import PolicyBatch
-from trainer.cluster.placement import Place, learner_groups
+from trainer.cluster.placement import Placer, learner_groups
 from trainer.engines.platform import select_platform, verl_environment
 from trainer.engines.token_rows import TokenRows
 from trainer.learner.ranks import all_ranks, end_processes
@@ -44,7 +44,7 @@ class Learner:
         device: str,
         seed: int,
         deterministic: bool = False,
-        place: Place | None = None,
+        place: Placer | None = None,
         weights_dtype: str | None = None,
         imports: tuple[str, ...] = (),
     ) -> None:

@@ -84,5 +84,7 @@ class LearnerWeights:
         found: dict[str, torch.Tensor] = {}
         async for bucket in self.buckets(ALL_AT_ONCE):
             payload = ray.get(bucket.payload)
-            found |= {told.name: tensor_of(torch.tensor(data), told) for told, data in zip(bucket.tensors, payload, strict=True)}
+            found |= {
+                expected.name: tensor_of(torch.tensor(data), expected) for expected, data in zip(bucket.tensors, payload, strict=True)
+            }
         return found

@@ -25,11 +25,11 @@ from verl.workers.utils.padding import no_padding_2_padding  # noqa: E402
 import trainer.engines.fsdp2  # noqa: E402, F401  registers the engine
 from rollout.weights.buckets import Bucket  # noqa: E402
 from rollout.weights.link import Address, new_address  # noqa: E402
-from rollout.weights.outgoing import Outgoing  # noqa: E402
+from rollout.weights.sender import WeightsSender  # noqa: E402
 from trainer.algorithm.batch import PolicyBatch  # noqa: E402
 from trainer.algorithm.losses import actor_config, learning_rate_factor, policy_loss  # noqa: E402
 from trainer.algorithm.rollout_correction import correct  # noqa: E402
-from trainer.engines.lora import merged_weights  # noqa: E402
+from trainer.engines.lora import merge_weights  # noqa: E402
 from trainer.engines.token_rows import TokenRows  # noqa: E402
 from trainer.engines.verl_data import mini_batches, share_of_rank, to_tensordict  # noqa: E402
 from trainer.learner.config import export_policy, optimizer_config, worker_config  # noqa: E402
@@ -48,7 +48,7 @@ class LearnerWorker(TrainingWorker):
 
     def __init__(self, spec: LearnerSpec) -> None:
         self.spec = spec
-        self._outgoing = Outgoing()
+        self._sender = WeightsSender()
 
     @on_all_ranks
     def build(self) -> None:
@@ -131,8 +131,8 @@ class LearnerWorker(TrainingWorker):
         """Gathers some more weights; on rank 0 a bucket of them until there are no more, elsewhere nothing."""
         if first:
             wanted = self.spec.weights_dtype
-            self._outgoing.begin(self._full_weights(None if wanted is None else getattr(torch, wanted)), max_bytes)
-        return self._outgoing.next_bucket(linked=linked, told=self.rank == 0)
+            self._sender.begin(self._full_weights(None if wanted is None else getattr(torch, wanted)), max_bytes)
+        return self._sender.next_bucket(linked=linked, announced=self.rank == 0)
 
     @on_all_ranks
     def link_address(self, members: int) -> Address:
@@ -143,18 +143,18 @@ class LearnerWorker(TrainingWorker):
     def join_link(self, address: Address) -> None:
         """Rank 0 waits there for the engines' workers."""
         if self.rank == 0:
-            self._outgoing.join(address, torch.device(get_device_name()))
+            self._sender.join(address, torch.device(get_device_name()))
 
     @on_all_ranks
     def send_bucket(self) -> None:
-        """Rank 0 broadcasts the oldest bucket that was told of."""
+        """Rank 0 broadcasts the oldest bucket that was announced."""
         if self.rank == 0:
-            self._outgoing.send()
+            self._sender.send()
 
     @on_all_ranks
     def end_buckets(self) -> None:
         """Lets go of weights that were not asked for."""
-        self._outgoing.end()
+        self._sender.end()
 
     @on_all_ranks
     def export(self, folder: str) -> None:
@@ -222,4 +222,4 @@ class LearnerWorker(TrainingWorker):
 
         All ranks draw all items together. A tied output layer appears once, as the embedding.
         """
-        return merged_weights(self.engine.module, self.engine.full_tensor, self.model_config, dtype)
+        return merge_weights(self.engine.module, self.engine.full_tensor, self.model_config, dtype)

@@ -1,6 +1,6 @@
 """Alarms: what of a run's own numbers says that something goes wrong, with the reason and what to look at.
 
-Each rule looks at the mean of a metric over the last ``window`` steps, so that one odd batch raises nothing. An alarm is told once
+Each rule looks at the mean of a metric over the last ``window`` steps, so that one odd batch raises nothing. An alarm is raised once
 when it begins and once when it ends; while it lasts, ``alarm/<name>`` is 1 in every step's metrics.
 """
 
@@ -116,7 +116,7 @@ class Alarms:
     def __init__(self, settings: AlarmSettings, earlier: Iterable[Mapping[str, Any]] = ()) -> None:
         """
         Args:
-            earlier: rows of metrics.jsonl of the steps before: what a resumed run had seen and told.
+            earlier: rows of metrics.jsonl of the steps before: what a resumed run had seen and said.
         """
         self._settings = settings
         self._seen: dict[str, deque[float]] = {rule.name: deque(maxlen=settings.window) for rule in RULES}

@@ -8,7 +8,7 @@ import numpy as np
 from reward.score import mean_terms
 from rollout.fleet.health import EngineHealth
 from rollout.fleet.publishing import Published
-from rollout.groups.stream import Taken, is_flat
+from rollout.groups.stream import StepGroups, is_flat
 from rollout.records import Group
 from sandbox.records import Run
 from trainer.evaluation.trials import Trials
@@ -87,7 +87,7 @@ def _rounds(groups: Sequence[Group]) -> dict[str, float]:
     return metrics
 
 
-def stream_metrics(taken: Taken) -> dict[str, float]:
+def stream_metrics(taken: StepGroups) -> dict[str, float]:
     """How old the groups of a step are, and what stands behind them."""
     return {
         "staleness/mean": float(np.mean(taken.staleness)),

@@ -9,7 +9,7 @@ import fsspec
 from rollout.policy_files import is_url
 
 
-def connected(url: str) -> tuple[Any, str]:
+def connect(url: str) -> tuple[Any, str]:
     """The file system of a URL and the path in it. Raises ValueError where fsspec has no such file system."""
     try:
         files, root = cast(tuple[Any, str], fsspec.url_to_fs(url))
@@ -28,7 +28,7 @@ def download(files: Any, root: str, folder: Path, without: str | None = None) ->
             files.get_file(f"{root}/{name}", str(folder / name))
 
 
-def fetched(run: str | Path) -> Path:
+def fetch(run: str | Path) -> Path:
     """The run folder itself, or a copy of the run at a URL without its checkpoints, for commands that read it.
 
     Raises:
@@ -36,7 +36,7 @@ def fetched(run: str | Path) -> Path:
     """
     if not is_url(str(run)):
         return Path(run)
-    files, root = connected(str(run))
+    files, root = connect(str(run))
     folder = Path(tempfile.mkdtemp(prefix="flowreasoner-copy-")) / (root.rpartition("/")[2] or "run")
     try:
         download(files, root, folder, without="checkpoints/")
@@ -49,7 +49,7 @@ def fetched(run: str | Path) -> Path:
 
 def settings_at(url: str) -> str | None:
     """The config.yaml of the run at a URL; None where there is none. Raises ValueError where the URL cannot be read."""
-    files, root = connected(url)
+    files, root = connect(url)
     try:
         return files.cat_file(f"{root}/config.yaml").decode() if files.exists(f"{root}/config.yaml") else None
     except Exception as error:

@@ -3,7 +3,7 @@
     checkpoints/step_000020/   the learner's files, stream.json and groups.pkl (what was collected ahead), manifest.json
 
 The manifest is written last and names every file with its size: a folder without it, or with files of other sizes, is torn and
-is skipped. A checkpoint that cannot be written (a full disk) is told and dropped; the run goes on.
+is skipped. A checkpoint that cannot be written (a full disk) is reported and dropped; the run goes on.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ class Checkpoints:
         """
         Args:
             say: prints one line.
-            saved: is told of each checkpoint that was written.
+            saved: called with each checkpoint that was written.
         """
         self._folder = folder
         self._settings = settings
@@ -57,10 +57,10 @@ class Checkpoints:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self.written()
+        await self.wait_written()
 
     def begin(self, step: int, learner: Checkpointed, stream: StreamState, score: float | None = None) -> None:
-        """Begins to write the state after ``step`` finished GRPO steps; ``written`` must be awaited before the learner changes.
+        """Begins to write the state after ``step`` finished GRPO steps; ``wait_written`` must be awaited before the learner changes.
 
         Args:
             score: validation reward at that step, where it was measured.
@@ -70,12 +70,12 @@ class Checkpoints:
 
     async def save(self, step: int, learner: Checkpointed, stream: StreamState, score: float | None = None) -> None:
         """Writes a checkpoint and waits for it."""
-        await self.written()
+        await self.wait_written()
         self.begin(step, learner, stream, score)
-        await self.written()
+        await self.wait_written()
 
-    async def written(self) -> None:
-        """Waits until nothing is being written. A failure is told, not raised."""
+    async def wait_written(self) -> None:
+        """Waits until nothing is being written. A failure is reported, not raised."""
         writing, self._writing = self._writing, None
         if writing is None:
             return
@@ -94,7 +94,7 @@ class Checkpoints:
         Raises:
             ValueError: the checkpoint fits another learner (ranks, engine).
         """
-        for step in reversed(found_steps(self._folder)):
+        for step in reversed(find_steps(self._folder)):
             folder = step_folder(self._folder, step)
             if read_manifest(folder) is None:
                 self._say(f"The checkpoint {folder} is torn and is skipped.")
@@ -124,7 +124,7 @@ class Checkpoints:
         kept: set[int | None] = set(list(scores)[-self._settings.keep :])
         if self._settings.keep_best:
             kept.add(best_step(scores))
-        for step in set(found_steps(self._folder)) - kept:
+        for step in set(find_steps(self._folder)) - kept:
             shutil.rmtree(step_folder(self._folder, step), ignore_errors=True)
 
 
@@ -158,14 +158,14 @@ def step_folder(folder: Path, step: int) -> Path:
     return folder / f"step_{step:06d}"
 
 
-def found_steps(folder: Path) -> list[int]:
+def find_steps(folder: Path) -> list[int]:
     """Steps of the checkpoints in a folder, torn ones too, oldest first."""
     return sorted(int(found.name.removeprefix("step_")) for found in folder.glob("step_??????"))
 
 
 def whole_checkpoints(folder: Path) -> dict[int, float | None]:
     """Steps of the whole checkpoints in a folder, oldest first, with the validation reward of each, where it was measured."""
-    manifests = {step: read_manifest(step_folder(folder, step)) for step in found_steps(folder)}
+    manifests = {step: read_manifest(step_folder(folder, step)) for step in find_steps(folder)}
     return {step: manifest.get("score") for step, manifest in manifests.items() if manifest is not None}
 
 

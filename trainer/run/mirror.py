@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 
 from trainer.cluster.settings import ClusterSettings
-from trainer.run.at_url import connected, download
+from trainer.run.at_url import connect, download
 
 Stamp = tuple[int, int]
 """Size and time of change of a file."""
@@ -44,7 +44,7 @@ class RunStorage:
             ValueError: the URL's storage is unknown, its package is not installed, or the URL can be neither read nor written.
         """
         self.url = url.rstrip("/")
-        self._files, self._root = connected(self.url)
+        self._files, self._root = connect(self.url)
         self._settings = settings
         self._say = say
         self._pause_s = pause_s

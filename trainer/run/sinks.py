@@ -1,4 +1,4 @@
-"""Where a run's metrics and episodes go, and who is told of them: metrics.jsonl always, others if asked.
+"""Where a run's metrics and episodes go, and who is notified: metrics.jsonl always, others on request.
 
 A sink and a callback are one thing: a class derived from ``Sink`` with the methods that it cares about, registered with
 ``@SINKS.register("name")`` or given as ``module:name`` in ``logger.sinks``. W&B and TensorBoard are two of them. One that cannot open stops
@@ -172,7 +172,7 @@ class Sinks:
                 if isinstance(error, StopTraining) and stage == "grpo":
                     self.stop_reason = self.stop_reason or f"{name} asked for it ({error})"
                     continue
-                self.warn(f"{name} failed and is told nothing more ({type(error).__name__}: {error}); metrics.jsonl still has all metrics.")
+                self.warn(f"{name} failed and is left out now ({type(error).__name__}: {error}); metrics.jsonl still has all metrics.")
                 del self.others[name]
                 self.left_out += 1
 

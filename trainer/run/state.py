@@ -50,7 +50,7 @@ class RunState:
         return json.dumps(asdict(self), indent=1)
 
     def roll_back(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Remembers what goes with these rows of metrics.jsonl: their cost, and that W&B has them."""
+        """Before these rows of metrics.jsonl are dropped: keeps their cost, and that W&B already has them."""
         for row in rows:
             self.rolled_back_dollars += row.get("spend/dollars") or 0.0
             self.tracked[row["stage"]] = max(row["step"], self.tracked.get(row["stage"], -1))

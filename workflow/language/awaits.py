@@ -14,7 +14,7 @@ _COLLECTIONS = (ast.List, ast.Tuple, ast.Set, ast.Dict, ast.ListComp, ast.SetCom
 _PASSES_ON = (*_COLLECTIONS, ast.Starred, ast.IfExp, ast.BoolOp, ast.NamedExpr, ast.keyword)
 
 
-def unawaited(workflow: ast.ClassDef) -> Iterator[ast.Call]:
+def find_unawaited(workflow: ast.ClassDef) -> Iterator[ast.Call]:
     """Calls on ``self`` whose coroutine is neither awaited nor handed on, in no particular order."""
     asynchronous = OPERATORS.keys() | {node.name for node in workflow.body if isinstance(node, ast.AsyncFunctionDef)}
     flow = _Flow(workflow, asynchronous)

@@ -9,7 +9,7 @@ import builtins
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from workflow.language.awaits import unawaited
+from workflow.language.awaits import find_unawaited
 from workflow.operators import OPERATORS
 from workflow.outcome import Outcome
 from workflow.program import Refusal
@@ -74,7 +74,7 @@ def check_tree(tree: ast.Module) -> Refusal | None:
         return Refusal(Outcome.NO_WORKFLOW, "The source defines no `class Workflow` at its top level.")
     workflow = classes[-1]
     checks: list[Callable[[ast.Module, ast.ClassDef], Iterator[Fault]]] = [
-        *(_top_level, _class_body, _entry, _imports, _names, _attributes, _members, _nested_classes, _awaits),
+        *(_top_level, _class_body, _entry, _imports, _names, _attributes, _members, _find_nested_classes, _awaits),
     ]
     faults = [fault for check in checks for fault in check(tree, workflow)]
     if not faults:
@@ -231,14 +231,14 @@ def _members(tree: ast.Module, workflow: ast.ClassDef) -> Iterator[Fault]:
             yield Fault(node.lineno, f"self.{node.attr} does not exist; the operators are {', '.join(OPERATORS)}")
 
 
-def _nested_classes(tree: ast.Module, workflow: ast.ClassDef) -> Iterator[Fault]:
+def _find_nested_classes(tree: ast.Module, workflow: ast.ClassDef) -> Iterator[Fault]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef) and node not in tree.body:
             yield Fault(node.lineno, f"`class {node.name}` is nested; there must be exactly one class, named Workflow")
 
 
 def _awaits(tree: ast.Module, workflow: ast.ClassDef) -> Iterator[Fault]:
-    for call in unawaited(workflow):
+    for call in find_unawaited(workflow):
         yield Fault(call.lineno, f"`{_head(call)}` is not awaited; write `await` before it or pass it to asyncio.gather")
 
 

@@ -112,16 +112,16 @@ def parse_tree(source: str) -> ast.Module | Refusal:
     """The AST, or a Refusal where there is none."""
     if len(source) > MAX_SOURCE_BYTES:
         return Refusal(Outcome.SYNTAX_ERROR, f"More than {MAX_SOURCE_BYTES} characters are not parsed.")
-    return _guarded(source, ast.parse)
+    return _refuse_on_error(source, ast.parse)
 
 
 def _check_compiles(source: str) -> Refusal | None:
     """Finds what the grammar allows and the compiler does not, such as ``await`` outside of an async function. Runs nothing."""
-    done = _guarded(source, lambda text: compile(text, "<workflow>", "exec", dont_inherit=True))
+    done = _refuse_on_error(source, lambda text: compile(text, "<workflow>", "exec", dont_inherit=True))
     return done if isinstance(done, Refusal) else None
 
 
-def _guarded(source: str, step: Callable[[str], T]) -> T | Refusal:
+def _refuse_on_error(source: str, step: Callable[[str], T]) -> T | Refusal:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -27,7 +27,7 @@ def split_reasoning(text: str) -> tuple[str, str]:
     return _clean(text[:end]), _BLANK_START.sub("", text[end + len("</think>") :])
 
 
-def joined(reasoning: str, answer: str) -> str:
+def join_reasoning(reasoning: str, answer: str) -> str:
     """One text of both, for what reads a whole completion; the answer alone where there is no reasoning."""
     reasoning = _clean(reasoning)
     return f"<think>\n{reasoning}\n</think>\n\n{answer}" if reasoning else answer
@@ -42,19 +42,19 @@ def policy_turn(text: str, prompt_end: str) -> str:
     only what follows ``</think>``, so drafts in the reasoning cannot be taken for the workflow. Without reasoning the text is as it was.
 
     Args:
-        text: the reply, with its reasoning (if any) as ``joined`` writes it.
+        text: the reply, with its reasoning (if any) as ``join_reasoning`` writes it.
         prompt_end: the last characters of the prompt.
     """
     reasoning, answer = split_reasoning(text)
     if not prompt_end.rstrip().endswith("<think>"):
-        return joined(reasoning, answer)
+        return join_reasoning(reasoning, answer)
     if not reasoning:
         reasoning, answer = _prose_and_code(answer)
     begin = "" if prompt_end.endswith("\n") else "\n"
     return f"{begin}{reasoning}\n</think>\n\n{answer}"
 
 
-def shown_reasoning(text: str) -> str:
+def format_reasoning(text: str) -> str:
     """The reasoning of a completion for people to read: the thoughts where they are marked, else the prose before the code."""
     reasoning, _ = split_reasoning(text)
     return reasoning or text.split("```")[0].split("class Workflow")[0].strip()

@@ -96,7 +96,7 @@ Change = Step | None
 """What stands in the place of a step: another step, or nothing."""
 
 
-def changed(steps: Composition, changes: dict[int, Change]) -> Composition:
+def replace_steps(steps: Composition, changes: dict[int, Change]) -> Composition:
     """The composition with some positions replaced or dropped."""
     kept = (changes.get(index, step) for index, step in enumerate(steps))
     return tuple(step for step in kept if step is not None)
@@ -106,7 +106,7 @@ def changed(steps: Composition, changes: dict[int, Change]) -> Composition:
 def single_changes(steps: Composition) -> tuple[tuple[int, Change, float], ...]:
     """Every way to get one step wrong that shows: (position, what is written, disagreement with the right program)."""
     ways = [(index, wrong) for index, step in enumerate(steps) for wrong in (*misreadings(step), None)]
-    rated = [(index, wrong, disagreement(steps, changed(steps, {index: wrong}))) for index, wrong in ways]
+    rated = [(index, wrong, disagreement(steps, replace_steps(steps, {index: wrong}))) for index, wrong in ways]
     return tuple(way for way in rated if way[2] > 0)
 
 

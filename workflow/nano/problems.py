@@ -15,7 +15,7 @@ import random
 import re
 from typing import Literal
 
-from workflow.nano.composition import Composition, apply, behaviour, changed, random_input, single_changes, write_program
+from workflow.nano.composition import Composition, apply, behaviour, random_input, replace_steps, single_changes, write_program
 from workflow.nano.steps import VERBS, Step, weight
 from workflow.problem import Problem
 
@@ -64,7 +64,7 @@ def _is_sound(steps: Composition) -> bool:
     if len(set(outputs)) < len(outputs) * 0.6 or sum(output == () for output in outputs) > 2:
         return False
     for index in range(len(steps)):
-        without = behaviour(changed(steps, {index: None}))
+        without = behaviour(replace_steps(steps, {index: None}))
         if sum(a != b for a, b in zip(outputs, without, strict=True)) < len(outputs) * 0.7:
             return False
     return True
@@ -81,7 +81,7 @@ def draw_composition(rng: random.Random, level: int, split: Split) -> Compositio
 def _inputs(rng: random.Random, steps: Composition) -> list[list[int]]:
     """Nine different inputs, the first short; the others tell the program from all its single misreadings that show."""
     inputs = [_example(rng, steps)]
-    wrong = [changed(steps, {index: change}) for index, change, _ in single_changes(steps)]
+    wrong = [replace_steps(steps, {index: change}) for index, change, _ in single_changes(steps)]
     for attempt in range(400):
         xs = random_input(rng)
         right = apply(steps, xs)
@@ -98,7 +98,7 @@ def _inputs(rng: random.Random, steps: Composition) -> list[list[int]]:
 
 def _example(rng: random.Random, steps: Composition) -> list[int]:
     """A short input with a short result, for the text; it too shows most misreadings."""
-    wrong = [changed(steps, {index: change}) for index, change, _ in single_changes(steps)]
+    wrong = [replace_steps(steps, {index: change}) for index, change, _ in single_changes(steps)]
     best: list[int] = []
     best_rating = 10_000
     for _ in range(12):

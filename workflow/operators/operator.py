@@ -60,7 +60,7 @@ class Operator(ABC):
         bound = {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
         if len(args) > len(names) or bound.keys() != types.keys() or not kwargs.keys().isdisjoint(names[: len(args)]):
             try:
-                _typed_signature(cls)[0].bind(*args, **kwargs)  # says what is wrong
+                _read_signature(cls)[0].bind(*args, **kwargs)  # says what is wrong
             except TypeError as error:
                 raise TypeError(f"{cls.signature()}: {error}.") from None
         for name, value in bound.items():
@@ -71,12 +71,12 @@ class Operator(ABC):
     @classmethod
     def signature(cls) -> str:
         """The call as the catalogue shows it, for example ``self.test(problem: str, solution: str)``."""
-        return f"self.{cls.name}{_typed_signature(cls)[0].replace(return_annotation=inspect.Signature.empty)}"
+        return f"self.{cls.name}{_read_signature(cls)[0].replace(return_annotation=inspect.Signature.empty)}"
 
     @classmethod
     def returns(cls) -> str:
         """The result as the catalogue shows it: ``str``, or the attributes of a report."""
-        result = _typed_signature(cls)[1]["return"]
+        result = _read_signature(cls)[1]["return"]
         if is_typeddict(result):
             return "report with " + ", ".join(f".{name}: {kind.__name__}" for name, kind in get_type_hints(result).items())
         return result.__name__
@@ -105,7 +105,7 @@ def operator_problem(cls: type[Operator]) -> str:
     if not cls.__doc__:
         return "it has no docstring, which the policy reads"
     try:
-        signature, types = _typed_signature(cls)
+        signature, types = _read_signature(cls)
     except (NameError, TypeError) as error:
         return f"the types of its __call__ cannot be read ({error})"
     result = types.get("return")
@@ -121,7 +121,7 @@ def section(tag: str, text: str) -> str:
 
 
 @cache
-def _typed_signature(cls: type[Operator]) -> tuple[inspect.Signature, dict[str, Any]]:
+def _read_signature(cls: type[Operator]) -> tuple[inspect.Signature, dict[str, Any]]:
     signature = inspect.signature(cls.__call__)
     parameters = [parameter for name, parameter in signature.parameters.items() if name != "self"]
     return signature.replace(parameters=parameters), get_type_hints(cls.__call__)
@@ -130,7 +130,7 @@ def _typed_signature(cls: type[Operator]) -> tuple[inspect.Signature, dict[str, 
 @cache
 def _parameters(cls: type[Operator]) -> tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]:
     """Names of a call's parameters in order, their defaults, their types."""
-    signature, types = _typed_signature(cls)
+    signature, types = _read_signature(cls)
     assert all(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in signature.parameters.values()), cls
     defaults = {
         name: parameter.default for name, parameter in signature.parameters.items() if parameter.default is not inspect.Parameter.empty

@@ -42,10 +42,10 @@ def read_review(reply: str) -> ReviewReport:
     verdicts = list(_VERDICT.finditer(reply))
     approved = bool(verdicts) and verdicts[-1][1].lower().startswith("approve")
     *before, rest = _VERDICT.split(reply)[::2]  # its one group is every second part
-    return {"approved": approved, "feedback": "\n".join([*map(_undecorated, before), rest]).strip()}
+    return {"approved": approved, "feedback": "\n".join([*map(_strip_marks, before), rest]).strip()}
 
 
-def _undecorated(text: str) -> str:
+def _strip_marks(text: str) -> str:
     """Without the marks at its end that stood before a verdict; read backwards, since a search for them would try every blank."""
     marks = _DECORATION.match(text[::-1])
     return text[: len(text) - marks.end()] if marks else text

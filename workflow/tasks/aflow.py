@@ -18,7 +18,7 @@ OTHERS = ""
 
 
 @cache
-def _published() -> dict[str, dict[str, frozenset[int]]]:
+def _read_splits() -> dict[str, dict[str, frozenset[int]]]:
     """Set -> part (``validation``, ``test``) -> numbers of its problems."""
     raw = json.loads((Path(__file__).parent / "aflow_splits.json").read_text())
     return {name: {part: frozenset(numbers) for part, numbers in parts.items()} for name, parts in raw.items()}
@@ -27,11 +27,11 @@ def _published() -> dict[str, dict[str, frozenset[int]]]:
 def _set_and_part(problem: Problem) -> tuple[str, str]:
     """The published set that a problem's id names, and ``test``, ``validation`` or ``rest``."""
     name, *others = id_key(problem.id).split("/")
-    if name not in _published():
+    if name not in _read_splits():
         return OTHERS, "rest"
     numbers = [int(word) for word in others[-1:] if word.isdecimal()]
     is_other = name == "gsm8k" and "train" in others  # GSM8K's training rows are counted from 0, too
-    parts = _published()[name] if numbers and not is_other else {}
+    parts = _read_splits()[name] if numbers and not is_other else {}
     return name, next((part for part in ("test", "validation") if part in parts and numbers[0] in parts[part]), "rest")
 
 

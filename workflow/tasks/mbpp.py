@@ -31,7 +31,7 @@ def to_problem(row: Mapping[str, Any]) -> Problem:
         public, hidden = [], tests[:1]
     given = [*row.get("test_imports", []), row.get("test_setup_code", "").replace("\r\n", "\n")]
     setup = "\n".join([*(ast.unparse(node) for node in module.body if isinstance(node, ast.Import | ast.ImportFrom)), *given]).strip()
-    if own := sorted(_loaded(ast.parse(setup)) & {node.name for node in module.body if isinstance(node, ast.ClassDef)}):
+    if own := sorted(_find_names_read(ast.parse(setup)) & {node.name for node in module.body if isinstance(node, ast.ClassDef)}):
         raise LeftOut(f"its tests are set up with {own[0]}, which only its reference defines")
     signature = f"def {function.name}({ast.unparse(function.args)}):"
     return Problem(
@@ -50,7 +50,7 @@ def _clean(test: str) -> str:
     return test.replace("\r\n", "\n").strip()
 
 
-def _loaded(tree: ast.Module) -> set[str]:
+def _find_names_read(tree: ast.Module) -> set[str]:
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
 
 

@@ -27,7 +27,7 @@ def text_key(query: str) -> str:
     return " ".join(re.findall(r"\w+|[^\w\s]", query.casefold()))
 
 
-def shared(some: Iterable[Problem], others: Sequence[Problem]) -> list[tuple[Problem, Problem]]:
+def find_shared(some: Iterable[Problem], others: Sequence[Problem]) -> list[tuple[Problem, Problem]]:
     """Pairs of a problem of ``some`` and the one of ``others`` that is the same by id or by text."""
     known = {text_key(problem.query): problem for problem in others} | {id_key(problem.id): problem for problem in others}
     pairs = ((problem, known.get(id_key(problem.id)) or known.get(text_key(problem.query))) for problem in some)
@@ -37,7 +37,7 @@ def shared(some: Iterable[Problem], others: Sequence[Problem]) -> list[tuple[Pro
 def without_repeats(problems: Iterable[Problem], held_out: Sequence[Problem]) -> tuple[Problem, ...]:
     """The problems without those that repeat a held-out one of the same published set under another number."""
     problems = tuple(problems)
-    repeated = {problem.id for problem, twin in shared(problems, held_out) if _is_of_one_set(id_key(problem.id), id_key(twin.id))}
+    repeated = {problem.id for problem, twin in find_shared(problems, held_out) if _is_of_one_set(id_key(problem.id), id_key(twin.id))}
     return tuple(problem for problem in problems if problem.id not in repeated)
 
 
@@ -57,7 +57,7 @@ def refuse_overlap(train: Sequence[Problem], validation: Sequence[Problem], test
         ("training", train, "validation", validation),
         ("validation", validation, "test", test),
     ):
-        if pairs := shared(some, others):
+        if pairs := find_shared(some, others):
             named = ", ".join(problem.id if problem.id == twin.id else f"{problem.id} and {twin.id}" for problem, twin in pairs[:NAMED])
             more = f" and {len(pairs) - NAMED} more" if len(pairs) > NAMED else ""
             raise ValueError(

@@ -77,7 +77,7 @@ class StdioVerifier(FunctionVerifier):
         for case, run in zip(cases, runs, strict=True):
             if not run.ok:
                 results.append(f"the program failed: {run.output[:SHOWN_CHARACTERS]}")
-            elif compared_lines(run.output) != compared_lines(case["stdout"]):
+            elif split_lines(run.output) != split_lines(case["stdout"]):
                 shown = f"for the input {case['stdin'][:SHOWN_CHARACTERS]!r} it wrote {run.output[:SHOWN_CHARACTERS]!r}"
                 results.append(shown)
             else:
@@ -88,6 +88,6 @@ class StdioVerifier(FunctionVerifier):
         return {"a program that writes nothing": "pass", "the constant 0": "print(0)"}
 
 
-def compared_lines(text: str) -> list[str]:
+def split_lines(text: str) -> list[str]:
     """The lines that are compared: no blanks at their ends, no blank ones at the end."""
     return [line.rstrip() for line in text.rstrip().splitlines()]

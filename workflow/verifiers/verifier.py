@@ -20,9 +20,9 @@ class Verifier:
     """
 
     form: ClassVar[str]
-    """What a worker is told about the form of a solution."""
+    """What a worker reads about the form of a solution."""
     answer: ClassVar[str]
-    """What a workflow returns, as the policy is told; ``{entry_point}`` stands for the problem's."""
+    """What a workflow returns, as the policy reads it; ``{entry_point}`` stands for the problem's."""
     trust: ClassVar[Trust] = "parent"
     is_code: ClassVar[bool] = False
     """True where a solution is Python code."""

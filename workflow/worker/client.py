@@ -11,11 +11,11 @@ from dataclasses import replace
 
 from workflow.settings import WorkerSettings
 from workflow.single_flight import SingleFlight
-from workflow.worker.dialect import NOTES, note, refused_part
+from workflow.worker.dialect import NOTES, find_refused_part, note
 from workflow.worker.endpoint import Endpoint, StatusError
 from workflow.worker.failures import Failure, failure_of, thinking_took_all, wait_before_retry_s
 from workflow.worker.interface import Message, PromptRefused, Reply, WorkerError
-from workflow.worker.model_listing import listed_models, nearest
+from workflow.worker.model_listing import nearest, parse_listing
 from workflow.worker.request import CHARACTERS_PER_TOKEN, ChatRequest, ReadReply, read_reply, well_formed
 
 LISTING_TIMEOUT_S = 10.0
@@ -98,7 +98,7 @@ class WorkerClient:
         if failure.kind == "model":
             try:
                 async with asyncio.timeout(LISTING_TIMEOUT_S):
-                    names = listed_models(await self._endpoint.get("/models"))
+                    names = parse_listing(await self._endpoint.get("/models"))
             except Exception as error:
                 self._failure_of(error)
         if names and model not in names:
@@ -141,7 +141,7 @@ class WorkerClient:
                 return reply, tries
             except Exception as error:
                 sent = [part for part in NOTES if part not in dialect]
-                part = refused_part(error, request.messages, sent) if isinstance(error, StatusError) else None
+                part = find_refused_part(error, request.messages, sent) if isinstance(error, StatusError) else None
                 if part is not None:
                     dialect |= {part}
                     continue

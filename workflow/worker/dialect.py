@@ -40,7 +40,7 @@ _MIN_ECHO = 8
 """Length from which a line of the prompt is taken out of an error that quotes it."""
 
 
-def refused_part(error: StatusError, messages: Sequence[Message], sent: Iterable[str]) -> str | None:
+def find_refused_part(error: StatusError, messages: Sequence[Message], sent: Iterable[str]) -> str | None:
     """The part of a request that the model does not take; None for any other failure.
 
     Args:

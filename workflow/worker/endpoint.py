@@ -15,7 +15,7 @@ import certifi
 import orjson
 
 from workflow.worker.error_body import ErrorBody, error_body
-from workflow.worker.shown_url import shown_url
+from workflow.worker.redact import redact_url
 
 
 class StatusError(Exception):
@@ -52,7 +52,7 @@ def is_near(host: str) -> bool:
         return host == "localhost"
 
 
-def _trusted() -> ssl.SSLContext:
+def _load_certificates() -> ssl.SSLContext:
     """Certificates of the system's store (or of SSL_CERT_FILE and SSL_CERT_DIR) and of certifi."""
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
@@ -66,7 +66,7 @@ class Endpoint:
         self.api_key = api_key
         base = urlsplit(base_url.strip())
         self._base = base._replace(path=base.path.rstrip("/").removesuffix("/chat/completions"))
-        self.shown = shown_url(base_url)
+        self.shown = redact_url(base_url)
         """The URL without what may be a key."""
         self._max_connections = max_connections
         self._session: aiohttp.ClientSession | None = None
@@ -92,7 +92,7 @@ class Endpoint:
             payload = await response.read()
             moved = response.history[0] if response.history else None
             if moved is not None and moved.method != response.method:  # the redirect has lost the request
-                raise StatusError(moved.status, ErrorBody(f"moved to {shown_url(moved.headers.get('Location', '?'))}"))
+                raise StatusError(moved.status, ErrorBody(f"moved to {redact_url(moved.headers.get('Location', '?'))}"))
             if not 200 <= response.status < 300:
                 raise StatusError(response.status, error_body(payload), dict(response.headers))
         return payload
@@ -105,7 +105,7 @@ class Endpoint:
         if ".azure." not in host and "@" not in self._base.netloc:  # credentials in the URL are the authorization
             headers["Authorization"] = f"Bearer {self.api_key}"
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._max_connections, ssl=_trusted() if self._base.scheme == "https" else True),
+            connector=aiohttp.TCPConnector(limit=self._max_connections, ssl=_load_certificates() if self._base.scheme == "https" else True),
             headers=headers,
             timeout=aiohttp.ClientTimeout(total=None),
             trust_env=not is_near(host),  # no proxy to this machine and to the nodes beside it

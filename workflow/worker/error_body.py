@@ -43,7 +43,7 @@ class ErrorBody:
         return next((status for status, known in _MEANT if any(word in words for word in known)), _UNKNOWN_STATUS)
 
 
-def parsed_json(payload: bytes) -> Any:
+def parse_json(payload: bytes) -> Any:
     """A payload's value; a byte order mark, NaN, lone surrogates and bytes that are no UTF-8 are let pass.
 
     Raises:
@@ -63,7 +63,7 @@ def error_body(payload: bytes) -> ErrorBody:
     """The error in the body of a failed exchange; its first characters where it is no JSON that we know."""
     start = payload[:200].decode("utf-8", "replace")
     try:
-        return error_in(parsed_json(payload)) or ErrorBody(start)
+        return error_in(parse_json(payload)) or ErrorBody(start)
     except ValueError:
         return ErrorBody(start)
 
@@ -82,7 +82,7 @@ def error_in(value: Any) -> ErrorBody | None:
         if isinstance(metadata, dict) and isinstance(metadata.get("raw"), str):
             message = f"{message}: {metadata['raw']}"
     params = [layer.get("param") for layer in reversed(layers)]
-    return ErrorBody(message or code, code, next((item for item in params if isinstance(item, str)), ""), _named_status(layers))
+    return ErrorBody(message or code, code, next((item for item in params if isinstance(item, str)), ""), _find_status(layers))
 
 
 def is_error(value: Any) -> bool:
@@ -116,7 +116,7 @@ def _validation(value: Any) -> str:
     return ""
 
 
-def _named_status(layers: list[dict[str, Any]]) -> int | None:
+def _find_status(layers: list[dict[str, Any]]) -> int | None:
     for layer in layers:
         for name in _NUMBERS:
             number = layer.get(name)

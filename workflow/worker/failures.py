@@ -11,8 +11,8 @@ from typing import Literal
 import aiohttp
 
 from workflow.worker.endpoint import StatusError
+from workflow.worker.redact import with_shown_urls
 from workflow.worker.request import MalformedReply
-from workflow.worker.shown_url import with_shown_urls
 
 FIRST_WAIT_S = 0.25
 LONGEST_WAIT_S = 60.0
@@ -147,7 +147,7 @@ def _status_failure(error: StatusError, api_key_env: str, section: str) -> Failu
     if status == 402 or _NO_CREDIT.search(words) or (status in _REFUSALS and not busy and _UNPAID.search(words)):
         return Failure(reason, retry=False, remedy=f"Add credit to the account, or {other}.")
     if status in _TRANSIENT or status >= 500 or (status in _REFUSALS and busy):
-        return Failure(reason, retry=True, wait_s=_asked_wait_s(error), kind="loading" if status == 503 else "other")
+        return Failure(reason, retry=True, wait_s=_read_wait_s(error), kind="loading" if status == 503 else "other")
     no_model: Kind = "model" if _NO_MODEL.search(words) else "other"
     if status in _REFUSALS and _PLACE.search(words):
         return Failure(reason, retry=False, remedy=f"{other[0].upper()}{other[1:]}: this one does not serve this place.", kind=no_model)
@@ -177,7 +177,7 @@ def _refuses_prompt(status: int, code: str, words: str) -> bool:
     return _FILTERED.search(words) is not None or (status != 403 and _TOO_LONG.search(words) is not None)
 
 
-def _asked_wait_s(error: StatusError) -> float | None:
+def _read_wait_s(error: StatusError) -> float | None:
     """``Retry-After`` in seconds or as a date, or OpenAI's ``retry-after-ms``."""
     headers = {name.lower(): value for name, value in error.headers.items()}
     try:

@@ -2,13 +2,13 @@
 
 import difflib
 
-from workflow.worker.error_body import parsed_json
+from workflow.worker.error_body import parse_json
 
 
-def listed_models(payload: bytes) -> list[str]:
+def parse_listing(payload: bytes) -> list[str]:
     """Names in the answer to ``GET /models``, whether in ``data``, in ``models`` or in a bare list; empty where there are none."""
     try:
-        value = parsed_json(payload)
+        value = parse_json(payload)
     except ValueError:
         return []
     if isinstance(value, dict):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from workflow.worker.endpoint import StatusError
-from workflow.worker.error_body import ErrorBody, error_in, is_error, parsed_json
+from workflow.worker.error_body import ErrorBody, error_in, is_error, parse_json
 from workflow.worker.interface import Message
 
 CHARACTERS_PER_TOKEN = 4
@@ -112,7 +112,7 @@ def read_reply(payload: bytes, request: ChatRequest) -> ReadReply:
         MalformedReply: the payload is cut off or has another shape.
     """
     try:
-        value = parsed_json(payload)
+        value = parse_json(payload)
         choices = value.get("choices") if isinstance(value, dict) else None
         prompt, completion = _usage(value)
         reported = (prompt or 0, completion or 0)

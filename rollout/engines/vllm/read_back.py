@@ -62,31 +62,31 @@ class ReadBack:
                 else:
                     matrices += bits(self._part(parameter), self._dtype)
             if is_packed(module):
-                matrices += bits(self._unpacked(module))
+                matrices += bits(self._unpack(module))
         for what, found, expected in (("vectors", vectors, self._vectors), ("matrices", matrices, self._matrices)):
             if found != expected:
                 raise WeightsMismatchError(
                     f"The {what} that the engine holds sum up to {found} and not to {expected} as those that it was given; "
                     "where vLLM keeps the weights of this model in another form, rollout.verify_loaded=false turns this check off."
                 )
-        for name, module in packed_copies(self._model):
-            if bits(self._unpacked(module)) != bits(self._part(module.weight), self._dtype):
+        for name, module in find_packed_copies(self._model):
+            if bits(self._unpack(module)) != bits(self._part(module.weight), self._dtype):
                 raise WeightsMismatchError(f"{name} multiplies with a packed copy of other weights than it holds.")
 
     def _part(self, matrix: torch.Tensor) -> torch.Tensor:
         """All of a matrix, or, where the engine packs matrices, some columns."""
-        return matrix[..., self._chosen(matrix.shape[-1])] if self._packed else matrix
+        return matrix[..., self._choose_columns(matrix.shape[-1])] if self._packed else matrix
 
-    def _chosen(self, width: int) -> list[int]:
+    def _choose_columns(self, width: int) -> list[int]:
         if width not in self._columns:
             self._columns[width] = sorted(self._draw.sample(range(width), min(COLUMNS, width)))
         return self._columns[width]
 
     @torch.no_grad()
-    def _unpacked(self, module: Any) -> torch.Tensor:
+    def _unpack(self, module: Any) -> torch.Tensor:
         """Chosen columns of a packed matrix, shape (columns, outputs)."""
         width = module.weight.shape[-1] if module.weight.numel() else module.input_size
-        chosen = self._chosen(width)
+        chosen = self._choose_columns(width)
         units = torch.zeros(len(chosen), width, dtype=self._dtype)
         units[range(len(chosen)), chosen] = 1.0
         return module.quant_method.apply(module, units)
@@ -98,7 +98,7 @@ def is_packed(module: Any) -> bool:
     return hasattr(module, "cpu_linear") and isinstance(weight, torch.Tensor) and weight.numel() == 0
 
 
-def packed_copies(model: torch.nn.Module) -> Iterator[tuple[str, Any]]:
+def find_packed_copies(model: torch.nn.Module) -> Iterator[tuple[str, Any]]:
     """Layers that multiply with a packed copy beside the weights that they keep: heads on CPU."""
     for name, module in model.named_modules():
         if hasattr(module, "cpu_linear") and not is_packed(module):

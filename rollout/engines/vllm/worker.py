@@ -46,7 +46,7 @@ class BucketUpdate(WeightTransferUpdateInfo):
     """One bucket."""
 
     path: str
-    """File to map, in the memory of the engine's actor; it goes with its last user. Empty: the bucket comes over the link."""
+    """File to map, in the memory of the engine's actor; it is freed when its last user unmaps it. Empty: the bucket comes over the link."""
     tensors: list[tuple[str, str, list[int], int]]
     """Name, dtype, shape and checksum of each."""
 
@@ -93,17 +93,17 @@ class BucketEngine(WeightTransferEngine[BucketInit, BucketUpdate]):
         Raises:
             WeightsMismatchError: a tensor is not the one that was sent.
         """
-        told = [TensorSum(name, dtype, tuple(shape), total) for name, dtype, shape, total in update_info.tensors]
-        starts, size = offsets(told)
+        expected = [TensorSum(name, dtype, tuple(shape), total) for name, dtype, shape, total in update_info.tensors]
+        starts, size = offsets(expected)
         if update_info.path:
             with open(update_info.path, "r+b") as file:
                 data = torch.frombuffer(mmap.mmap(file.fileno(), size), dtype=torch.uint8)
         else:
             assert self._link is not None, "a bucket over the link before the link"
-            data = self._link.receive(told)
-        received = [tensor_of(data[start : start + one.nbytes], one) for one, start in zip(told, starts, strict=True)]
-        self.load([(one.name, tensor) for one, tensor in zip(told, received, strict=True)])
-        self._received += told
+            data = self._link.receive(expected)
+        received = [tensor_of(data[start : start + one.nbytes], one) for one, start in zip(expected, starts, strict=True)]
+        self.load([(one.name, tensor) for one, tensor in zip(expected, received, strict=True)])
+        self._received += expected
 
     def load(self, tensors: list[tuple[str, torch.Tensor]]) -> None:
         """Hands checked tensors to the model's own loader, which fuses and shards them."""

@@ -39,7 +39,7 @@ def read_job(messages: Sequence[Message], systems: Mapping[str, str]) -> Job:
     parts = {tag: list(_between(text, tag)) for tag in _OPENINGS}
     if operator == "custom":
         programs = (
-            [extract_code(part) for part in parts["solution"] + parts["candidate"]] or _FENCED.findall(text) or quoted_functions(text)
+            [extract_code(part) for part in parts["solution"] + parts["candidate"]] or _FENCED.findall(text) or find_quoted_functions(text)
         )
         instruction = "\n".join(parts["instruction"]) or text
         return Job(operator, text, tuple(programs), text, instruction)
@@ -56,6 +56,6 @@ def _between(text: str, tag: str) -> Iterator[str]:
         at = end
 
 
-def quoted_functions(text: str) -> list[str]:
+def find_quoted_functions(text: str) -> list[str]:
     """Bare function definitions in running text."""
     return re.findall(r"^def \w+\(.*\n(?:(?:[ \t].*)?\n)+", text, re.MULTILINE)

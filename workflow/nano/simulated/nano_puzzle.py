@@ -11,10 +11,10 @@ from workflow.nano.composition import (
     align,
     apply,
     behaviour,
-    changed,
     disagreement,
     random_input,
     read_program,
+    replace_steps,
     single_changes,
     write_program,
 )
@@ -44,7 +44,7 @@ class NanoPuzzle:
         return write_program(self._steps(bugs))
 
     def _steps(self, bugs: Iterable[Bug]) -> Composition:
-        return changed(self.steps, {bug.site: bug.change if isinstance(bug.change, Step) else None for bug in bugs})
+        return replace_steps(self.steps, {bug.site: bug.change if isinstance(bug.change, Step) else None for bug in bugs})
 
     def bugs(self, candidate: str) -> tuple[Bug, ...] | None:
         steps = read_program(candidate)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from workflow.nano.simulated.book import Book, Known
-from workflow.nano.simulated.job import Job, quoted_functions, read_job
+from workflow.nano.simulated.job import Job, find_quoted_functions, read_job
 from workflow.nano.simulated.number_puzzle import NumberPuzzle
 from workflow.nano.simulated.puzzle import Puzzle
 from workflow.nano.simulated.skill import Skill, stream
@@ -66,11 +66,11 @@ class Player:
                 review = skill.review(puzzle, program, rng)
                 return "Verdict: approved" if review.approved else f"Verdict: rejected\n{review.notes}"
             case "revise":
-                quoted = [text.strip() for text in quoted_functions(job.feedback)]
+                quoted = [text.strip() for text in find_quoted_functions(job.feedback)]
                 shown = quoted if program.strip() in quoted else [program, *quoted]  # a debater takes over what most wrote
-                return _shown(puzzle, skill.revise(puzzle, shown[skill.vote(puzzle, shown)], job.feedback, rng))
+                return _write_reply(puzzle, skill.revise(puzzle, shown[skill.vote(puzzle, shown)], job.feedback, rng))
             case "test":
-                return _fenced(skill.write_test(puzzle, rng))
+                return _fence(skill.write_test(puzzle, rng))
             case "ensemble":
                 return LETTERS[skill.vote(puzzle, job.programs)]
             case "format":
@@ -78,29 +78,29 @@ class Player:
             case "answer":
                 return f"<answer>{skill.generate(puzzle, rng).rpartition('#### ')[2]}</answer>"
             case "program" if isinstance(puzzle, NumberPuzzle):
-                return _fenced(f"def solve():\n    return {skill.generate(puzzle, rng).rpartition('#### ')[2]}")
+                return _fence(f"def solve():\n    return {skill.generate(puzzle, rng).rpartition('#### ')[2]}")
             case "custom":
                 return self._custom(job, puzzle, rng)
-        return _shown(puzzle, skill.generate(puzzle, rng))
+        return _write_reply(puzzle, skill.generate(puzzle, rng))
 
     def _custom(self, job: Job, puzzle: Puzzle, rng: random.Random) -> str:
         asked = job.instruction
         if len(job.programs) > 1:
-            return _shown(puzzle, job.programs[self.skill.vote(puzzle, job.programs)])
+            return _write_reply(puzzle, job.programs[self.skill.vote(puzzle, job.programs)])
         if job.programs and _ASKS_REVIEW.search(asked):
             review = self.skill.review(puzzle, job.programs[0], rng)
             return "I find no mistake." if review.approved else review.notes
         if job.programs:
-            return _shown(puzzle, self.skill.revise(puzzle, job.programs[0], job.feedback, rng))
+            return _write_reply(puzzle, self.skill.revise(puzzle, job.programs[0], job.feedback, rng))
         if _ASKS_OUTLINE.search(asked) and not _ASKS_CODE.search(asked):
             return "\n".join(f"{site + 1}. {puzzle.describe(site)}" for site in range(puzzle.sites))
-        return _shown(puzzle, self.skill.generate(puzzle, rng))
+        return _write_reply(puzzle, self.skill.generate(puzzle, rng))
 
 
-def _shown(puzzle: Puzzle, solution: str) -> str:
+def _write_reply(puzzle: Puzzle, solution: str) -> str:
     """A solution as a model writes it: code in a fence, a worked answer as it is."""
-    return solution if isinstance(puzzle, NumberPuzzle) else _fenced(solution)
+    return solution if isinstance(puzzle, NumberPuzzle) else _fence(solution)
 
 
-def _fenced(code: str) -> str:
+def _fence(code: str) -> str:
     return f"```python\n{code.rstrip()}\n```"

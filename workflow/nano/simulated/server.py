@@ -205,8 +205,8 @@ class _Broken(Response):
         # returning before the body is complete makes uvicorn close the connection
 
 
-def known_problems(tasks: TaskSettings) -> list[Problem]:
-    """What the server must be told: nothing of nano, every problem of a file set."""
+def load_known_problems(tasks: TaskSettings) -> list[Problem]:
+    """What the server must know: nothing of nano, every problem of a file set."""
     return [] if tasks.name == "nano" else list(load_problems(tasks))
 
 
@@ -222,7 +222,7 @@ def serve(
     Raises:
         ValueError: the task set cannot be loaded or played, or the port cannot be opened.
     """
-    app = create_app(settings, known_problems(tasks))
+    app = create_app(settings, load_known_problems(tasks))
     host = host or settings.host or "127.0.0.1"
     try:
         listener = socket.create_server((host, settings.port), backlog=2048)

@@ -9,11 +9,11 @@ _URL = re.compile(
 )
 
 
-def shown_url(url: str) -> str:
+def redact_url(url: str) -> str:
     """Scheme, host, port and path of a URL."""
     return _URL.sub(r"\1\2", re.sub(r"[\s'\"]", "_", url.strip()), count=1)
 
 
 def with_shown_urls(text: str) -> str:
     """A text with its URLs cut down to what may be shown of them."""
-    return re.sub(r"\w+://[^\s'\"]*", lambda found: shown_url(found.group()), text)
+    return re.sub(r"\w+://[^\s'\"]*", lambda found: redact_url(found.group()), text)
