@@ -27,9 +27,8 @@ GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and 
 def register_configs() -> None:
     """Makes known to Hydra what conf/ names: the declared defaults (``settings``) and what runs sweeps (``launch.sweep.plugins``)."""
     node = OmegaConf.create(defaults())
-    for name, default, _ in list_settings():
-        if isinstance(default, dict):
-            OmegaConf.set_struct(OmegaConf.select(node, name), False)  # such mappings take any name
+    for name in ["reward.weights", *(name for name, default, _ in list_settings() if isinstance(default, dict))]:
+        OmegaConf.set_struct(OmegaConf.select(node, name), False)  # such mappings take any name
     store = ConfigStore.instance()
     store.store(name="settings", node=node)
     store.store(group="hydra/launcher", name="flowreasoner", node={"_target_": f"{PLUGINS}.TrialLauncher"})

@@ -12,7 +12,7 @@ from rollout.fleet.fleet import Fleet
 from rollout.nano.policy import make_tokenizer
 from rollout.settings import ModelSettings, RolloutSettings
 from rollout.weights.buckets import Bucket, TensorSum, WeightsMismatchError, digest
-from tests.own_engine import CountingBackend, EngineHere, counting_engine
+from tests.scripted_engine import CountingBackend, EngineHere, counting_engine
 from tests.test_rollout_fleet import ScriptedWeights
 
 TENSOR = TensorSum("t", "float32", (2,), 7)
@@ -37,7 +37,7 @@ async def update(made: EngineHere, version: int) -> int:
     return await made.finish_update(version)
 
 
-@pytest.mark.parametrize("name", ["tests_counting", "tests.own_engine:counting_engine"])
+@pytest.mark.parametrize("name", ["tests_counting", "tests.scripted_engine:counting_engine"])
 async def test_a_fleet_samples_and_publishes_by_the_engine_that_the_setting_names(policy: Path, name: str):
     fleet = Fleet(ModelSettings(), RolloutSettings(engine=name, engines=2), policy, device="cpu")
     await fleet.start()
@@ -85,7 +85,7 @@ async def test_an_engine_whose_update_broke_off_refuses_requests(policy: Path):
     ("name", "said"),
     [
         ("vlm", "rollout.engine=vlm is unknown; the nearest is vllm"),
-        ("tests.own_engine:no_such", r"rollout.engine=tests.own_engine:no_such cannot be imported"),
+        ("tests.scripted_engine:no_such", r"rollout.engine=tests.scripted_engine:no_such cannot be imported"),
     ],
 )
 def test_an_engine_that_there_is_not_is_refused_before_anything_starts(name: str, said: str):

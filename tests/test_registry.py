@@ -70,21 +70,41 @@ def test_a_module_that_cannot_be_imported_is_named_with_its_setting_and_its_erro
         load_plugins(["broken_plugin"])
 
 
-def test_an_installed_package_announces_a_module_that_any_lookup_imports(tmp_path: Path) -> None:
-    (tmp_path / "announced_plugin.py").write_text("import sys; sys.modules['__main__'].REGISTRY.add('announced', print)\n")
+def printed_beside(plugin: str, code: str, tmp_path: Path) -> str:
+    """What a program prints beside an installed package whose entry point is the plug-in."""
+    (tmp_path / "announced_plugin.py").write_text(plugin)
     metadata = tmp_path / "announced-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: announced\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text("[flowreasoner.plugins]\nannounced = announced_plugin\n")
+    environment = {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_an_installed_package_announces_a_module_that_any_lookup_imports(tmp_path: Path) -> None:
     code = (
         "from workflow.registry import Registry\n"
         "REGISTRY = Registry('x.y')\n"
         "print(REGISTRY.find('announced') is print, 'announced' in REGISTRY)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=True
+    plugin = "import sys; sys.modules['__main__'].REGISTRY.add('announced', print)\n"
+    assert printed_beside(plugin, code, tmp_path) == "True True"
+
+
+def test_an_installed_package_may_add_an_operator_whatever_is_imported_first(tmp_path: Path) -> None:
+    plugin = (
+        "from workflow.operators import OPERATORS, Operator\n"
+        "class Hum(Operator):\n"
+        "    'Hums.'\n"
+        "    system, prompt = 'You hum.', '{text}'\n"
+        "    async def __call__(self, text: str) -> str:\n"
+        "        return await self._ask(text=text)\n"
+        "OPERATORS.add('hum', Hum)\n"
     )
-    assert done.stdout.split() == ["True", "True"]
+    code = "from workflow.operators import OPERATORS\nOPERATORS.find('generate')\nprint(list(OPERATORS)[0], list(OPERATORS)[-1])"
+    assert printed_beside(plugin, code, tmp_path) == "generate hum"
 
 
 def test_nearest_is_empty_where_nothing_is_like_it() -> None:

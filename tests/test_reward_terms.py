@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from launch.compose import compose_settings
 from reward.attempt import Attempt, Repeat, repeats_of
 from reward.check_terms import problems_of_terms
 from reward.group import score_group
@@ -143,6 +144,7 @@ def test_the_name_of_a_module_may_be_nested_as_the_command_line_makes_it():
     for values in ({module: {f"{name}:words": -0.01}}, {module: {name: {"words": -0.01}}}, {f"{module}.{name}.words": -0.01}):
         assert RewardWeights.model_validate(values).by_name[OWN] == -0.01
     assert RewardWeights.model_validate(RewardWeights.model_validate({OWN: 1.0}).model_dump()).by_name[OWN] == 1.0
+    assert compose_settings([f"reward.weights.{module}.{name}.words=-0.01"]).reward.weights.by_name[OWN] == -0.01
 
 
 @pytest.mark.parametrize(

@@ -98,8 +98,7 @@ class Registry(Mapping[str, T], Generic[T]):
         """
         load_plugins()
         if name in self._known:
-            known = self._known[name]
-            return self._resolve(known) if isinstance(known, str) else known
+            return self[name]
         if ":" in name:
             return self._resolve(name)
         near = nearest(name, self._known)
@@ -128,9 +127,9 @@ class Registry(Mapping[str, T], Generic[T]):
         return found
 
     def __getitem__(self, name: str) -> T:
-        if name not in self._known:
-            raise KeyError(name)
-        return self.find(name)
+        """What is registered by now: looks for no plug-ins, so that one may register while a room's own things are registered."""
+        known = self._known[name]
+        return self._resolve(known) if isinstance(known, str) else known
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._known)

@@ -38,8 +38,8 @@ async def pool(
     say: Callable[[str], None] = print,
     imports: tuple[str, ...] = (),
 ) -> AsyncIterator[tuple[SandboxPool, Endpoint]]:
-    worker = WorkerSettings(model="scripted-worker", max_retries=0)
     async with endpoint(*(script or (RIGHT,)), delay_s=delay_s) as scripted:
+        worker = WorkerSettings(model="scripted-worker", base_url=scripted.base_url, max_retries=0)
         one = SandboxPool(settings, worker, imports=imports, say=say)
         try:
             await one.start()
@@ -70,7 +70,11 @@ async def test_a_run_whose_actor_is_killed_is_run_again_and_succeeds():
 async def test_operators_and_verifiers_of_a_package_are_known_in_every_actor():
     problem = Problem("t/0", "Which?", "", (), ("Lima",), verifier="exact")
     workflow = raw("return await self.vote(problem, ['Lima', 'Paris', 'Lima'])")
-    async with pool(SandboxSettings(actors=2), completion("LIMA"), imports=("tests.plugin.capitals",)) as (sandboxes, _):
+    async with pool(
+        SandboxSettings(actors=2),
+        completion("LIMA"),
+        imports=("tests.plugin.flowreasoner_extras.operator", "tests.plugin.flowreasoner_extras.verifier"),
+    ) as (sandboxes, _):
         runs = await asyncio.gather(*(sandboxes.run(workflow, problem, seed) for seed in range(4)))
     assert {run.outcome for run in runs} == {Outcome.PASSED}
     assert {call.operator for run in runs for call in run.execution.trace} == {"vote"}

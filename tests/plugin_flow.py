@@ -1,4 +1,4 @@
-"""Takes what ``capitals`` adds through settings, task set, parser, sandbox, judge, audit and simulated worker; prints JSON."""
+"""Takes operator, task set and verifier of ``tests/plugin`` from settings to audit and simulated worker; prints JSON."""
 
 import asyncio
 import json
@@ -17,6 +17,7 @@ from workflow.tasks import load_tasks
 from workflow.verifiers import find_verifier
 from workflow.worker.interface import FixedWorker, Message
 
+MODULES = [f"flowreasoner_extras.{name}" for name in ("operator", "task_set", "verifier")]
 SOURCE = """class Workflow:
     async def __call__(self, problem):
         first = await self.answer(problem)
@@ -26,7 +27,7 @@ SOURCE = """class Workflow:
 
 async def main() -> dict[str, Any]:
     """What became of each part."""
-    config = compose_settings(["tasks.name=capitals", "trainer.imports=[capitals]", "cluster.device=cpu"])
+    config = compose_settings(["tasks.name=capitals", f"trainer.imports=[{','.join(MODULES)}]", "cluster.device=cpu"])
     tasks = load_tasks(config.tasks)
     problem, other = tasks.train[:2]
     workflow = parse_workflow(f"```python\n{SOURCE}```")

@@ -1,4 +1,4 @@
-"""A user's rollout engine, in one file: what samples is a script, in the process that asks."""
+"""A scripted rollout engine: what samples is a script, in the process that asks."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
