@@ -93,7 +93,10 @@ async def test_a_policy_update_with_masked_tokens_and_uneven_rows_is_the_same_on
         await learner.configure_optimizer(OptimizerSettings(lr=1e-4, warmup_steps=0), 10)
     expected, actual = [await learner.update(batch, settings) for learner in pair]
     for name in ("actor/loss", "actor/kl", "actor/grad_norm", "actor/entropy", "actor/rollout_gap_mean", "actor/rollout_gap_max"):
-        assert actual[name] == pytest.approx(expected[name], rel=1e-3, abs=2e-6), name
+        rounding = (
+            1e-5 if name == "actor/rollout_gap_max" else 2e-6
+        )  # the largest difference of single log-probabilities of about 7, in fp32
+        assert actual[name] == pytest.approx(expected[name], rel=1e-3, abs=rounding), name
     await assert_equal_weights(one, two, steps_of_lr=9 * 1e-4)  # three cases of three steps on the same pair
 
 
