@@ -61,7 +61,7 @@ def render(sweep: SweepData, place: Path) -> str:
         weights=any(name.startswith("reward.weights.") for name in sweep.swept),
         effects=[effect for name in sweep.swept if (effect := effect_row(sweep, name))],
         setups=rows,
-        format_name=len(sweep.swept) > 1,
+        numbered=len(sweep.swept) > 1,
         figures=figures,
         pareto=Markup(pareto(sweep)),
         trials=[(trial, _link(sweep.path / trial.name, place)) for trial in sweep.trials],
