@@ -100,8 +100,8 @@ class Update:
             Exception: the source's, for example a WeightsGoneError where it has moved on; the engine is to be used no more.
         """
         delivery = Delivery(engine, self._timeout_s)
-        await self._deliver(self._send_kept() if self._keep else self._ask(), [delivery], None)
-        await delivery.finish(self.version, digest(self.tensors))
+        sent = await self._deliver(self._send_kept() if self._keep else self._ask(), [delivery], None)
+        await delivery.finish(self.version, digest(one for bucket in sent for one in bucket))
         if delivery.failure:
             self._keep = self._keep and not any(name in delivery.failure for name in GONE)
             raise EngineRefusedError(f"A new rollout engine does not take weights version {self.version}: {delivery.failure}")

@@ -1,8 +1,10 @@
 """Where weights come from, as the fleet sees it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from typing import Protocol, runtime_checkable
+from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
 
 import ray
 import torch
@@ -56,12 +58,17 @@ class HeldWeights:
         self._tensors = list(tensors)
         self._outgoing = WeightsSender()
         self._sending = asyncio.Lock()
+        self._sender = ThreadPoolExecutor(1, "weights-sender")
+        """One thread: as in a learner's rank the last bucket of one sending leaves before the next sending begins."""
+
+    async def _in_order(self, call: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._sender, call, *args)
 
     async def buckets(self, max_bytes: int, *, linked: bool = False) -> AsyncIterator[Bucket]:
         """See ``LinkedSource``."""
         async with self._sending:
-            self._outgoing.begin(self._tensors, max_bytes)
-            while (bucket := self._outgoing.next_bucket(linked=linked)) is not None:
+            await self._in_order(self._outgoing.begin, self._tensors, max_bytes)
+            while (bucket := await self._in_order(partial(self._outgoing.next_bucket, linked=linked))) is not None:
                 yield bucket
 
     def sender(self) -> object:
@@ -74,8 +81,8 @@ class HeldWeights:
 
     async def join_link(self, address: Address) -> None:
         """See ``LinkedSource``."""
-        await asyncio.to_thread(self._outgoing.join, address, self._tensors[0][1].device)
+        await self._in_order(self._outgoing.join, address, self._tensors[0][1].device)
 
     async def send_bucket(self) -> None:
         """See ``LinkedSource``."""
-        await asyncio.to_thread(self._outgoing.send)
+        await self._in_order(self._outgoing.send)

@@ -75,7 +75,7 @@ class Rig:
         self.prompts = [prompt.render(problem) for problem in problems]
         self.engines: list[FaultyEngine] = []
         """All that were started, the first ones first."""
-        self.fleet = Fleet(model, rollout, self.folder, device="cpu", engine=lambda index: self._engine(model, rollout))
+        self.fleet = Fleet(model, rollout, self.folder, device="cpu", engine=lambda index: self._engine(model, rollout), say=print)
 
     def _engine(self, model: ModelSettings, rollout: RolloutSettings) -> Engine:
         self.engines.append(FaultyEngine(EngineSpec(self.folder, model, rollout, "cpu"), VLLMBackend))
