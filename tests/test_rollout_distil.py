@@ -41,7 +41,7 @@ def rule(workflow, problem, seed):
 
 def distil(**changes: Any) -> DistilSettings:
     """One round and one request at a time, where nothing else is said."""
-    return DistilSettings(**{"rounds": 1, "concurrency": 1} | changes)
+    return DistilSettings.model_validate({"rounds": 1, "concurrency": 1} | changes)
 
 
 def passed(trace: Trace) -> bool:

@@ -78,7 +78,7 @@ def rows_of(traces: list[Trace], tokenizer: PreTrainedTokenizerFast, run: RunSet
 
 def shown(row: SFTRow, tokenizer: PreTrainedTokenizerFast) -> str:
     """The row as text, with brackets around what carries loss."""
-    out, inside = str(tokenizer.decode(row.prompt_ids)), 0
+    out, inside = str(tokenizer.decode(list(row.prompt_ids))), 0
     for token, bit in zip([*row.response_ids, None], [*row.loss_mask, 0], strict=True):
         out += "⟦" * (bit > inside) + "⟧" * (bit < inside)
         inside = bit
@@ -155,7 +155,7 @@ async def test_a_row_has_exactly_the_tokens_that_an_episode_of_the_policy_with_t
     class Replay:
         async def sample(self, prompt_ids, n, *, temperature, seed, sticky=None):
             ids = tuple(written.pop(0))
-            return [Completion(str(tokenizer.decode(ids, skip_special_tokens=True)), ids, (0.0,) * len(ids), 0, "stop")]
+            return [Completion(str(tokenizer.decode(list(ids), skip_special_tokens=True)), ids, (0.0,) * len(ids), 0, "stop")]
 
     prompt = MetaPrompt(tokenizer, asked.model, asked.rollout.max_feedback_tokens)
     collector = Collector(Replay(), ScriptedRunner(rule), prompt, asked.rollout, RewardSettings(), seed=1)

@@ -52,7 +52,7 @@ class Player:
         """
         rng = stream(self.settings.seed, model, *(part for message in messages for part in message.values()), sample)
         if model == TEACHER_MODEL:
-            known = self.book.find(messages[-1]["content"])
+            known = self.book.find(messages[0]["content"])  # what follows is earlier rounds and the feedback on them
             return UNKNOWN_PROBLEM if known is None else teach(known, self.settings, rng)
         job = read_job(messages, self._systems)
         known = self.book.find(job.problem)
