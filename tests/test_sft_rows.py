@@ -1,6 +1,7 @@
 # ruff: noqa: RUF001 (DeepSeek's markers)
 """Traces as SFT rows: a teacher's endpoint at one end, a policy's tokens at the other."""
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -270,9 +271,10 @@ def test_weighted_by_reward_wrong_answers_are_learnt_too_but_seldom():
     traces = [trace(0, reward=1.0), trace(1, other(0), -0.1, outcome=Outcome.WRONG_ANSWER), trace(2, other(1), None)]
     lessons = learnt(traces, weighting="exp_reward", tau=0.5)
     assert lessons.chosen == [0, 1]
-    assert lessons.weight(traces[0]) / lessons.weight(traces[1]) == pytest.approx(9.025, rel=1e-3)
+    assert lessons.weights(traces[:2]) == pytest.approx([1, math.exp(-1.1 / 0.5)])
+    assert learnt(traces, weighting="exp_reward", tau=1e-4).weights(traces[:2]) == [1, 0]
     assert "1 with no reward" in lessons.describe()
-    assert learnt(traces).chosen == [0, 2] and learnt(traces).weight(traces[0]) == 1
+    assert learnt(traces).chosen == [0, 2] and learnt(traces).weights([traces[0], traces[2]]) == [1, 1]
 
 
 def test_rows_of_equal_weight_are_each_met_once_a_pass():

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from rollout.prompt.meta_prompt import MetaPrompt
@@ -136,7 +136,10 @@ class Lessons:
         self.useful += is_more
         return is_more
 
-    def weight(self, trace: Trace) -> float:
-        """How often a chosen trace is drawn, relative to one of reward 0."""
+    def weights(self, traces: Sequence[Trace]) -> list[float]:
+        """How often each of the chosen traces is drawn, relative to the best of them."""
         distil = self._settings.distil
-        return math.exp((trace.reward or 0.0) / distil.tau) if distil.weighting == "exp_reward" else 1.0
+        if distil.weighting == "passed":
+            return [1.0] * len(traces)
+        rewards = [trace.reward for trace in traces if trace.reward is not None]
+        return [math.exp((reward - max(rewards)) / distil.tau) for reward in rewards]

@@ -135,7 +135,7 @@ async def sft(system: System, learner: Learner, settings: RunSettings, run: RunF
     rows = [row for row in map(lessons.row, chosen) if isinstance(row, SFTRow)]
     run.stage("sft", f"{sft_settings.steps} steps of {sft_settings.batch_size}. {lessons.describe()}")
     await learner.configure_optimizer(sft_settings.optimizer, sft_settings.steps)
-    order = order_rows(list(map(lessons.weight, chosen)), sft_settings.steps * sft_settings.batch_size, settings.trainer.seed)
+    order = order_rows(lessons.weights(chosen), sft_settings.steps * sft_settings.batch_size, settings.trainer.seed)
     for step in range(sft_settings.steps):
         drawn = order[step * sft_settings.batch_size : (step + 1) * sft_settings.batch_size]
         start = time.monotonic()
