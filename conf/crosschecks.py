@@ -52,7 +52,7 @@ def _model(config: RunSettings) -> Iterator[str]:
 
 def _prompts(config: RunSettings) -> Iterator[str]:
     for setting, value in (("model.meta_prompt", config.model.meta_prompt), ("distil.prompt", config.distil.prompt)):
-        if problem := problem_of_prompt(setting, value):
+        if value is not None and (problem := problem_of_prompt(setting, value)):
             yield problem
 
 
