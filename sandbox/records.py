@@ -84,11 +84,14 @@ class Verdict:
     trust: Trust = "split"
     late: bool = False
     """True where a deadline of the clock ended a test."""
+    grades: tuple[float, ...] = ()
+    """How much of each test is reached, where the verifier grades; else empty."""
 
     @property
     def performance(self) -> float:
-        """Share of tests passed, in [0, 1]."""
-        return sum(self.passed) / len(self.passed) if self.passed else 0.0
+        """Share of tests passed, in [0, 1]; their mean grade where the verifier grades."""
+        reached = self.grades or self.passed
+        return sum(reached) / len(reached) if reached else 0.0
 
 
 @dataclass(frozen=True, slots=True)

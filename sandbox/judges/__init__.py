@@ -25,9 +25,11 @@ async def judge(bench: Bench, limits: LimitSettings, problem: Problem, answer: s
     started = time.monotonic()
     verifier, level = find_verifier(problem.verifier), bench.backend.level
     try:
-        results, late = await verifier.examine(BoxRunner(bench, limits, problem), problem.public_view(), answer, tests)
-        if len(results) != len(tests):
+        results, late, grades = await verifier.examine(BoxRunner(bench, limits, problem), problem.public_view(), answer, tests)
+        if len(results) != len(tests) or len(grades or tests) != len(tests):
             raise ValueError(f"{len(results)} results for {len(tests)} tests")
+        if not all(0 <= grade <= 1 for grade in grades or ()):
+            raise ValueError(f"the grade {next(grade for grade in grades or () if not 0 <= grade <= 1)} is not in [0, 1]")
     except Exception as error:  # a verifier of the user's may raise anything
         ours = isinstance(error, BackendError | FrameError | OSError)
         fault = f"sandbox: {error}" if ours else f"the verifier {problem.verifier} failed ({type(error).__name__}: {error})"
@@ -37,7 +39,7 @@ async def judge(bench: Bench, limits: LimitSettings, problem: Problem, answer: s
     passed = tuple(failure is None for failure in results)
     failures = tuple(failure for failure in results if failure is not None)
     outcome = Outcome.PASSED if passed and all(passed) else Outcome.WRONG_ANSWER
-    return Verdict(outcome, passed, failures, time.monotonic() - started, level, verifier.trust, late)
+    return Verdict(outcome, passed, failures, time.monotonic() - started, level, verifier.trust, late, tuple(grades or ()))
 
 
 @lru_cache(maxsize=256)

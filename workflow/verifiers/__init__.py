@@ -3,13 +3,25 @@
 from functools import cache
 
 from workflow.registry import Registry
+from workflow.verifiers.answer_text import ChoiceVerifier, DropVerifier, ExactMatchVerifier, F1Verifier
 from workflow.verifiers.code import FunctionVerifier, StdioVerifier, UnittestVerifier
+from workflow.verifiers.maths import MathVerifier
 from workflow.verifiers.number import NumberVerifier
 from workflow.verifiers.verifier import Verifier
 
 VERIFIERS: Registry[type[Verifier]] = Registry(
     "verifier",
-    {"function": FunctionVerifier, "stdio": StdioVerifier, "unittest": UnittestVerifier, "number": NumberVerifier},
+    {
+        "function": FunctionVerifier,
+        "stdio": StdioVerifier,
+        "unittest": UnittestVerifier,
+        "number": NumberVerifier,
+        "math": MathVerifier,
+        "choice": ChoiceVerifier,
+        "exact_match": ExactMatchVerifier,
+        "f1": F1Verifier,
+        "drop": DropVerifier,
+    },
     is_one=lambda found: isinstance(found, type) and issubclass(found, Verifier),
 )
 """Verifier classes by the name that problems give."""

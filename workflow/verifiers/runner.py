@@ -12,6 +12,8 @@ class Examined(NamedTuple):
     """What is wrong; None where the test passed."""
     late: bool = False
     """True where a deadline of the clock ended a test: on a machine with less to do it might have ended otherwise."""
+    grades: list[float] | None = None
+    """How much of each test is reached, in [0, 1], where that is more than passed or not."""
 
 
 @dataclass(frozen=True, slots=True)

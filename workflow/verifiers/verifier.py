@@ -26,6 +26,8 @@ class Verifier:
     trust: ClassVar[Trust] = "parent"
     is_code: ClassVar[bool] = False
     """True where a solution is Python code."""
+    libraries: ClassVar[tuple[str, ...]] = ()
+    """Installed packages that it needs in the box; a run adds them to ``sandbox.libraries``."""
     assert_as_test: ClassVar[str] = ""
     """A test made of an assert, which stands at ``{test}``; empty where an assert cannot judge a solution."""
 
