@@ -23,6 +23,7 @@ from workflow.registry import load_plugins
 from workflow.settings import HubSettings, TaskSettings
 from workflow.tasks import TASK_SETS, Loaded, load_source
 from workflow.tasks.files import write_jsonl
+from workflow.verifiers import find_libraries
 
 PARALLEL = 4
 """Rows audited at once."""
@@ -52,8 +53,7 @@ def load_rows(options: argparse.Namespace) -> Loaded:
         raise ValueError(f"--hub {unknown[0]} is unknown: name one of {', '.join(HubSettings.model_fields)}.")
     settings = TaskSettings(name=options.set, path=options.path, libraries=tuple(options.libraries), hub=HubSettings(**hub))
     found = load_source(settings)
-    problems = found.problems if isinstance(found, Loaded) else (*found.train, *found.validation, *found.test)
-    return Loaded(problems[: options.limit], found.left_out if isinstance(found, Loaded) else {})
+    return Loaded(found.problems[: options.limit], found.left_out if isinstance(found, Loaded) else {})
 
 
 async def audit_rows(
@@ -104,11 +104,12 @@ def main() -> int:
     """Entry point."""
     options = parser().parse_args()
     found = load_rows(options)
+    libraries = find_libraries(found.problems) | set(options.libraries)
     settings = SandboxSettings(
         min_level=options.level,
         verdict_cache_entries=0,
-        libraries=tuple(options.libraries),
-        limits=LimitSettings(wall_s=options.wall_s, memory_mib=4096 if options.libraries else 1024),
+        libraries=tuple(sorted(libraries)),
+        limits=LimitSettings(wall_s=options.wall_s, memory_mib=4096 if libraries else 1024),
     )
     terminal = Terminal()
     level, rows = asyncio.run(audit_rows(found.problems, settings, options.mutants, terminal))

@@ -23,6 +23,7 @@ from trainer.cluster.submission import joins_cluster
 from trainer.learner.handle import Learner
 from trainer.settings import RunSettings
 from workflow.tasks import TaskSet, load_tasks
+from workflow.verifiers import find_libraries
 from workflow.worker.interface import Worker
 from workflow.worker.providers import Surroundings, open_worker, start_providers
 
@@ -101,7 +102,8 @@ class System:
         self._placement = placement = Placement(settings, device, self.log_dir, self.say)
         self._stack.callback(placement.remove)
         imports, place = settings.trainer.imports, placement.sandbox_options
-        pool = SandboxPool(settings.sandbox, self.worker, imports=imports, place=place, say=self.say)
+        sandbox = settings.sandbox.with_libraries(find_libraries(self.tasks.problems))
+        pool = SandboxPool(sandbox, self.worker, imports=imports, place=place, say=self.say)
         self._begin("sandbox", pool, placement.sandbox, pool.start)
         if self.policy is not None:
             spec = EngineSpec(self.policy_at, settings.model, settings.rollout, device, settings.trainer.deterministic)
