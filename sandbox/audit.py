@@ -49,7 +49,7 @@ async def audit(sandbox: Sandbox, problem: Problem, mutants: int) -> RowAudit:
     controls = find_verifier(problem.verifier).controls(problem)
     verdicts = await asyncio.gather(*(_judge(sandbox, problem, answer) for answer in controls.values()))
     faults += [f"{name} passes" for name, verdict in zip(controls, verdicts, strict=True) if verdict.outcome is Outcome.PASSED]
-    programs = _mutants(problem, mutants)
+    programs = make_mutants(problem, mutants)
     killed = await asyncio.gather(*(_judge(sandbox, problem, program) for program in programs))
     count = sum(verdict.outcome is not Outcome.PASSED for verdict in killed)
     return RowAudit(problem.id, tuple(faults), reference.trust, len(programs), count)
@@ -67,7 +67,7 @@ def _all_tests(problem: Problem) -> Problem:
     return replace(problem, hidden_tests=(*problem.public_tests, *problem.hidden_tests))
 
 
-def _mutants(problem: Problem, count: int) -> Sequence[str]:
+def make_mutants(problem: Problem, count: int) -> Sequence[str]:
     """Up to ``count`` different mutants of the reference, drawn by the problem's id."""
     if not find_verifier(problem.verifier).is_code or problem.reference is None or count == 0:
         return ()

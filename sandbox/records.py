@@ -86,6 +86,8 @@ class Verdict:
     """True where a deadline of the clock ended a test."""
     grades: tuple[float, ...] = ()
     """How much of each test is reached, where the verifier grades; else empty."""
+    cost_dollars: float = 0.0
+    """What an LLM that judged has cost; no part of what the workflow spent."""
 
     @property
     def performance(self) -> float:
@@ -103,6 +105,11 @@ class Run:
     """By the hidden tests; None where there was no answer to judge."""
     public: Verdict | None = None
     """By the public tests, where they were asked for: the only verdict that the policy may see."""
+
+    @property
+    def cost_dollars(self) -> float:
+        """What all of it cost: the workflow's worker tokens, and an LLM that judged."""
+        return self.execution.cost_dollars + sum(one.cost_dollars for one in (self.verdict, self.public) if one is not None)
 
     @property
     def outcome(self) -> Outcome:

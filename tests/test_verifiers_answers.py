@@ -149,6 +149,9 @@ class BrokenRunner:
 
     test_beside = test_apart
 
+    async def ask(self, system: str, prompt: str, ordinal: int = 0) -> str:
+        raise NotImplementedError
+
 
 async def test_a_missing_package_is_no_wrong_answer() -> None:
     with pytest.raises(ValueError, match=r"sandbox\.libraries"):

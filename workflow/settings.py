@@ -122,6 +122,15 @@ class TeacherSettings(WorkerSettings):
     section: ClassVar[str] = "distil"
 
 
+class JudgeSettings(WorkerSettings):
+    """The LLM that judges answers which no test can (verifiers ``rubric`` and ``pairwise``). Without a model the run's worker judges, which
+    favours its own answers: name a stronger one."""
+
+    section: ClassVar[str] = "judge"
+    timeout_s: MayChange[float] = Field(default=60.0, gt=0)
+    """Deadline of one HTTP request."""
+
+
 class LatencySettings(Settings):
     """How long the simulated worker takes to answer: lognormal, slept for real."""
 

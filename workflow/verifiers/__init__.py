@@ -7,6 +7,7 @@ from workflow.problem import Problem
 from workflow.registry import Registry
 from workflow.verifiers.answer_text import ChoiceVerifier, DropVerifier, ExactMatchVerifier, F1Verifier
 from workflow.verifiers.code import FunctionVerifier, StdioVerifier, UnittestVerifier
+from workflow.verifiers.judged import PairwiseVerifier, RubricVerifier
 from workflow.verifiers.maths import MathVerifier
 from workflow.verifiers.number import NumberVerifier
 from workflow.verifiers.verifier import Verifier
@@ -23,6 +24,8 @@ VERIFIERS: Registry[type[Verifier]] = Registry(
         "exact_match": ExactMatchVerifier,
         "f1": F1Verifier,
         "drop": DropVerifier,
+        "rubric": RubricVerifier,
+        "pairwise": PairwiseVerifier,
     },
     is_one=lambda found: isinstance(found, type) and issubclass(found, Verifier),
 )

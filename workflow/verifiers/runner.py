@@ -26,6 +26,10 @@ class ProgramResult:
     """Its standard output; where it failed, the limit that ended it or the last line of its error."""
 
 
+class JudgeError(Exception):
+    """The LLM that judges failed, or its reply is no judgement: a fault of the machine."""
+
+
 class Runner(Protocol):
     """Runs foreign code in the box, within the limits of one judgement. What it raises is a fault of ours: let it pass."""
 
@@ -39,4 +43,8 @@ class Runner(Protocol):
 
     async def run_programs(self, source: str, inputs: Sequence[str]) -> tuple[list[ProgramResult], bool]:
         """The program once for each standard input, in fresh processes; True beside the results where a deadline ended one."""
+        ...
+
+    async def ask(self, system: str, prompt: str, ordinal: int = 0) -> str:
+        """The judge's reply, of ``settings.judge``; the same for the same request with the same ``ordinal``."""
         ...

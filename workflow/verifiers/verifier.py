@@ -6,9 +6,10 @@ from typing import ClassVar, Literal
 from workflow.problem import Problem
 from workflow.verifiers.runner import Examined, Runner
 
-Trust = Literal["parent", "split", "shared"]
+Trust = Literal["parent", "split", "shared", "judge"]
 """Where a verdict is made: ``parent``, compared in the trusted process; ``split``, by tests in a process apart from the
-candidate; ``shared``, by tests in the candidate's own process, with negative controls (never the only reward)."""
+candidate; ``shared``, by tests in the candidate's own process, with negative controls (never the only reward); ``judge``, by an LLM
+that reads the answer and may be talked into it."""
 
 
 class Verifier:
