@@ -99,13 +99,14 @@ def table(name: str, level: str, found: Loaded, rows: Sequence[RowAudit], judge:
     """The audit as Markdown."""
     sound = [row for row in rows if row.sound]
     mutants, killed = sum(row.mutants for row in sound), sum(row.killed for row in sound)
-    references = sum(not any("reference" in fault for fault in row.faults) for row in rows)
+    known = [row for row in rows if row.has_reference]
+    references = sum(not any("reference" in fault for fault in row.faults) for row in known)
     lines = [
         f"| {name} | |",
         "|---|---|",
         f"| rows | {len(rows) + len(found.left_out)} |",
         f"| rows that can be judged here | {len(rows)} |",
-        f"| references that pass public and hidden tests | {references} |",
+        f"| references that pass public and hidden tests | {references} of {len(known)} |",
         f"| rows on which no control passes | {sum(not any('passes' in fault for fault in row.faults) for row in rows)} |",
         f"| sound rows written | {len(sound)} |",
         f"| mutants killed by the hidden tests | {killed} of {mutants}" + (f" ({killed / mutants:.1%})" if mutants else "") + " |",

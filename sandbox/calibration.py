@@ -35,7 +35,8 @@ class Calibration:
 
 async def calibrate(sandbox: Sandbox, problems: Sequence[Problem], count: int) -> Calibration:
     """Has the judge look at the reference and a wrong answer of up to ``count`` problems, which are sound."""
-    chosen = random.Random(0).sample(list(problems), min(count, len(problems)))
+    known = [problem for problem in problems if problem.reference is not None]
+    chosen = random.Random(0).sample(known, min(count, len(known)))
     pairs = await asyncio.gather(*(_wrong_answer(sandbox, problem, problems) for problem in chosen))
     asked = [(problem, problem.reference or "", True) for problem in chosen]
     asked += [(problem, wrong, False) for problem, wrong in zip(chosen, pairs, strict=True) if wrong is not None]
