@@ -71,6 +71,10 @@ def _tasks(config: RunSettings) -> Iterator[str]:
 
 def _worker(config: RunSettings) -> Iterator[str]:
     yield from _answering(config.worker)
+    if config.judge.model:
+        yield from _answering(config.judge)
+    elif config.judge.base_url:
+        yield f"judge.base_url={redact_url(config.judge.base_url)!r} without a model: set judge.model to one that the endpoint serves."
 
 
 def _answering(asked: WorkerSettings) -> Iterator[str]:
