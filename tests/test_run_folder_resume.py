@@ -285,9 +285,9 @@ def test_results_have_the_steps_and_the_time_of_all_sessions(tmp_path: Path):
         run.log("grpo", 0, {}, total=1)
         run.state.wall_s = 100.0
     with opened(settings(tmp_path / "run")) as run:
-        run.write_results([{"name": "oracle", "reward": 0.7}])
+        run.write_results([{"name": "GRPO policy", "reward": 0.7}])
         results = json.loads((run.path / "results.json").read_text())
-    assert results["steps"] == 1 and 100.0 <= results["wall_s"] < 1000.0 and results["rows"][0]["name"] == "oracle"
+    assert results["steps"] == 1 and 100.0 <= results["wall_s"] < 1000.0 and results["rows"][0]["name"] == "GRPO policy"
 
 
 def test_two_processes_cannot_hold_one_folder(tmp_path: Path):
