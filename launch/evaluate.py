@@ -98,7 +98,7 @@ def evaluate_one(run_dir: Path | None, overrides: list[str], options: argparse.N
     from trainer.evaluation.show import print_workers
 
     if run_dir is None and not overrides:
-        raise ValueError("Give a run folder, or groups and values as for launch.train, for example experiment=own model.path=FOLDER --workflow all.")
+        raise ValueError("Give a run folder, or groups and values as for launch.train, like experiment=own tasks.path=FILE --workflow all.")
     by_worker = {worker: load_settings(run_dir, overrides, worker) for worker in options.worker or [""]}
     workflows = choose_workflows(options.workflow)
     policies = choose_policies(run_dir, options.policy, own=not options.workflow)

@@ -11,7 +11,7 @@ from launch.report.examples import example_workflows
 from launch.report.pipeline_figures import idle, rounds, time_per_step
 from launch.report.result_figures import calls_by_level, reward_against_calls
 from launch.report.run_data import Row, RunData, read_run, setting_of
-from launch.report.tables import benchmark_table, choice_lines, compared_with, final_rows, heat_tables, pass_at_k_lines, terms_table
+from launch.report.tables import benchmark_table, choice_lines, difference_table, final_rows, heat_tables, pass_at_k_lines, terms_table
 from launch.report.training_figures import calls_over_steps, learning, operators, outcomes, reward, reward_parts, verifiers
 from trainer.evaluation.rows import BEST_FIXED, BEST_PER_LEVEL
 from trainer.run.console import minutes
@@ -50,7 +50,7 @@ def render(run: RunData) -> str:
         table=final_rows(run.rows),
         terms=terms_table(run.rows),
         heats=heat_tables(run.rows),
-        against=compared_with(run.rows),
+        differences=difference_table(run.rows),
         benchmarks=benchmark_table(run.rows),
         notes=[*pass_at_k_lines(run.rows), *choice_lines(run.rows)],
         per_level=(run.row(BEST_PER_LEVEL) or {}).get("of", {}),
@@ -128,7 +128,7 @@ def cards(run: RunData) -> list[Card]:
             out.append(Card(f"{grpo['reward'] - per_level['reward']:+.3f}", "against the best reference per level", note))
         if sft:
             out.append(Card(f"{grpo['reward'] - sft['reward']:+.3f}", "gained by GRPO", f"SFT policy: {sft['reward']:.3f}"))
-        out.append(Card(f"{grpo['pass_rate']:.1%}", "queries solved", f"with {grpo['calls']:.2f} worker calls each"))
+        out.append(Card(f"{grpo.get('solved', grpo['pass_rate']):.1%}", "queries solved", f"with {grpo['calls']:.2f} worker calls each"))
     elif run.grpo and run.grpo[-1].get("reward/mean") is not None:
         out.append(Card(f"{run.grpo[-1]['reward/mean']:.3f}", "reward of the last training step", f"step {run.grpo[-1]['step'] + 1}"))
     if run.results.get("wall_s"):

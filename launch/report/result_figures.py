@@ -4,7 +4,6 @@ from matplotlib.ticker import MaxNLocator
 
 from launch.report.run_data import RunData
 from launch.report.style import BLACK, BLUE, FULL, GREEN, GREY, HALF, figure, svg
-
 from trainer.evaluation.rows import BEST_FIXED, BEST_PER_LEVEL, EQUAL_COST, SAMPLED
 
 

@@ -27,8 +27,6 @@ class FinalRow:
     pass_ci: str
     solved: str
     """By all tests of a problem, the public ones too."""
-    minus: str
-    """Reward minus that of the row that all are compared with, problem by problem, and the p-value of a permutation test."""
     calls: str
     cost: str
 
@@ -96,7 +94,6 @@ def final_rows(rows: Sequence[Row]) -> list[FinalRow]:
             pass_rate=f"{row['pass_rate']:.1%}",
             pass_ci=_interval(row.get("pass_rate_ci"), "{:.1%}"),
             solved=f"{row['solved']:.1%}" if "solved" in row else "-",
-            minus=_minus(row),
             calls=f"{row['calls']:.2f}",
             cost=f"{row['cost'] * 1000:.3f}",
         )
@@ -104,14 +101,17 @@ def final_rows(rows: Sequence[Row]) -> list[FinalRow]:
     ]
 
 
-def _minus(row: Row) -> str:
-    found = row.get("minus")
-    return f"{found['reward']:+.3f} ({_interval(found['reward_ci'], '{:+.3f}')}; p {found['reward_p']:.2g})" if found else ""
+def difference_table(rows: Sequence[Row]) -> tuple[str, list[tuple[str, str, list[str]]]]:
+    """(the row that others are compared with, rows): name, kind and the differences in reward and solved; empty where there is none."""
+    compared = [(row["name"], _kind(row), row["minus"]) for row in sort_rows(rows) if row.get("minus")]
+    lines = [(name, kind, [_difference(found, measure) for measure in ("reward", "solved")]) for name, kind, found in compared]
+    return (compared[0][2]["of"], lines) if compared else ("", [])
 
 
-def compared_with(rows: Sequence[Row]) -> str:
-    """The row that the others are compared with; empty where there is none."""
-    return next((row["minus"]["of"] for row in rows if "minus" in row), "")
+def _difference(found: Row, measure: str) -> str:
+    if measure not in found:
+        return "-"
+    return f"{found[measure]:+.3f} ({_interval(found[f'{measure}_ci'], '{:+.3f}')}; p {found[f'{measure}_p']:.2g})"
 
 
 def benchmark_table(rows: Sequence[Row]) -> tuple[list[str], list[BenchmarkRow]]:
@@ -131,17 +131,16 @@ def _share(row: Row) -> str:
 
 def pass_at_k_lines(rows: Sequence[Row]) -> list[str]:
     """pass@k of each sampled row, in words."""
-    return [
-        f"{row['name']}: " + ", ".join(f"pass@{k} {value:.1%}" for k, value in row["pass_at_k"].items()) for row in rows if "pass_at_k" in row
-    ]
+    chances = {row["name"]: row["pass_at_k"] for row in rows if "pass_at_k" in row}
+    return [f"{name}: " + ", ".join(f"pass@{k} {value:.1%}" for k, value in found.items()) for name, found in chances.items()]
 
 
 def choice_lines(rows: Sequence[Row]) -> list[str]:
     """How far each choice among fixed workflows can be trusted, in words."""
     return [
-        f"{row['name']}: chosen on {choice['problems']} validation queries ({choice['runs']} runs); chance costs the choice "
-        f"{choice['noise']:.3f} of reward"
-        + (f", and it reached {choice['optimism']:+.3f} there against here" if "optimism" in choice else "")
+        f"{row['name']}: chosen on {choice['problems']} validation queries, {choice['runs']} runs in all"
+        + (f" (its reward there minus here: {choice['optimism']:+.3f})" if "optimism" in choice else "")
+        + f"; chance costs the choice {choice['noise']:.3f} of reward"
         for row in rows
         if (choice := row.get("choice"))
     ]

@@ -29,8 +29,8 @@ def print_table(rows: Sequence[Row], terminal: Terminal, *, without: Collection[
             lines = [[name, *row[part]] for name, row in zip(names, cells, strict=True)]
             terminal.print(table(["", *columns[part]], lines, title=title, whole=columns if terminal.width >= LEAST_WIDTH else ()))
     _print_benchmarks(shown, names, terminal)
-    if without:
-        terminal.print(f"{len(rows) - len(shown)} more fixed workflows are in results.json and in the report.", soft_wrap=True)
+    if left := len(rows) - len(shown):
+        terminal.print(f"{left} more fixed workflow{'s' if left > 1 else ''} in results.json and in the report.", soft_wrap=True)
     for row in shown:
         for sentence in _sentences(row):
             terminal.print(sentence, soft_wrap=True)
@@ -60,10 +60,8 @@ def _sentences(row: Row) -> list[str]:
     if chances := row.get("pass_at_k"):
         said.append(f"{row['name']}: " + ", ".join(f"pass@{k} {value:.3f}" for k, value in chances.items()))
     if choice := row.get("choice"):
-        better = f"; it was {choice['optimism']:+.3f} there against here" if "optimism" in choice else ""
-        said.append(
-            f"{row['name']}: chosen on {choice['problems']} validation problems; chance costs this choice {choice['noise']:.3f}{better}"
-        )
+        better = f" (its reward there minus here: {choice['optimism']:+.3f})" if "optimism" in choice else ""
+        said.append(f"{row['name']}: chosen on {choice['problems']} validation problems{better}; chance costs this {choice['noise']:.3f}")
     if row["name"] == HINDSIGHT:
         said.append(f"{HINDSIGHT}: the best fixed workflow of each problem, picked after the fact: nobody can choose so, luck included")
     if row.get("lost"):
