@@ -190,6 +190,7 @@ def test_the_printed_table_is_short_and_says_what_each_row_is(table: dict[str, R
     assert said.count("test_and_revise_2") == 0 and "1 more fixed workflow in results.json" in said
     assert "GRPO policy (sampled): pass@1 0.750, pass@2 0.833, pass@3 0.917" in said
     assert "best fixed workflow: chosen on 6 validation problems (its reward there minus here: +0.125); chance costs this 0.000" in said
+    assert "self-consistency at equal cost: 1 sample, for the dollars of GRPO policy" in said
     assert "hindsight bound: the best fixed workflow of each problem, picked after the fact" in said
     assert "Solved by all tests of a problem, by benchmark" in said
 

@@ -125,11 +125,11 @@ def test_the_table_says_what_was_lost_and_how_far_a_policy_is_from_the_best_fixe
     policy["minus"] = {"of": "best fixed workflow"} | minus([trial(0, 0.9), trial(1, 0.7)], [trial(0, 0.5), trial(1, 0.3)], 200)
     lost = result_row("SFT policy", "policy", Trials((), ("no connection",)), SETTINGS)
     out = StringIO()
-    print_table([policy, lost], Terminal(file=out, width=80))
+    print_table([policy, lost], Terminal(file=out, width=100))
     said = " ".join(out.getvalue().split())
     assert "SFT policy: 1 of 1 problems lost to infrastructure failures, most of them: no connection" in said
     assert "GRPO policy: 1 of 3 problems lost to infrastructure failures, most of them: HTTP 503" in said
-    assert "GRPO policy minus best fixed workflow, problem by problem: reward +0.400 [+0.400, +0.400]" in said
+    assert "Minus best fixed workflow, problem by problem" in said and said.count("+0.400 [+0.400, +0.400]") == 2
 
 
 @pytest.mark.parametrize("verdict", [None, "public", "hidden"])

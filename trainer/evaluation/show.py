@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from trainer.evaluation.rows import COMPARED, HINDSIGHT, Row
+from trainer.evaluation.rows import BEST_FIXED, EQUAL_COST, HINDSIGHT, Row
 from trainer.run.terminal import Terminal, table
 
 TABLE_WIDTH = 150
@@ -20,7 +20,7 @@ def print_table(rows: Sequence[Row], terminal: Terminal, *, without: Collection[
     shown = [row for row in rows if row["name"] not in without]
     levels = sorted({level for row in shown for level in _levels(row)}, key=int)
     means = ["reward", "pass rate", "solved", "calls", "$ / 1000"]
-    names = [f"{row['name']} ({row['of']})" if isinstance(row.get("of"), str) else str(row["name"]) for row in shown]
+    names = [f"{row['name']} ({row['of']})" if row["name"] == BEST_FIXED and "of" in row else str(row["name"]) for row in shown]
     cells = [_cells(row, levels) for row in shown]
     columns = [*means, *(f"L{level}" for level in levels)]
     parts = [slice(0, None)] if terminal.width >= TABLE_WIDTH else [slice(0, 3), slice(3, None)]
@@ -28,12 +28,20 @@ def print_table(rows: Sequence[Row], terminal: Terminal, *, without: Collection[
         if columns[part]:
             lines = [[name, *row[part]] for name, row in zip(names, cells, strict=True)]
             terminal.print(table(["", *columns[part]], lines, title=title, whole=columns if terminal.width >= LEAST_WIDTH else ()))
+    _print_differences(shown, terminal)
     _print_benchmarks(shown, names, terminal)
     if left := len(rows) - len(shown):
         terminal.print(f"{left} more fixed workflow{'s' if left > 1 else ''} in results.json and in the report.", soft_wrap=True)
     for row in shown:
         for sentence in _sentences(row):
             terminal.print(sentence, soft_wrap=True)
+
+
+def _print_differences(rows: Sequence[Row], terminal: Terminal) -> None:
+    compared = [(str(row["name"]), row["minus"]) for row in rows if row.get("minus")]
+    if compared:
+        lines = [[name, _difference(minus, "reward"), _difference(minus, "solved")] for name, minus in compared]
+        terminal.print(table(["", "reward", "solved"], lines, title=f"Minus {compared[0][1]['of']}, problem by problem"))
 
 
 def _print_benchmarks(rows: Sequence[Row], names: Sequence[str], terminal: Terminal) -> None:
@@ -54,14 +62,13 @@ def _solved(row: Row) -> str:
 def _sentences(row: Row) -> list[str]:
     """What is to be said of a row beside its figures."""
     said: list[str] = []
-    if difference := row.get("minus"):
-        shown = ", ".join(f"{name.replace('_', ' ')} {_difference(difference, name)}" for name in COMPARED if name in difference)
-        said.append(f"{row['name']} minus {difference['of']}, problem by problem: {shown}")
     if chances := row.get("pass_at_k"):
         said.append(f"{row['name']}: " + ", ".join(f"pass@{k} {value:.3f}" for k, value in chances.items()))
     if choice := row.get("choice"):
         better = f" (its reward there minus here: {choice['optimism']:+.3f})" if "optimism" in choice else ""
         said.append(f"{row['name']}: chosen on {choice['problems']} validation problems{better}; chance costs this {choice['noise']:.3f}")
+    if row["name"] == EQUAL_COST and "of" in row:
+        said.append(f"{EQUAL_COST}: {row['of']}")
     if row["name"] == HINDSIGHT:
         said.append(f"{HINDSIGHT}: the best fixed workflow of each problem, picked after the fact: nobody can choose so, luck included")
     if row.get("lost"):
