@@ -82,7 +82,7 @@ def read_run(path: Path) -> RunData:
     grpo = sorted((row for row in metrics if row.get("stage") == "grpo"), key=lambda row: row["step"])
     steps = grpo[-1]["step"] + 1 if grpo else 0
     first_late = int(steps * (1 - LATE_SHARE))
-    shapes, shapes_of = _shapes(path / "held_out.jsonl", lambda row: row["row"] == "GRPO policy"), "held-out queries of the final table"
+    shapes, shapes_of = _shapes(path / "held_out.jsonl", lambda row: row["row"] == "GRPO policy"), "episodes on held-out queries"
     if not shapes:
         shapes = _shapes(path / "episodes.jsonl", lambda row: row["step"] >= first_late)
         shapes_of = f"training episodes from step {first_late + 1} on"
