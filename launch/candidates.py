@@ -1,6 +1,7 @@
 """What ``launch.evaluate`` is to evaluate: policies, fixed workflows, and the settings under which it does."""
 
 import os
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def load_settings(run_dir: Path | None, overrides: list[str], worker: str = "") 
         raise ValueError(
             f"--worker {worker!r} is neither one of {', '.join(files)} nor values such as 'worker.model=M worker.base_url=URL'."
         )
-    more = worker.split() if "=" in worker else []
+    more = shlex.split(worker) if "=" in worker else []
     if run_dir is None:
         return compose_settings([*overrides, *more, *([f"worker={worker}"] if worker in files else [])], trains=False)
     settings = load_run_settings(run_dir, [*overrides, *more])

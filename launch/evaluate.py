@@ -6,6 +6,7 @@ takes groups and values as ``launch.train`` does (``experiment=...``); of severa
 
 import argparse
 import asyncio
+import functools
 import json
 import os
 import sys
@@ -106,27 +107,28 @@ def evaluate_one(run_dir: Path | None, overrides: list[str], options: argparse.N
         raise ValueError(f"{run_dir or 'No run folder'} has no policy yet: give --policy FOLDER or --workflow NAME.")
     for settings in by_worker.values():
         check_against(policies, workflows, settings.trainer.evaluation)
-    keep = keep_episodes(options.out, options.worker) if options.out else lambda name, groups: None
+    keep = keep_episodes(options.out) if options.out else lambda worker, name, groups: None
     quiet_libraries()
     rows: list[Row] = []
     for worker, settings in by_worker.items():
-        found = asyncio.run(run_evaluation(settings, run_dir, policies, workflows, terminal, keep))
+        found = asyncio.run(run_evaluation(settings, run_dir, policies, workflows, terminal, functools.partial(keep, worker)))
         rows += [row | {"worker": worker} for row in found] if worker else found
     if len(by_worker) > 1:
         print_workers(rows, terminal)
     return rows
 
 
-def keep_episodes(out: Path, workers: Sequence[str]) -> "Callable[[str, Sequence[Group]], None]":
-    """Writes the policies' episodes to FILE.episodes.jsonl, row by row of the table, worker by worker."""
+def keep_episodes(out: Path) -> "Callable[[str, str, Sequence[Group]], None]":
+    """Writes the policies' episodes to FILE.episodes.jsonl, worker by worker and row by row of the table."""
     from trainer.run.episodes import held_out_rows
 
     file = out.with_suffix(".episodes.jsonl")
     file.write_text("")
 
-    def keep(name: str, groups: "Sequence[Group]") -> None:
+    def keep(worker: str, name: str, groups: "Sequence[Group]") -> None:
+        rows = [({"worker": worker} if worker else {}) | row for row in held_out_rows(name, groups, 300)]
         with file.open("a", encoding="utf-8") as lines:
-            lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in held_out_rows(name, groups, 300))
+            lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
     return keep
 

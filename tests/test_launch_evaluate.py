@@ -12,11 +12,15 @@ import yaml
 
 from conf.schema import load
 from launch.candidates import choose_policies, choose_workflows, is_run, load_settings
-from launch.evaluate import main, refuse_trained, run_evaluation
+from launch.evaluate import keep_episodes, main, refuse_trained, run_evaluation
+from rollout.records import Episode, Group, Round
 from tests.demo import demo_values
+from tests.scripted_parts import completion, problem
 from tests.test_tasks_splits import mixed_file
 from trainer.evaluation.rows import check_against
 from trainer.run.terminal import Terminal
+from workflow.outcome import Outcome
+from workflow.program import Refusal
 from workflow.tasks import load_tasks
 
 
@@ -171,3 +175,13 @@ def test_several_runs_are_compared_and_nothing_else(monkeypatch, capsys) -> None
     monkeypatch.setattr(sys, "argv", ["evaluate", "runs/a", "runs/b", "--workflow", "all"])
     assert main() == 2
     assert "Of several runs the final tables are compared" in capsys.readouterr().err
+
+
+def test_the_policies_episodes_lie_beside_the_rows_with_their_worker(tmp_path: Path) -> None:
+    (tmp_path / "rows.episodes.jsonl").write_text("of an earlier command")
+    episode = Episode("e", (Round(completion("no workflow"), None, Refusal(Outcome.NO_WORKFLOW, "none"), ()),), 0, None)
+    keep = keep_episodes(tmp_path / "rows.json")
+    for worker in ("", "small"):
+        keep(worker, "policy", [Group(problem(3), (1,), (episode,))])
+    first, second = (json.loads(line) for line in (tmp_path / "rows.episodes.jsonl").read_text().splitlines())
+    assert "worker" not in first and second["worker"] == "small" and first["row"] == "policy" and first["problem"] == "scripted/3"
