@@ -13,8 +13,10 @@ from rollout.settings import context_tokens
 from trainer.algorithm.names import names_of_own, problems_of_names
 from trainer.cluster.devices import find_started_parts, gpus_needed, too_few
 from trainer.cluster.submission import in_submitted_job, joins_cluster
+from trainer.evaluation.rows import check_against
 from trainer.run.sinks import SINKS
 from trainer.settings import RunSettings
+from workflow.reference import load_reference_workflows
 from workflow.settings import WorkerSettings
 from workflow.tasks import check_tasks
 from workflow.worker.providers import PROVIDERS, is_worker
@@ -31,7 +33,7 @@ def problems_between_settings(config: RunSettings, *, trains: bool = True) -> li
             with, and it counts the GPUs that it takes itself.
     """
     checks = (_model, _prompts, _engine, _tasks, _worker, _learner, _deterministic, _folder, _nodes, _sinks)
-    training = (_teacher, _batch, _reward, _algorithms, _stages, _devices)
+    training = (_teacher, _batch, _reward, _algorithms, _evaluation, _stages, _devices)
     return [problem for check in (*checks, *(training if trains else ())) for problem in check(config)]
 
 
@@ -162,6 +164,13 @@ def _algorithms(config: RunSettings) -> Iterator[str]:
             from trainer.algorithm.trial import problems_of_own
 
             yield from problems_of_own(grpo)
+
+
+def _evaluation(config: RunSettings) -> Iterator[str]:
+    try:
+        check_against(("SFT policy", "GRPO policy"), load_reference_workflows(), config.trainer.evaluation)
+    except ValueError as error:
+        yield str(error)
 
 
 def _learner(config: RunSettings) -> Iterator[str]:

@@ -46,7 +46,7 @@ class RolloutSettings(Settings):
     runs_per_workflow: int = Field(default=1, ge=1)
     """Executions of each workflow, with different worker seeds; the score is their mean."""
     share_runs: bool = True
-    """Siblings with the same AST share their executions (they would see the same worker samples anyway)."""
+    """Siblings with the same AST share their executions (they would see the same worker samples anyway). False: each meets others."""
     temperature: float = Field(default=1.0, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
     request_timeout_s: MayChange[float] = Field(default=300.0, gt=0)

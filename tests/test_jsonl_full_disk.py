@@ -205,7 +205,7 @@ def test_a_run_goes_on_through_a_full_disk_and_its_folder_has_everything_afterwa
             for step in (1, 2):
                 run.log("grpo", step, {"reward/mean": float(step)}, total=4, alarms=[f"ALARM {step}"])
             run.mark_done("distil", passed=1)
-            run.write_results([{"name": "oracle"}])
+            run.write_results([{"name": "GRPO policy"}])
             assert [row["step"] for row in run.rows("grpo")] == [0, 1, 2] and len(run.read_traces()) == 1
         run.log("grpo", 3, {"reward/mean": 3.0}, total=4)
         folder = run.path

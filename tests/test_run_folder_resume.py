@@ -294,9 +294,23 @@ def test_results_have_the_steps_and_the_time_of_all_sessions(tmp_path: Path):
         run.log("grpo", 0, {}, total=1)
         run.state.wall_s = 100.0
     with opened(settings(tmp_path / "run")) as run:
-        run.write_results([{"name": "oracle", "reward": 0.7}])
+        run.write_results([{"name": "GRPO policy", "reward": 0.7}])
         results = json.loads((run.path / "results.json").read_text())
-    assert results["steps"] == 1 and 100.0 <= results["wall_s"] < 1000.0 and results["rows"][0]["name"] == "oracle"
+    assert results["steps"] == 1 and 100.0 <= results["wall_s"] < 1000.0 and results["rows"][0]["name"] == "GRPO policy"
+
+
+def test_held_out_episodes_are_kept_and_begin_anew_with_the_table(tmp_path: Path):
+    for _ in range(2):
+        with opened(settings(tmp_path / "run")) as run:
+            run.begin_held_out()
+            run.log_held_out("GRPO policy", [group(0)])
+            rows = [json.loads(line) for line in (run.path / "held_out.jsonl").read_text().splitlines()]
+            assert len(rows) == len(group(0).episodes) and {row["row"] for row in rows} == {"GRPO policy"}
+            assert all("answer" in shown for row in rows for shown in row["runs"])
+    quiet = settings(tmp_path / "quiet")
+    with opened(quiet.model_copy(update={"logger": quiet.logger.model_copy(update={"episodes": False})})) as run:
+        run.log_held_out("GRPO policy", [group(0)])
+        assert not (run.path / "held_out.jsonl").exists()
 
 
 def test_two_processes_cannot_hold_one_folder(tmp_path: Path):

@@ -12,7 +12,8 @@ from rollout.traces import describe_replies
 from trainer.algorithm.sft import SFTRow, order_rows, sft_batch
 from trainer.cluster.devices import find_started_parts
 from trainer.evaluation.rows import refuse_if_all_lost
-from trainer.evaluation.table import final_table, print_table
+from trainer.evaluation.show import print_table
+from trainer.evaluation.table import final_table
 from trainer.failures import Failures
 from trainer.fitting import Lessons, fitting
 from trainer.learner.handle import Learner
@@ -190,8 +191,11 @@ async def evaluate(system: System, settings: RunSettings, run: RunFolder) -> Non
     """Stage 4: every policy and every reference workflow on the held-out problems; writes ``results.json``."""
     run.stage("evaluate", f"{len(system.tasks.test)} held-out problems x {settings.trainer.evaluation.runs} runs")
     policies = {name: folder for name, folder in (("SFT policy", run.sft_policy), ("GRPO policy", run.policy)) if folder.exists()}
-    rows = await final_table(system, settings, policies, load_reference_workflows(), say=run.say)
+    references = load_reference_workflows()
+    run.begin_held_out()
+    rows = await final_table(system, settings, policies, references, say=run.say, keep=run.log_held_out)
     run.write_results(rows)
-    print_table(rows, run.console.console)
+    shown = {next(iter(references)), settings.trainer.evaluation.against}
+    print_table(rows, run.console.console, without=set(references) - shown)
     refuse_if_all_lost(rows)
     run.mark_done("evaluate")

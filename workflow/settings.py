@@ -72,7 +72,7 @@ class TaskSettings(Settings):
     train_size: int = Field(default=4096, ge=1)
     """Problems to draw training batches from (some sets generate them; file sets are split)."""
     validation_size: int = Field(default=240, ge=1)
-    """Held-out problems for choosing the best fixed workflow and the oracle's table."""
+    """Held-out problems for choosing the best fixed workflow and the best reference per level."""
     test_size: int = Field(default=240, ge=1)
     """Held-out problems for the final table."""
     seed: int = 0

@@ -4,6 +4,7 @@
     state.json       finished stages         episodes.jsonl  one row an episode
     traces.jsonl     the teacher's traces    checkpoints/    step_000020/ ...
     base/ sft/ policy/  Hugging Face folders  results.json    the final table
+    held_out.jsonl   the policies' episodes behind the final table, with their answers
 
 Opening an existing folder resumes its run. This module stores; it does not decide what is trained. A full disk ends no run:
 ``trainer.run.files`` keeps what has no room.
@@ -24,7 +25,7 @@ from rollout.records import Group
 from rollout.traces import Trace, trace_of_row
 from trainer.run.checkpoints import Checkpointed, Checkpoints
 from trainer.run.console import RunConsole
-from trainer.run.episodes import episode_rows
+from trainer.run.episodes import episode_rows, held_out_rows
 from trainer.run.files import RunFiles
 from trainer.run.jsonl import Row
 from trainer.run.lock import hold, probe
@@ -156,6 +157,15 @@ class RunFolder:
         if self.settings.logger.episodes:
             self.files.episodes.append(rows)
         self.sinks.episodes(step, rows)
+
+    def begin_held_out(self) -> None:
+        """The final table begins anew: the episodes of an interrupted try go."""
+        self.files.held_out.keep(lambda row: False)
+
+    def log_held_out(self, name: str, groups: Sequence[Group]) -> None:
+        """Appends the episodes of a row of the final table to held_out.jsonl, where ``logger.episodes`` asks for episodes."""
+        if self.settings.logger.episodes:
+            self.files.held_out.append(held_out_rows(name, groups, self.settings.logger.trace_characters))
 
     @property
     def stop_reason(self) -> str:
