@@ -59,7 +59,7 @@ def split_as_aflow(problems: Sequence[Problem], *, train_size: int, validation_s
             rng.shuffle(members)
         if name == OTHERS:
             count = len(parts["rest"])
-            held_out = min(max(count // 4, test_size - published), count // 2)
+            held_out = min(max(count // 4, test_size - published), count // 2) if test_size else 0
             parts["test"], parts["validation"] = parts["rest"][:held_out], parts["rest"][held_out : held_out + count // 4]
             del parts["rest"][: held_out + count // 4]
         keeps = len(parts["validation"]) if parts["rest"] else len(parts["validation"]) // 2
