@@ -86,7 +86,8 @@ class TaskSettings(Settings):
     the sets of ``tasks.mixture`` together."""
     mixture: dict[str, MixedSet] = {}
     """Sets of ``tasks.name=mixture`` by a name of your choice, each with a path, sizes and a weight of its own, for example
-    ``tasks.mixture.mbpp.path=mbpp.jsonl``. Each is split by itself; ``tasks.train_size`` and so on bound each set that has no size of its own."""
+    ``tasks.mixture.mbpp.path=mbpp.jsonl``. Each is split by itself; ``tasks.train_size`` and so on hold for each set without a size of
+    its own."""
     path: str | None = None
     """File to read (a published set: its original file, plain or .gz; ``jsonl``: our own schema; ``hub``: a name like owner/set, a folder
     or a JSONL file). None: the public home of the set."""

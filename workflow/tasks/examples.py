@@ -105,7 +105,7 @@ class Rename(ast.NodeTransformer):
 
 
 def asserted(test: str, entry_point: str) -> str:
-    """Equal for asserts that say the same, whatever they call the function and without the message; empty where a test is no lone assert."""
+    """Equal for asserts that say the same, whatever they call the function and without the message; empty where it is no lone assert."""
     try:
         body = ast.parse(test).body
     except (SyntaxError, ValueError):

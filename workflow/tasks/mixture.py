@@ -16,9 +16,9 @@ class Mixture:
 
     def check(self, settings: TaskSettings) -> str:
         if not settings.mixture:
-            return "tasks.name='mixture' needs its sets: name them in tasks.mixture, for example tasks.mixture.humaneval.path=HumanEval.jsonl.gz."
+            return "tasks.name='mixture' needs its sets: name them in tasks.mixture, for example tasks.mixture.humaneval.path=FILE."
         if settings.path is not None:
-            return f"tasks.path={settings.path!r} means nothing for a mixture: set the path of one of its sets, such as {_first(settings)}.path."
+            return f"tasks.path={settings.path!r} means nothing for a mixture: set the path of a set, such as {_first(settings)}.path."
         if not any(one.train_size != 0 for one in settings.mixture.values()):
             return f"Every set of tasks.mixture has train_size=0: train on at least one, for example {_first(settings)}.train_size=null."
         if not any(one.test_size != 0 for one in settings.mixture.values()):

@@ -101,7 +101,7 @@ def _call_by_name(test: str, entry_point: str) -> str:
 
 
 def hide_both_answers(problem: Problem) -> Problem:
-    """Where all hidden tests expect one constant and a public one another: hides that one and, where no other is public, shows one of them."""
+    """Where all hidden tests expect one constant and a public one another: hides that one and, where no other is public, shows one."""
     if problem.verifier != "function":
         return problem
     values = {_expected(test) for test in problem.hidden_tests}
