@@ -100,7 +100,7 @@ def test_one_problem_in_two_editions_is_refused_when_a_split_parts_them(one: Pro
         path = tmp_path / f"{seed}.jsonl"
         write_jsonl(path, [one, *filler, other])
         try:
-            tasks = load_tasks(TaskSettings(name="jsonl", path=str(path), seed=seed))
+            tasks = load_tasks(TaskSettings(name="jsonl", path=str(path), splits="seeded", seed=seed))
         except ValueError as error:
             assert str(path) in str(error) and (one.id in str(error) or other.id in str(error)) and "\n" not in str(error)
             refused += 1

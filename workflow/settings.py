@@ -101,10 +101,10 @@ class TaskSettings(Settings):
     make ``public_share``. At least one test of each problem stays hidden."""
     public_share: float = Field(default=0.3, gt=0, lt=1)
     """Share of a problem's tests that ``public=share`` makes public, at least one test."""
-    splits: Splits = "seeded"
-    """How a file set is split: ``seeded``, at random by ``seed``; ``aflow``, with the test problems of AFlow and FlowReasoner
-    (HumanEval, MBPP, GSM8K; in a mixed file by the problems' ids), validation from AFlow's validation problems, training on the rest;
-    problems of other sets at random."""
+    splits: Splits = "aflow"
+    """How a file set is split: ``aflow``, with the test problems of AFlow and FlowReasoner (HumanEval, MBPP, GSM8K; in a mixed file by the
+    problems' ids), validation from AFlow's validation problems, training on the rest, and problems of other sets at random by ``seed``;
+    ``seeded``, all of them at random."""
     train_size: int = Field(default=4096, ge=1)
     """Problems to draw training batches from (some sets generate them; file sets are split)."""
     validation_size: int = Field(default=240, ge=1)

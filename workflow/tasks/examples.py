@@ -14,7 +14,7 @@ SIGN = re.compile(
     r"[ \t]*(?:#[ \t]*)?(?:➞|→|⇒|==?>|->|={1,3}|(?:(?:should|will|must)[ \t]+)?(?:returns?|be|gives?)\b|is\b)[ \t]*:?[ \t]*|[ \t]*\n[ \t]*"
 )
 """What stands between a call and its result; a line break does where the call stands at a prompt."""
-TAIL = re.compile(r"[ \t]*[.;,]?[ \t]*(?:[#(].*)?")
+TAIL = re.compile(r"[ \t]*[.;,]?[ \t]*(?:[#(].*|\"{3}|'{3})?")
 """What may follow a result on its line."""
 MAX_CHARACTERS = 600
 """Length of a call or of a result, at most."""

@@ -1,7 +1,7 @@
 """Which of a problem's own tests are public (feedback; the paper's validation tests) and which are hidden (the reward).
 
 What the query shows anyway is public; ``tasks.public`` says what is public beyond it. Whatever it says, at least one test stays hidden,
-and where two answers are expected, hidden tests expect both: else a constant would pass them.
+and where hidden tests would all expect the same truth value, one that expects another is hidden, too: else a constant would pass them.
 """
 
 import ast
@@ -18,7 +18,10 @@ from workflow.settings import TaskSettings
 from workflow.tasks.examples import Rename, asserted
 from workflow.tasks.overlap import id_key
 from workflow.verifiers import find_verifier
+from workflow.verifiers.code import CONSTANTS
 
+GUESSES = frozenset({*CONSTANTS, "None"})
+"""Results of functions that know nothing."""
 Tests = tuple[tuple[str, ...], tuple[str, ...]]
 """Public tests, hidden tests."""
 
@@ -101,12 +104,13 @@ def _call_by_name(test: str, entry_point: str) -> str:
 
 
 def hide_both_answers(problem: Problem) -> Problem:
-    """Where all hidden tests expect one constant and a public one another: hides that one and, where no other is public, shows one."""
+    """Where all hidden tests expect one value that is easily guessed, and a public one another: hides that one, and shows one of them
+    where no other is public."""
     if problem.verifier != "function":
         return problem
     values = {_expected(test) for test in problem.hidden_tests}
     others = [test for test in problem.public_tests if _expected(test) not in {*values, ""}]
-    if len(values) != 1 or "" in values or not others:
+    if len(values) != 1 or not values <= GUESSES or not others:
         return problem
     public = tuple(test for test in problem.public_tests if test != others[-1])
     hidden = (*problem.hidden_tests, others[-1])
