@@ -94,9 +94,9 @@ def test_hidden_tests_expect_both_answers_where_there_are_two() -> None:
     assert hide_both_answers(alone) == alone
 
 
-def problem_of(count: int, **fields: str) -> Problem:
+def problem_of(count: int) -> Problem:
     tests = tuple(f"assert candidate({number}) == {number + 10}" for number in range(count))
-    return Problem("x/1", "", "f", (), tests, **fields)
+    return Problem("x/1", "", "f", (), tests)
 
 
 @pytest.mark.parametrize(("count", "public"), [(1, 0), (2, 1), (3, 1), (5, 2), (10, 3), (20, 6)])
