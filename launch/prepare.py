@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from launch.shell import one_sentence_errors
-from sandbox.audit import RowAudit, audit
+from sandbox.audit import RowAudit, audit, without_tests
 from sandbox.calibration import Calibration, calibrate
 from sandbox.sandbox import Sandbox
 from sandbox.settings import LimitSettings, SandboxSettings
@@ -107,6 +107,7 @@ def table(name: str, level: str, found: Loaded, rows: Sequence[RowAudit], judge:
         f"| rows | {len(rows) + len(found.left_out)} |",
         f"| rows that can be judged here | {len(rows)} |",
         f"| references that pass public and hidden tests | {references} of {len(known)} |",
+        f"| public tests left out, since the reference fails them | {sum(len(row.misread) for row in rows)} |",
         f"| rows on which no control passes | {sum(not any('passes' in fault for fault in row.faults) for row in rows)} |",
         f"| sound rows written | {len(sound)} |",
         f"| mutants killed by the hidden tests | {killed} of {mutants}" + (f" ({killed / mutants:.1%})" if mutants else "") + " |",
@@ -139,7 +140,8 @@ def main() -> int:
     level, rows, judge = asyncio.run(audit_rows(found.problems, settings, options, terminal))
     out = options.out or Path("data") / options.set
     out.mkdir(parents=True, exist_ok=True)
-    write_jsonl(out / "problems.jsonl", [problem for problem, row in zip(found.problems, rows, strict=True) if row.sound])
+    audited = zip(found.problems, rows, strict=True)
+    write_jsonl(out / "problems.jsonl", [without_tests(problem, row.misread) for problem, row in audited if row.sound])
     report = {"set": options.set, "isolation": level, "rows": [asdict(row) for row in rows], "left_out": dict(found.left_out)}
     report |= {"judge": asdict(judge) | {"agreement": judge.agreement}} if judge is not None else {}
     (out / "audit.json").write_text(json.dumps(report, indent=1))

@@ -32,6 +32,8 @@ class RowAudit:
     killed: int
     """Those of them that fail a hidden test."""
     has_reference: bool = True
+    misread: tuple[str, ...] = ()
+    """Public tests that its reference fails: examples that were misread or are wrong, without which the row is judged and written."""
 
     @property
     def sound(self) -> bool:
@@ -42,6 +44,8 @@ class RowAudit:
 async def audit(sandbox: Sandbox, problem: Problem, mutants: int) -> RowAudit:
     """Judges reference, controls and ``mutants`` mutants of one problem. Raises RuntimeError where the sandbox itself fails."""
     faults: list[str] = []
+    misread = await _find_misread(sandbox, problem)
+    problem = without_tests(problem, misread)
     if problem.reference is not None:
         reference = await _judge(sandbox, _all_tests(problem), problem.reference)
         if reference.outcome is not Outcome.PASSED:
@@ -53,7 +57,22 @@ async def audit(sandbox: Sandbox, problem: Problem, mutants: int) -> RowAudit:
     killed = await asyncio.gather(*(_judge(sandbox, problem, program) for program in programs))
     count = sum(verdict.outcome is not Outcome.PASSED for verdict in killed)
     trust = find_verifier(problem.verifier).trust
-    return RowAudit(problem.id, tuple(faults), trust, len(programs), count, problem.reference is not None)
+    return RowAudit(problem.id, tuple(faults), trust, len(programs), count, problem.reference is not None, misread)
+
+
+def without_tests(problem: Problem, tests: Sequence[str]) -> Problem:
+    """The problem without some of its public tests."""
+    return replace(problem, public_tests=tuple(test for test in problem.public_tests if test not in tests))
+
+
+async def _find_misread(sandbox: Sandbox, problem: Problem) -> tuple[str, ...]:
+    """The public tests that the reference fails by itself, not by the clock."""
+    if problem.reference is None or not problem.public_tests:
+        return ()
+    alone = [replace(problem, hidden_tests=(test,)) for test in problem.public_tests]
+    verdicts = await asyncio.gather(*(_judge(sandbox, one, problem.reference) for one in alone))
+    found = zip(problem.public_tests, verdicts, strict=True)
+    return tuple(test for test, verdict in found if verdict.outcome is not Outcome.PASSED and not verdict.late)
 
 
 async def _judge(sandbox: Sandbox, problem: Problem, answer: str) -> Verdict:
@@ -65,7 +84,7 @@ async def _judge(sandbox: Sandbox, problem: Problem, answer: str) -> Verdict:
 
 def _all_tests(problem: Problem) -> Problem:
     """Public tests counted as hidden ones: the reference must pass both."""
-    return replace(problem, hidden_tests=(*problem.public_tests, *problem.hidden_tests))
+    return replace(problem, hidden_tests=problem.tests)
 
 
 def make_mutants(problem: Problem, count: int) -> Sequence[str]:

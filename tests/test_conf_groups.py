@@ -11,6 +11,7 @@ OPTIONS = [(folder, file.stem) for folder in GROUPS for file in sorted((CONF / f
 NEEDS = {
     ("tasks", "jsonl"): "set tasks.path",
     ("tasks", "hub"): "set tasks.path",
+    ("tasks", "mixture"): "name them in tasks.mixture",
     ("model", "local"): "model.path is not set",
     ("experiment", "own"): "model.path is not set",
 }

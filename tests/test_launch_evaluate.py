@@ -31,13 +31,13 @@ def saved(run_dir: Path, **tasks: object) -> None:
 
 def test_problems_that_the_run_was_trained_on_are_no_test_of_its_policy(tmp_path: Path) -> None:
     path, said = str(mixed_file(tmp_path / "three.jsonl")), []
-    saved(tmp_path / "run", name="jsonl", path=path)
-    other = load(demo_values({"tasks": {"name": "jsonl", "path": path, "splits": "aflow"}}))
+    saved(tmp_path / "run", name="jsonl", path=path, splits="seeded")
+    other = load(demo_values({"tasks": {"name": "jsonl", "path": path}}))
     with pytest.raises(ValueError, match=r"were trained on \d+ of these 240 test problems"):
         refuse_trained(load_tasks(other.tasks), other, tmp_path / "run", said.append)
-    same = load(demo_values({"tasks": {"name": "jsonl", "path": path}}))
+    same = load(demo_values({"tasks": {"name": "jsonl", "path": path, "splits": "seeded"}}))
     refuse_trained(load_tasks(same.tasks), same, tmp_path / "run", said.append)
-    smaller = load(demo_values({"tasks": {"name": "jsonl", "path": path, "test_size": 50}}))
+    smaller = load(demo_values({"tasks": {"name": "jsonl", "path": path, "splits": "seeded", "test_size": 50}}))
     refuse_trained(load_tasks(smaller.tasks), smaller, tmp_path / "run", said.append)
     assert not said
 
@@ -65,8 +65,8 @@ def evaluate_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_dir:
     """What is printed by an evaluation with other tasks than those of the runs ``x`` and ``y``, which starts nothing."""
     path = str(mixed_file(tmp_path / "three.jsonl"))
     for run in ("x", "y"):
-        saved(tmp_path / run, name="jsonl", path=path)
-    other = load(demo_values({"tasks": {"name": "jsonl", "path": path, "splits": "aflow"}}))
+        saved(tmp_path / run, name="jsonl", path=path, splits="seeded")
+    other = load(demo_values({"tasks": {"name": "jsonl", "path": path}}))
 
     monkeypatch.setattr("launch.evaluate.readable_tasks", lambda *given: load_tasks(other.tasks))
     monkeypatch.setitem(sys.modules, "trainer.evaluation.table", None)  # what it would start then is not to be had

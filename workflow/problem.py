@@ -26,7 +26,14 @@ class Problem:
     verifier: str = "function"
     """What judges the answers: a name of ``workflow.verifiers.VERIFIERS``, or ``module:name``."""
     source: str = ""
-    """Name of the task set, for example ``humaneval``."""
+    """Name of the benchmark, for example ``humaneval``; where the set gives none, the name of its file or of the set."""
+    weight: float = 1.0
+    """How often it is drawn in training, against one of weight 1."""
+
+    @property
+    def tests(self) -> tuple[str, ...]:
+        """All of its tests, those that are public first: what a published solve rate counts."""
+        return (*self.public_tests, *self.hidden_tests)
 
     @property
     def has_examples(self) -> bool:

@@ -48,12 +48,46 @@ class HubSettings(Settings):
     """Split of the test problems; empty: they are cut from ``split``."""
 
 
+Splits = Literal["seeded", "aflow"]
+Public = Literal["examples", "share", "aflow"]
+
+
+class MixedSet(Settings):
+    """One of several task sets. What is null is as ``tasks`` has it."""
+
+    name: str = ""
+    """Task set, as ``tasks.name``; empty: what the entry is called."""
+    path: str | None = None
+    """As ``tasks.path``. None: the public home of the set."""
+    hub: HubSettings = HubSettings()
+    """As ``tasks.hub``."""
+    splits: Splits | None = None
+    """As ``tasks.splits``."""
+    public: Public | None = None
+    """As ``tasks.public``."""
+    public_share: float | None = Field(default=None, gt=0, lt=1)
+    """As ``tasks.public_share``."""
+    train_size: int | None = Field(default=None, ge=0)
+    """Problems of this set to train on; 0: it is held out alone."""
+    validation_size: int | None = Field(default=None, ge=0)
+    """Problems of this set to validate on."""
+    test_size: int | None = Field(default=None, ge=0)
+    """Problems of this set to test on; 0: it is trained on alone."""
+    weight: float = Field(default=1.0, gt=0, le=1000)
+    """How often each of its problems is drawn in training: 2, twice as often as one of weight 1; 0.5, in every other epoch."""
+
+
 class TaskSettings(Settings):
     """Which problems to train and evaluate on."""
 
     name: str = "jsonl"
     """Task set: a registered name, or ``module:name`` of something that makes Problems. ``jsonl``: a file in our own schema; ``hub``: any
-    set of the hub, by named columns; ``bigcodebench`` asks with docstrings, ``bigcodebench_instruct`` in natural language."""
+    set of the hub, by named columns; ``bigcodebench`` asks with docstrings, ``bigcodebench_instruct`` in natural language; ``mixture``:
+    the sets of ``tasks.mixture`` together."""
+    mixture: dict[str, MixedSet] = {}
+    """Sets of ``tasks.name=mixture`` by a name of your choice, each with a path, sizes and a weight of its own, for example
+    ``tasks.mixture.mbpp.path=mbpp.jsonl``. Each is split by itself; ``tasks.train_size`` and so on hold for each set without a size of
+    its own."""
     path: str | None = None
     """File to read (a published set: its original file, plain or .gz; ``jsonl``: our own schema; ``hub``: a name like owner/set, a folder
     or a JSONL file). None: the public home of the set."""
@@ -65,10 +99,16 @@ class TaskSettings(Settings):
     """Of LiveCodeBench: date of the first contest, for example 2024-08-01, so that no model in the run has seen its problems."""
     until: str | None = Field(default=None, pattern=r"^\d{4}-\d\d-\d\d$")
     """Date of the last contest."""
-    splits: Literal["seeded", "aflow"] = "seeded"
-    """How a file set is split: ``seeded``, at random by ``seed``; ``aflow``, with the test problems of AFlow and FlowReasoner
-    (HumanEval, MBPP, GSM8K; in a mixed file by the problems' ids), validation from AFlow's validation problems, training on the rest;
-    problems of other sets at random."""
+    public: Public = "examples"
+    """Which of a problem's own tests workflows may run, and read the feedback of; all others are hidden. ``examples``: those that the query
+    shows, and MBPP's first assert; ``aflow``: AFlow's public tests of HumanEval beside them; ``share``: as many more, drawn by ``seed``, as
+    make ``public_share``. At least one test of each problem stays hidden."""
+    public_share: float = Field(default=0.3, gt=0, lt=1)
+    """Share of a problem's tests that ``public=share`` makes public, at least one test."""
+    splits: Splits = "aflow"
+    """How a file set is split: ``aflow``, with the test problems of AFlow and FlowReasoner (HumanEval, MBPP, GSM8K; in a mixed file by the
+    problems' ids), validation from AFlow's validation problems, training on the rest, and problems of other sets at random by ``seed``;
+    ``seeded``, all of them at random."""
     train_size: int = Field(default=4096, ge=1)
     """Problems to draw training batches from (some sets generate them; file sets are split)."""
     validation_size: int = Field(default=240, ge=1)

@@ -141,12 +141,14 @@ def test_a_row_that_any_answer_passes_is_left_out_with_its_reason(tmp_path: Path
         {"id": "wrong", "query": "q", "entry_point": "f", "hidden_tests": ["assert f(1) == 2"], "reference": "def f(x): return x"},
         {"id": "sound", "query": "q", "entry_point": "f", "hidden_tests": ["assert f(1) == 7"], "reference": "def f(x): return x + 6"},
     ]
+    rows[2]["public_tests"] = ["assert f(2) == 8", "assert f(3) == 8"]
     (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
     command("prepare", "jsonl", "--path", tmp_path / "mine.jsonl", "--out", tmp_path / "out")
     written = (tmp_path / "out" / "problems.jsonl").read_text()
     audit = (tmp_path / "out" / "audit.md").read_text()
     assert '"sound"' in written and '"weak"' not in written and '"wrong"' not in written
     assert "weak: return None passes" in audit and "wrong: its reference fails" in audit
+    assert "f(2) == 8" in written and "f(3) == 8" not in written, "an example that the reference fails is dropped"
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,27 @@
 """Task sets: where problems come from. One of your own: ``@TASK_SETS.register("name")`` above a function that makes Problems."""
 
+import math
 from collections import Counter
+from dataclasses import replace
 from functools import lru_cache
 
 from workflow.problem import Problem
-from workflow.registry import Registry
+from workflow.registry import Registry, short_name
 from workflow.settings import TaskSettings
 from workflow.tasks.aflow import split_as_aflow
 from workflow.tasks.files import JsonlFile, split_file_set
 from workflow.tasks.hub import HubSet
 from workflow.tasks.overlap import refuse_overlap, without_repeats
+from workflow.tasks.public import split_tests
 from workflow.tasks.sources import PUBLISHED
 from workflow.tasks.task_set import Loaded, TaskSet, TaskSource
 from workflow.verifiers import VERIFIERS
 
-__all__ = ["TASK_SETS", "Loaded", "TaskSet", "TaskSource", "check_tasks", "load_problems", "load_source", "load_tasks"]
+__all__ = ["TASK_SETS", "Loaded", "TaskSet", "TaskSource", "check_tasks", "load_parts", "load_problems", "load_source", "load_tasks"]
 
-TASK_SETS: Registry[TaskSource] = Registry("tasks.name", {**PUBLISHED, "jsonl": JsonlFile(), "hub": HubSet()})
+TASK_SETS: Registry[TaskSource] = Registry(
+    "tasks.name", {**PUBLISHED, "jsonl": JsonlFile(), "hub": HubSet(), "mixture": "workflow.tasks.mixture:MIXTURE"}
+)
 """Sources of problems by name."""
 
 
@@ -24,6 +29,8 @@ def check_tasks(settings: TaskSettings) -> str:
     """Why the set cannot be loaded, as far as that shows without loading it; empty where nothing shows."""
     if problem := TASK_SETS.problem(settings.name):
         return problem
+    if settings.mixture and settings.name != "mixture":
+        return f"tasks.mixture names sets, but tasks.name={settings.name!r} is a single one: set tasks.name=mixture."
     check = getattr(TASK_SETS.find(settings.name), "check", None)
     return check(settings) if check else ""
 
@@ -41,25 +48,25 @@ def load_tasks(settings: TaskSettings) -> TaskSet:
 @lru_cache(maxsize=4)
 def _load_tasks(settings_json: str) -> TaskSet:
     settings = TaskSettings.model_validate_json(settings_json)
-    found = load_source(settings)
-    if isinstance(found, Loaded):
-        split = split_file_set if settings.splits == "seeded" else split_as_aflow
-        train, validation, test = split(
-            found.problems,
-            train_size=settings.train_size,
-            validation_size=settings.validation_size,
-            test_size=settings.test_size,
-            seed=settings.seed,
-        )
-    else:
-        train, validation, test = found.train, found.validation, found.test
-    place = settings.path or settings.name
+    found = load_parts(settings)
+    train, validation, test = found.train, found.validation, found.test
+    place = settings.path or ", ".join(settings.mixture) or settings.name
     if not train or not test:
         raise ValueError(f"{place} holds no {'test' if train else 'training'} problems: it needs at least one.")
     validation = without_repeats(validation, test)
     train = without_repeats(train, (*validation, *test))
     refuse_overlap(train, validation, test, place=place)
     return TaskSet(train, validation, test)
+
+
+def load_parts(settings: TaskSettings) -> TaskSet:
+    """The source's problems in the parts that it gives, or as ``tasks.splits`` says. Raises ValueError as ``load_tasks`` does."""
+    found = load_source(settings)
+    if isinstance(found, TaskSet):
+        return found
+    split = split_file_set if settings.splits == "seeded" else split_as_aflow
+    sizes = {"train_size": settings.train_size, "validation_size": settings.validation_size, "test_size": settings.test_size}
+    return TaskSet(*split(found.problems, **sizes, seed=settings.seed))
 
 
 def load_problems(settings: TaskSettings) -> tuple[Problem, ...]:
@@ -75,7 +82,14 @@ def load_source(settings: TaskSettings) -> TaskSet | Loaded:
     if not isinstance(found, TaskSet | Loaded):
         found = Loaded(tuple(found))
     _check_problems(found.problems, settings.path or settings.name)
-    return found
+
+    def finish(problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
+        named = (problem if problem.source else replace(problem, source=short_name(settings.name)) for problem in problems)
+        return tuple(problem if settings.mixture else split_tests(problem, settings) for problem in named)
+
+    if isinstance(found, Loaded):
+        return replace(found, problems=finish(found.problems))
+    return TaskSet(finish(found.train), finish(found.validation), finish(found.test))
 
 
 def _check_problems(problems: tuple[Problem, ...], place: str) -> None:
@@ -83,10 +97,12 @@ def _check_problems(problems: tuple[Problem, ...], place: str) -> None:
     for problem in problems:
         if not isinstance(problem, Problem):
             raise ValueError(f"{place} gives a {type(problem).__name__} where a workflow.problem.Problem belongs: correct the source.")
+        if not 0 < problem.weight < math.inf:
+            raise ValueError(f"{place}: problem {problem.id!r} has the weight {problem.weight}: give a number above 0.")
         if not problem.hidden_tests:
             raise ValueError(f"{place}: problem {problem.id!r} has no 'hidden_tests', so no answer could be judged: give at least one.")
     if repeated := [name for name, count in Counter(problem.id for problem in problems).items() if count > 1]:
-        raise ValueError(f"{place}: the id {repeated[0]!r} appears twice: ids must be unique.")
+        raise ValueError(f"{place}: the id {repeated[0]!r} appears twice: ids must be unique, also across the sets of a mixture.")
     for name, problem in {problem.verifier: problem for problem in problems}.items():
         if fault := VERIFIERS.problem(name):
             raise ValueError(f"{place}, problem {problem.id!r}: {fault}")

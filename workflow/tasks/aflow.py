@@ -10,11 +10,14 @@ from functools import cache
 from pathlib import Path
 
 from workflow.problem import Problem
+from workflow.tasks.files import split_file_set
 from workflow.tasks.overlap import id_key
 
 Parts = tuple[tuple[Problem, ...], tuple[Problem, ...], tuple[Problem, ...]]
+UNPUBLISHED = "bigcodebench"
+"""The paper tests on 300 of its problems, and does not say which."""
 OTHERS = ""
-"""In place of a set's name: problems of sets that AFlow has no split of."""
+"""In place of a set's name: problems of all other sets."""
 
 
 @cache
@@ -28,7 +31,7 @@ def _set_and_part(problem: Problem) -> tuple[str, str]:
     """The published set that a problem's id names, and ``test``, ``validation`` or ``rest``."""
     name, *others = id_key(problem.id).split("/")
     if name not in _read_splits():
-        return OTHERS, "rest"
+        return name if name == UNPUBLISHED else OTHERS, "rest"
     numbers = [int(word) for word in others[-1:] if word.isdecimal()]
     is_other = name == "gsm8k" and "train" in others  # GSM8K's training rows are counted from 0, too
     parts = _read_splits()[name] if numbers and not is_other else {}
@@ -40,7 +43,7 @@ def split_as_aflow(problems: Sequence[Problem], *, train_size: int, validation_s
 
     Each set of a mixed file is split by itself, as its problems' ids name it. Where a set has no other problems (HumanEval), at most
     half of its validation problems validate. Of sets that AFlow has no split of, a quarter each is held out at random, for tests more
-    where ``test_size`` leaves room for more, at most half.
+    where ``test_size`` leaves room for more, at most half. Where there are no problems of any of these sets, it is the seeded split.
 
     Raises:
         ValueError: nothing is left to train on or to test.
@@ -50,6 +53,8 @@ def split_as_aflow(problems: Sequence[Problem], *, train_size: int, validation_s
     for problem in problems:
         name, part = _set_and_part(problem)
         sets.setdefault(name, {"test": [], "validation": [], "rest": []})[part].append(problem)
+    if set(sets) == {OTHERS}:
+        return split_file_set(problems, train_size=train_size, validation_size=validation_size, test_size=test_size, seed=seed)
     published = sum(len(parts["test"]) for parts in sets.values())
     train: list[Problem] = []
     validation: list[Problem] = []
@@ -57,9 +62,9 @@ def split_as_aflow(problems: Sequence[Problem], *, train_size: int, validation_s
     for name, parts in sorted(sets.items()):
         for members in parts.values():
             rng.shuffle(members)
-        if name == OTHERS:
+        if name in (OTHERS, UNPUBLISHED):
             count = len(parts["rest"])
-            held_out = min(max(count // 4, test_size - published), count // 2)
+            held_out = min(max(count // 4, test_size - published), count // 2) if test_size else 0
             parts["test"], parts["validation"] = parts["rest"][:held_out], parts["rest"][held_out : held_out + count // 4]
             del parts["rest"][: held_out + count // 4]
         keeps = len(parts["validation"]) if parts["rest"] else len(parts["validation"]) // 2

@@ -1,7 +1,8 @@
 """BigCodeBench (Zhuo et al. 2024, arXiv 2406.15877) as Problems, from its complete or its instruct prompts.
 
 Its unittest cases mock, patch and write files, so they run beside the solution (verifier ``unittest``, trust ``shared``). Each
-test method becomes a test of its own; imports, helpers and constants of the test module become the setup. Nothing is public.
+test method becomes a test of its own; imports, helpers and constants of the test module become the setup. Nothing is public but
+what ``tasks.public=share`` makes so.
 """
 
 import ast

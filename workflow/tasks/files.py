@@ -69,8 +69,8 @@ def read_jsonl(path: Path) -> list[Problem]:
         if unknown := sorted(row.keys() - _FIELDS):
             raise ValueError(f"{place}: unknown field {unknown[0]!r}; a problem has {', '.join(sorted(_FIELDS))}.")
         try:
-            defaults = {"public_tests": (), "source": path.name.removesuffix(".gz").removesuffix(".jsonl")}
-            problems.append(_VALIDATOR.validate_python({**defaults, **row}))
+            source = row.get("source") or path.name.removesuffix(".gz").removesuffix(".jsonl")
+            problems.append(_VALIDATOR.validate_python({"public_tests": (), **row, "source": source}))
         except ValidationError as error:
             first = error.errors()[0]
             raise ValueError(f"{place}: field {'.'.join(map(str, first['loc']))!r}: {first['msg']}.") from None
@@ -91,7 +91,7 @@ def split_file_set(
     """Train, validation and test of a set of fixed size, shuffled by the seed.
 
     Validation and test get what was asked for, but at most a quarter of the set each; train gets what was
-    asked for out of the rest.
+    asked for out of the rest. Where nothing is trained on, all of the set may be held out.
 
     Raises:
         ValueError: fewer than 4 problems.
@@ -100,7 +100,8 @@ def split_file_set(
         raise ValueError(f"The task set has {len(problems)} problems; train, validation and test need at least 4 together.")
     order = list(problems)
     random.Random(seed).shuffle(order)
-    quarter = len(order) // 4
-    validation, test = min(validation_size, quarter), min(test_size, quarter)
+    most = len(order) // 4 if train_size else len(order)
+    validation = min(validation_size, most)
+    test = min(test_size, most, len(order) - validation)
     held_out = validation + test
     return tuple(order[held_out : held_out + train_size]), tuple(order[:validation]), tuple(order[validation:held_out])

@@ -68,9 +68,10 @@ def _problems(settings: TaskSettings, split: str) -> Loaded:
     left_out: dict[str, str] = {}
     for number, row in _rows(settings, split):
         _check_columns(hub, row, place)
-        name = f"{Path(place).name if settings.file.exists() else place}/{split}/{number}"
+        source = Path(place).name if settings.file.exists() else place
+        name = f"{source}/{split}/{number}"
         try:
-            problems.append(_problem(name, row, hub, place))
+            problems.append(_problem(name, row, hub, source))
         except LeftOut as reason:
             left_out[name] = str(reason)
     return Loaded(tuple(problems), left_out)
@@ -103,7 +104,7 @@ def _check_columns(hub: HubSettings, row: Mapping[str, Any], place: str) -> None
             raise ValueError(f"tasks.hub.{part}={column} is no column of {place}{hint}: it has {', '.join(row)}.")
 
 
-def _problem(name: str, row: Mapping[str, Any], hub: HubSettings, place: str) -> Problem:
+def _problem(name: str, row: Mapping[str, Any], hub: HubSettings, source: str) -> Problem:
     """One row; raises LeftOut where a column that it needs is empty."""
 
     def texts(column: str) -> tuple[str, ...]:
@@ -131,5 +132,5 @@ def _problem(name: str, row: Mapping[str, Any], hub: HubSettings, place: str) ->
         test_setup=text(hub.test_setup),
         reference=answer or None,
         verifier=hub.verifier,
-        source=place,
+        source=source,
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from workflow.problem import Problem
 from workflow.tasks.left_out import LeftOut
+from workflow.tasks.public import hide_both_answers, without_shown
 
 
 def to_problem(row: Mapping[str, Any]) -> Problem:
@@ -26,24 +27,23 @@ def to_problem(row: Mapping[str, Any]) -> Problem:
     function = _function(module, tests)
     if function is None:
         raise LeftOut("its tests call no function of its reference")
-    public, hidden = tests[:1], [test for test in tests[1:] if _normal(test) != _normal(tests[0])]
-    if not hidden:  # they are all the same one: then it stays hidden
-        public, hidden = [], tests[:1]
+    public, hidden = without_shown(tests[:1], tests, function.name)
     given = [*row.get("test_imports", []), row.get("test_setup_code", "").replace("\r\n", "\n")]
     setup = "\n".join([*(ast.unparse(node) for node in module.body if isinstance(node, ast.Import | ast.ImportFrom)), *given]).strip()
     if own := sorted(_find_names_read(ast.parse(setup)) & {node.name for node in module.body if isinstance(node, ast.ClassDef)}):
         raise LeftOut(f"its tests are set up with {own[0]}, which only its reference defines")
     signature = f"def {function.name}({ast.unparse(function.args)}):"
-    return Problem(
+    problem = Problem(
         id=f"MBPP/{row['task_id']}",
         query=f"{text.split(chr(10) + chr(10) + 'def ')[0].strip()}\n\n{signature}",
         entry_point=function.name,
-        public_tests=tuple(public),
-        hidden_tests=tuple(hidden),
+        public_tests=public,
+        hidden_tests=hidden,
         test_setup=setup,
         reference=reference,
         source="mbpp",
     )
+    return hide_both_answers(problem)
 
 
 def _clean(test: str) -> str:
@@ -52,10 +52,6 @@ def _clean(test: str) -> str:
 
 def _find_names_read(tree: ast.Module) -> set[str]:
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-
-
-def _normal(test: str) -> str:
-    return ast.dump(ast.parse(test))
 
 
 def _function(reference: ast.Module, tests: list[str]) -> ast.FunctionDef | None:

@@ -1,10 +1,13 @@
 """What makes two rows the same problem, and the guard that no problem is both trained on and held out.
 
 Published sets come in several editions (HumanEval and HumanEval+, MBPP and its sanitized rows), and files are put together by hand:
-so ids are compared without regard to case, separators and a plus sign, texts without regard to case and white space.
+so ids are compared without regard to case, separators and a plus sign, texts without regard to case and white space and to the code
+that stands around their words.
 """
 
+import ast
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 from workflow.problem import Problem
@@ -13,6 +16,8 @@ EDITIONS = frozenset({"sanitized", "plus", "full"})
 """Words of an id that tell an edition of a set, not another problem."""
 REPEATING = frozenset({"humaneval", "mbpp", "gsm8k", "bigcodebench"})
 """Published sets, whose own rows repeat each other here and there (MBPP/248 and MBPP/704): no fault of who uses them."""
+SIGNATURE = re.compile(r"^\s*def \w+\(.*\).*:\s*$", re.MULTILINE)
+"""A line that holds the signature of a function and nothing else."""
 NAMED = 3
 """Examples that a message names."""
 
@@ -23,8 +28,20 @@ def id_key(problem_id: str) -> str:
 
 
 def text_key(query: str) -> str:
-    """Equal for texts that differ in case or white space alone."""
-    return " ".join(re.findall(r"\w+|[^\w\s]", query.casefold()))
+    """Equal for texts that differ in case, white space or spelling of letters alone, or in the signature and imports around their words."""
+    return " ".join(re.findall(r"\w+|[^\w\s]", unicodedata.normalize("NFKC", _words(query)).casefold()))
+
+
+def _words(query: str) -> str:
+    """A query without code around it: the docstring of its last function, or the text without lines that hold a signature alone."""
+    if "def " not in query:
+        return query
+    try:
+        functions = [node for node in ast.parse(query).body if isinstance(node, ast.FunctionDef)]
+        words = ast.get_docstring(functions[-1]) if functions else ""
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        words = SIGNATURE.sub("", query)
+    return words if words and words.strip() else query
 
 
 def find_shared(some: Iterable[Problem], others: Sequence[Problem]) -> list[tuple[Problem, Problem]]:
@@ -62,5 +79,5 @@ def refuse_overlap(train: Sequence[Problem], validation: Sequence[Problem], test
             more = f" and {len(pairs) - NAMED} more" if len(pairs) > NAMED else ""
             raise ValueError(
                 f"{len(pairs)} of {len(some)} {one} problems of {place} are {other} problems, too, by id or by text ({named}{more}): "
-                "take one of each out of the file, so that no result is reported on what was trained."
+                "take one of each out, so that no result is reported on what was trained."
             )

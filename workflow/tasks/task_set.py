@@ -1,5 +1,6 @@
 """What a source of problems is, and what it gives."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -22,8 +23,18 @@ class TaskSet:
         return (*self.train, *self.validation, *self.test)
 
     def describe(self) -> str:
-        """Sizes in words."""
-        return f"{len(self.train)} train, {len(self.validation)} validation, {len(self.test)} test problems"
+        """Sizes in words, by benchmark where there are several, and how many problems give feedback."""
+        everything = (*self.train, *self.validation, *self.test)
+        sources = sorted({problem.source for problem in everything})
+
+        def size(problems: tuple[Problem, ...]) -> str:
+            counts = Counter(problem.source for problem in problems)
+            by_source = ", ".join(f"{counts[source]} {source}" for source in sources)
+            return f"{len(problems)} ({by_source})" if len(sources) > 1 else str(len(problems))
+
+        share = sum(problem.has_examples for problem in everything) / max(len(everything), 1)
+        sizes = f"{size(self.train)} train, {size(self.validation)} validation, {size(self.test)} test problems"
+        return f"{sizes}, {share:.0%} with public tests"
 
 
 @dataclass(frozen=True, slots=True)

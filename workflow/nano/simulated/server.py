@@ -207,7 +207,7 @@ class _Broken(Response):
 
 def load_known_problems(tasks: TaskSettings) -> list[Problem]:
     """What the server must know: nothing of nano, every problem of a file set."""
-    return [] if tasks.name == "nano" else list(load_problems(tasks))
+    return [] if tasks.name == "nano" else [problem for problem in load_problems(tasks) if problem.source != "nano"]
 
 
 def serve(
