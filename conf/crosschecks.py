@@ -122,6 +122,11 @@ def _batch(config: RunSettings) -> Iterator[str]:
         yield f"trainer.sft.batch_size={config.trainer.sft.batch_size} is no multiple of learner.ranks={learner.ranks}: choose one that is."
     if rollout.temperature == 0 and "grpo" in config.trainer.stages and grpo.steps:
         yield "rollout.temperature=0 makes all completions of a group equal, so GRPO has nothing to compare: set it to 1.0."
+    if rollout.top_p < 1 and "grpo" in config.trainer.stages and grpo.steps:
+        yield (
+            f"rollout.top_p={rollout.top_p:g} samples from a part of the policy's distribution, so that its log-probabilities would not be "
+            "the learner's: set it to 1.0 to train (evaluation is greedy, or samples at rollout.temperature)."
+        )
     if config.trainer.late_share and not config.trainer.max_staleness:
         yield (
             f"trainer.late_share={config.trainer.late_share} lets slow groups be learnt a step later, but trainer.max_staleness=0 allows "
@@ -153,6 +158,11 @@ def _algorithms(config: RunSettings) -> Iterator[str]:
     if "grpo" in config.trainer.stages:
         grpo = config.trainer.grpo
         problems = list(problems_of_names(grpo))
+        if grpo.advantage == "gdpo" and not config.reward.weights.performance:
+            problems.append(
+                "trainer.grpo.advantage=gdpo weighs each term by itself, and reward.weights.performance=0 leaves the floor in none of them: "
+                "set it above 0, or use trainer.grpo.advantage=grpo."
+            )
         yield from problems
         if not problems and names_of_own(grpo):
             from trainer.algorithm.trial import problems_of_own

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reward.score import Score
-from rollout.groups.stream import GroupStream, Ready, StepGroups, StreamLimits, StreamState, is_flat
+from rollout.groups.flat import is_flat
+from rollout.groups.stream import GroupStream, Ready, StepGroups, StreamLimits, StreamState
 from rollout.records import Completion, Episode, Group, Round
 from tests.scripted_parts import problem
 from tests.virtual_time import VirtualTimePolicy

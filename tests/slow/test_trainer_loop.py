@@ -119,6 +119,7 @@ async def train(
                 first_step=first,
                 collected=collected,
                 failures=Failures(2),
+                max_response_tokens=8,
             )
         finally:
             rows = read_rows(folder.path / "metrics.jsonl")
