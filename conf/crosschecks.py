@@ -160,7 +160,7 @@ def _algorithms(config: RunSettings) -> Iterator[str]:
         problems = list(problems_of_names(grpo))
         if grpo.advantage == "gdpo" and not config.reward.weights.performance:
             problems.append(
-                "trainer.grpo.advantage=gdpo weighs each term by itself, and reward.weights.performance=0 leaves the floor in none of them: "
+                "trainer.grpo.advantage=gdpo weighs each term by itself, and with reward.weights.performance=0 the floor is in none: "
                 "set it above 0, or use trainer.grpo.advantage=grpo."
             )
         yield from problems

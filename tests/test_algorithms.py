@@ -139,13 +139,13 @@ def test_without_a_weight_no_estimator_of_the_kl_is_asked_for():
 
 def test_grpo_is_refused_where_engines_would_report_other_probabilities_than_the_learner():
     nucleus = {"rollout": {"top_p": 0.95}}
-    with pytest.raises(ValueError, match="^rollout.top_p=0.95 .*would not be the learner's: set it to 1.0"):
+    with pytest.raises(ValueError, match=r"^rollout\.top_p=0.95 .*would not be the learner's: set it to 1.0"):
         load(demo_values(nucleus))
     load(demo_values(nucleus | {"trainer": {"stages": ["evaluate"]}}))
 
 
 def test_gdpo_needs_a_weight_of_the_performance():
-    with pytest.raises(ValueError, match="advantage=gdpo .*reward.weights.performance=0"):
+    with pytest.raises(ValueError, match=r"advantage=gdpo .*reward\.weights.performance=0"):
         load(demo_values({"trainer": {"grpo": {"advantage": "gdpo"}}, "reward": {"weights": {"performance": 0.0}}}))
 
 

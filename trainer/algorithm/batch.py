@@ -35,18 +35,18 @@ class PolicyBatch:
     """Index of each row's group; rows of a group are neighbours."""
     temperature: float
     """Sampling temperature, at which the log-probabilities are compared."""
-    most_tokens: int
-    """Sampled tokens that an episode may have at most: what a loss divides by that knows no lengths."""
     masked_episodes: int
     """Episodes left out because infrastructure failed."""
     dropped_groups: int
     """Groups left out because fewer than 2 of their episodes are scored."""
-    flat_groups: int
+    flat_groups: int = 0
     """Groups without differences, which have advantage 0 or (``flat_groups=drop``) are left out."""
-    cut_off_episodes: int
+    cut_off_episodes: int = 0
     """Episodes left out of the loss, not of their groups' baselines, because a completion was cut off."""
-    kl: float | None
+    kl: float | None = None
     """KL to the reference in nats per token, where it was taken off the rewards."""
+    most_tokens: int = 1
+    """Sampled tokens that an episode may have at most: what ``seq-mean-token-sum-norm`` divides by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +124,12 @@ def policy_batch(
         rewards_B=rewards_B[learnt_B],
         group_B=group_B[learnt_B],
         temperature=rules.temperature,
-        most_tokens=rules.rounds * rules.max_response_tokens,
         masked_episodes=sum(episode.score is None for group in groups for episode in group.episodes),
         dropped_groups=len(groups) - len(group_B.unique()),
         flat_groups=len(group_B[flat_B].unique()),
         cut_off_episodes=int(cut_off_B.sum()),
         kl=None if kl_B is None else float(kl_B.sum() / rows.loss_mask_BT.sum()),
+        most_tokens=rules.rounds * rules.max_response_tokens,
     )
 
 
