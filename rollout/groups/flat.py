@@ -35,7 +35,7 @@ class FlatHistory:
         """
         Args:
             problem_at: the id of the problem at a position of the stream.
-            skip_flat: ``trainer.grpo.skip_flat``; 0: nothing is skipped.
+            skip_flat: ``trainer.grpo.skip_flat``.
             in_a_row: flat groups in a row by problem id, of an earlier session.
         """
         self.in_a_row = dict(in_a_row or {})
@@ -52,7 +52,7 @@ class FlatHistory:
 
     def note(self, group: Group, flat: bool) -> None:
         """A group was taken; one of which machines left nothing to compare says nothing of its problem."""
-        if not self._skip_flat or sum(episode.score is not None for episode in group.episodes) < 2:
+        if sum(episode.score is not None for episode in group.episodes) < 2:
             return
         if flat:
             self.in_a_row[group.problem.id] = self.in_a_row.get(group.problem.id, 0) + 1
