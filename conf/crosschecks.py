@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from conf.algorithm_checks import problems_of_algorithms
 from reward.check_terms import problems_of_terms
 from rollout.engines.interface import ENGINES
 from rollout.policies import POLICIES, is_made
 from rollout.policy_files import is_url
 from rollout.prompt.template import problem_of_prompt
 from rollout.settings import context_tokens
-from trainer.algorithm.names import names_of_own, problems_of_names
 from trainer.cluster.devices import find_started_parts, gpus_needed, too_few
 from trainer.cluster.submission import in_submitted_job, joins_cluster
 from trainer.run.sinks import SINKS
@@ -31,7 +31,7 @@ def problems_between_settings(config: RunSettings, *, trains: bool = True) -> li
             with, and it counts the GPUs that it takes itself.
     """
     checks = (_model, _prompts, _engine, _tasks, _worker, _learner, _deterministic, _folder, _nodes, _sinks)
-    training = (_teacher, _batch, _reward, _algorithms, _stages, _devices)
+    training = (_teacher, _batch, _reward, problems_of_algorithms, _stages, _devices)
     return [problem for check in (*checks, *(training if trains else ())) for problem in check(config)]
 
 
@@ -52,7 +52,7 @@ def _model(config: RunSettings) -> Iterator[str]:
 
 def _prompts(config: RunSettings) -> Iterator[str]:
     for setting, value in (("model.meta_prompt", config.model.meta_prompt), ("distil.prompt", config.distil.prompt)):
-        if problem := problem_of_prompt(setting, value):
+        if value is not None and (problem := problem_of_prompt(setting, value)):
             yield problem
 
 
@@ -71,6 +71,10 @@ def _tasks(config: RunSettings) -> Iterator[str]:
 
 def _worker(config: RunSettings) -> Iterator[str]:
     yield from _answering(config.worker)
+    if config.judge.model:
+        yield from _answering(config.judge)
+    elif config.judge.base_url:
+        yield f"judge.base_url={redact_url(config.judge.base_url)!r} without a model: set judge.model to one that the endpoint serves."
 
 
 def _answering(asked: WorkerSettings) -> Iterator[str]:
@@ -122,11 +126,6 @@ def _batch(config: RunSettings) -> Iterator[str]:
         yield f"trainer.sft.batch_size={config.trainer.sft.batch_size} is no multiple of learner.ranks={learner.ranks}: choose one that is."
     if rollout.temperature == 0 and "grpo" in config.trainer.stages and grpo.steps:
         yield "rollout.temperature=0 makes all completions of a group equal, so GRPO has nothing to compare: set it to 1.0."
-    if rollout.top_p < 1 and "grpo" in config.trainer.stages and grpo.steps:
-        yield (
-            f"rollout.top_p={rollout.top_p:g} samples from a part of the policy's distribution, so that its log-probabilities would not be "
-            "the learner's: set it to 1.0 to train (evaluation is greedy, or samples at rollout.temperature)."
-        )
     if config.trainer.late_share and not config.trainer.max_staleness:
         yield (
             f"trainer.late_share={config.trainer.late_share} lets slow groups be learnt a step later, but trainer.max_staleness=0 allows "
@@ -152,22 +151,6 @@ def _sinks(config: RunSettings) -> Iterator[str]:
     yield from filter(None, map(SINKS.problem, config.logger.sinks))
     if "wandb" in config.logger.sinks and config.logger.wandb == "off":
         yield "logger.sinks names wandb, but logger.wandb=off: set it to auto, online or offline, or take wandb out."
-
-
-def _algorithms(config: RunSettings) -> Iterator[str]:
-    if "grpo" in config.trainer.stages:
-        grpo = config.trainer.grpo
-        problems = list(problems_of_names(grpo))
-        if grpo.advantage == "gdpo" and not config.reward.weights.performance:
-            problems.append(
-                "trainer.grpo.advantage=gdpo weighs each term by itself, and with reward.weights.performance=0 the floor is in none: "
-                "set it above 0, or use trainer.grpo.advantage=grpo."
-            )
-        yield from problems
-        if not problems and names_of_own(grpo):
-            from trainer.algorithm.trial import problems_of_own
-
-            yield from problems_of_own(grpo)
 
 
 def _learner(config: RunSettings) -> Iterator[str]:
