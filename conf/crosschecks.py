@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from conf.algorithm_checks import problems_of_algorithms
 from reward.check_terms import problems_of_terms
 from rollout.engines.interface import ENGINES
 from rollout.policies import POLICIES, is_made
 from rollout.policy_files import is_url
 from rollout.prompt.template import problem_of_prompt
 from rollout.settings import context_tokens
-from trainer.algorithm.names import names_of_own, problems_of_names
 from trainer.cluster.devices import find_started_parts, gpus_needed, too_few
 from trainer.cluster.submission import in_submitted_job, joins_cluster
 from trainer.evaluation.rows import check_against
@@ -33,7 +33,7 @@ def problems_between_settings(config: RunSettings, *, trains: bool = True) -> li
             with, and it counts the GPUs that it takes itself.
     """
     checks = (_model, _prompts, _engine, _tasks, _worker, _learner, _deterministic, _folder, _nodes, _sinks)
-    training = (_teacher, _batch, _reward, _algorithms, _evaluation, _stages, _devices)
+    training = (_teacher, _batch, _reward, problems_of_algorithms, _evaluation, _stages, _devices)
     return [problem for check in (*checks, *(training if trains else ())) for problem in check(config)]
 
 
@@ -153,17 +153,6 @@ def _sinks(config: RunSettings) -> Iterator[str]:
     yield from filter(None, map(SINKS.problem, config.logger.sinks))
     if "wandb" in config.logger.sinks and config.logger.wandb == "off":
         yield "logger.sinks names wandb, but logger.wandb=off: set it to auto, online or offline, or take wandb out."
-
-
-def _algorithms(config: RunSettings) -> Iterator[str]:
-    if "grpo" in config.trainer.stages:
-        grpo = config.trainer.grpo
-        problems = list(problems_of_names(grpo))
-        yield from problems
-        if not problems and names_of_own(grpo):
-            from trainer.algorithm.trial import problems_of_own
-
-            yield from problems_of_own(grpo)
 
 
 def _evaluation(config: RunSettings) -> Iterator[str]:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from trainer.metrics.alarms import RULES, Alarms
+from trainer.metrics.settings import AlarmSettings
 from trainer.metrics.spending import Spending
-from trainer.settings import AlarmSettings
 
 GOOD = {"workflow/valid": 0.97, "workflow/topology_entropy": 1.5, "tests/gap": 0.1, "actor/kl": 0.1, "actor/rollout_gap_mean": 1e-6}
 GOOD |= {"infra/masked_share": 0.0, "workflow/distinct": 0.2, "actor/rollout_kl": 1e-4, "engines/slowest_share": 0.9}

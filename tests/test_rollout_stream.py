@@ -4,13 +4,15 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reward.score import Score
-from rollout.groups.stream import GroupStream, Ready, StepGroups, StreamLimits, StreamState, is_flat
+from rollout.groups.flat import MOST_SKIPPED, FlatHistory, is_flat
+from rollout.groups.stream import GroupStream, Ready, StepGroups, StreamLimits, StreamState
 from rollout.records import Completion, Episode, Group, Round
 from tests.scripted_parts import problem
 from tests.virtual_time import VirtualTimePolicy
@@ -24,7 +26,7 @@ def event_loop_policy() -> VirtualTimePolicy:
 def group(position: int, version: int, *, flat: bool = False, better: float = 1.0) -> Group:
     def episode(total: float) -> Episode:
         completion = Completion("", (1,), (-0.1,), version, "stop")
-        return Episode(str(position), (Round(completion, None, None, ()),), 0, Score(total, {}, False))
+        return Episode(str(position), (Round(completion, None, None, ()),), 0, Score(total, {"performance": 1.0}, False))
 
     return Group(problem(position), (1,), (episode(0.0), episode(0.0 if flat else better)))
 
@@ -137,6 +139,71 @@ async def test_without_refill_groups_that_teach_nothing_stay_in_the_step():
 def test_a_group_is_flat_where_its_rewards_differ_by_no_more_than_noise(apart, flat):
     assert is_flat(group(0, 0, better=apart)) is flat
     assert is_flat(group(0, 0, better=-apart)) is flat
+
+
+def test_costs_and_noise_make_no_group_teach_where_flatness_is_by_performance_or_has_a_tolerance():
+    by_latency = group(0, 0, better=0.01)
+    assert not is_flat(by_latency)
+    assert is_flat(by_latency, by="performance") and is_flat(by_latency, tolerance=0.02)
+
+
+PROBLEMS = 5
+
+
+def history(skip_flat: float, state: StreamState | None = None) -> FlatHistory:
+    return FlatHistory(lambda position: problem(position % PROBLEMS).id, skip_flat, 7, state.flat_in_a_row if state else None)
+
+
+def skipping(skip_flat: float, state: StreamState | None = None) -> tuple[Source, GroupStream]:
+    """A stream over five problems of which two are always flat."""
+    source = Source(delay_s=lambda position: 0.001 * (1 + position % 4), flat=lambda position: position % PROBLEMS < 2)
+
+    async def collect(position: int) -> Group:
+        return replace(await source.collect(position), problem=problem(position % PROBLEMS))
+
+    known = history(skip_flat, state)
+    return source, GroupStream(collect, StreamLimits(5, 1, 0.0, 0), last_step=40, state=state, history=known)
+
+
+async def test_problems_whose_groups_were_flat_are_skipped_more_and_more_and_never_given_up():
+    source, stream = skipping(0.5)
+    async with stream:
+        steps = await train(stream, source, 40)
+    asked = Counter(position % PROBLEMS for taken in steps for position in positions(taken))
+    assert asked.total() == 40 * 5 and min(asked[2], asked[3], asked[4]) > 3 * max(asked[0], asked[1]) and asked[0] and asked[1]
+    skipped = [position for position in range(max(map(max, map(positions, steps))) + 1) if position not in dict(source.started)]
+    assert sum(taken.skipped for taken in steps) == len(skipped) and {position % PROBLEMS for position in skipped} == {0, 1}
+
+
+async def test_a_resumed_stream_skips_what_an_uninterrupted_one_skips():
+    source, stream = skipping(0.5)
+    async with stream:
+        whole = await train(stream, source, 20)
+    source, stream = skipping(0.5)
+    async with stream:
+        before = await train(stream, source, 9)
+        state = stream.state()
+    source, stream = skipping(0.5, state)
+    async with stream:
+        after = await train(stream, source, 11, first=9)
+    assert [positions(taken) for taken in before + after] == [positions(taken) for taken in whole]
+    assert [taken.skipped for taken in before + after] == [taken.skipped for taken in whole] and any(taken.skipped for taken in after)
+
+
+def test_a_problem_that_teaches_again_is_no_longer_skipped_and_a_group_without_scores_says_nothing():
+    known = history(0.9)
+    flat, differs = (replace(group(0, 0, flat=is_flat), problem=problem(0)) for is_flat in (True, False))
+    unscored = replace(flat, episodes=tuple(replace(episode, score=None) for episode in flat.episodes))
+    known.note(unscored, True)
+    assert not known.in_a_row
+    for _ in range(9):
+        known.note(flat, True)
+    assert known.in_a_row == {problem(0).id: 9}
+    often = [known.skips(PROBLEMS * position) for position in range(2000)]
+    assert sum(often) / len(often) == pytest.approx(MOST_SKIPPED, abs=0.02), "it keeps a chance"
+    assert not any(known.skips(PROBLEMS * position + 1) for position in range(100))
+    known.note(differs, False)
+    assert not any(known.skips(PROBLEMS * position) for position in range(100))
 
 
 async def test_a_failure_during_a_refill_loses_no_group():

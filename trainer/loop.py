@@ -2,18 +2,21 @@
 
 from collections.abc import Sequence
 
+import torch
+
 from rollout.fleet.fleet import Fleet
 from rollout.groups.collect import Collector
 from rollout.groups.stream import GroupStream, StreamState
 from rollout.records import Group
-from trainer.algorithm.batch import policy_batch
-from trainer.algorithm.data_order import problem_at, stream_limits, tag_at
+from trainer.algorithm.batch import BatchRules, policy_batch, scored_episodes, token_rows
+from trainer.algorithm.data_order import flat_history, flat_rule, problem_at, stream_limits, tag_at
+from trainer.algorithm.rewards import episode_kl
 from trainer.evaluation.trials import evaluate_policy
 from trainer.failures import Failures
 from trainer.learner.handle import Learner
 from trainer.metrics.step import engine_metrics, evaluation_metrics, group_metrics, stream_metrics
 from trainer.run.folder import RunFolder
-from trainer.settings import EvaluationSettings, TrainerSettings
+from trainer.settings import EvaluationSettings, GRPOSettings, TrainerSettings
 from trainer.step_guard import StepGuard
 from workflow.problem import Problem
 
@@ -30,6 +33,7 @@ async def train_grpo(
     first_step: int,
     collected: StreamState | None = None,
     failures: Failures,
+    max_response_tokens: int,
 ) -> None:
     """Runs GRPO steps ``first_step .. grpo.steps - 1``.
 
@@ -43,6 +47,8 @@ async def train_grpo(
         RunFailedError: no engine or sandbox is left, or in ``max_failures`` steps in a row no episode could be judged.
     """
     grpo = settings.grpo
+    ask, weights = collector.rollout, collector.reward.weights.by_name
+    rules = BatchRules(ask.temperature, max_response_tokens, ask.rounds, weights)
     stream = group_stream(collector, settings, train, collected)
     async with run.checkpoints, stream, StepGuard(run, settings, learner, stream, collector.clock, failures) as guard:
         await fleet.publish(first_step, await learner.weights())
@@ -52,7 +58,7 @@ async def train_grpo(
             taken = await stream.take()
 
             with guard.measure("update"):
-                batch = policy_batch(taken.groups, grpo, temperature=collector.rollout.temperature)
+                batch = policy_batch(taken.groups, grpo, rules, await kl_in_reward(learner, taken.groups, grpo, ask.temperature))
                 await run.checkpoints.wait_written()  # it was saved while groups were collected
                 learned = await learner.update(batch, grpo) if batch is not None else {}
                 if settings.deterministic:
@@ -67,6 +73,15 @@ async def train_grpo(
             guard.end(step, taken, metrics)
 
 
+async def kl_in_reward(learner: Learner, groups: Sequence[Group], settings: GRPOSettings, temperature: float) -> torch.Tensor | None:
+    """KL to the reference of each episode that can be compared; None where it is not taken off the rewards."""
+    if not settings.kl_coef or settings.kl_in == "loss" or not (scored := scored_episodes(groups)):
+        return None
+    rows = token_rows(scored)
+    reference_BT = await learner.logprobs(rows, temperature=temperature, reference=True)
+    return episode_kl([episode for _, _, episode in scored], reference_BT, rows.loss_mask_BT, settings.kl_kind)
+
+
 def group_stream(collector: Collector, settings: TrainerSettings, train: Sequence[Problem], collected: StreamState | None) -> GroupStream:
     """The run's groups by their positions in the data."""
     grpo = settings.grpo
@@ -74,7 +89,14 @@ def group_stream(collector: Collector, settings: TrainerSettings, train: Sequenc
     async def collect(position: int) -> Group:
         return await collector.group(problem_at(position, train, settings.seed), tag_at(position, train, grpo.problems_per_step))
 
-    return GroupStream(collect, stream_limits(settings), last_step=grpo.steps, state=collected)
+    return GroupStream(
+        collect,
+        stream_limits(settings),
+        last_step=grpo.steps,
+        state=collected,
+        flat=flat_rule(grpo),
+        history=flat_history(settings, train, collected.flat_in_a_row if collected else None),
+    )
 
 
 async def validate(step: int, collector: Collector, settings: EvaluationSettings, problems: Sequence[Problem]) -> dict[str, float]:

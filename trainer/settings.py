@@ -8,6 +8,7 @@ from reward.settings import RewardSettings
 from rollout.settings import DistilSettings, ModelSettings, RolloutSettings
 from sandbox.settings import SandboxSettings
 from trainer.cluster.settings import ClusterSettings, SweepSettings
+from trainer.metrics.settings import AlarmSettings
 from workflow.settings import JudgeSettings, MayChange, Settings, SimulatedWorkerSettings, TaskSettings, WorkerSettings
 
 
@@ -74,28 +75,57 @@ class GRPOSettings(Settings):
     advantage: str = "reinforce_plus_plus_baseline"
     """An estimator of verl's (``trainer.algorithm.names`` has the names) or one of your own with verl's signature, registered by a
     module of ``trainer.imports`` or named as ``module:name``. The default subtracts the group's mean and divides by the
-    deviation in the batch. Groups whose rewards do not differ have advantage 0 under each of them."""
+    deviation over the batch's episodes. ``gdpo`` normalises each term of the reward in its group by itself, before it weighs them.
+    Flat groups have advantage 0 under each of them."""
     min_deviation: float = Field(default=0.05, ge=0)
-    """Least deviation in units of reward that the default estimator divides by, so that a batch which differs by an AST unit is not
-    blown up to the size of one that differs by solved problems."""
+    """Least deviation in units of reward that the default estimator (and ``gdpo``) divides by, so that a batch which differs by an AST unit
+    is not blown up to the size of one that differs by solved problems."""
     policy_loss: str = "vanilla"
     """A policy loss of verl's (``trainer.algorithm.names`` has the names) or one of your own, as for ``advantage``; it is called for one
     micro-batch at a time, so it has to aggregate by ``agg_loss(..., **config.global_batch_info)``, as verl's do. Those mean different
     things by ``clip_low`` and ``clip_high``.
     ``vanilla`` and ``cispo`` keep a token's ratio within 1 - clip_low and 1 + clip_high; ``gspo`` a whole response's, which is a
     geometric mean and so near 1 that the values of ``vanilla`` never clip it (its paper has 3e-4 and 4e-4, and
-    ``seq-mean-token-mean``). ``dppo_tv`` bounds how far a token's probability moves, ``dppo_kl`` the KL that this makes. ``gpg`` and
-    ``sapo`` clip nothing, and ``gpg`` has no ratio: it takes every sample for one of the policy as it is."""
+    ``seq-mean-token-mean``). ``geo_mean`` keeps the logarithm of a token's ratio between -clip_low and clip_high (its paper has 0.4 and
+    0.4). ``dppo_tv`` bounds how far a token's probability moves, ``dppo_kl`` the KL that this makes. ``gpg``, ``sapo`` and ``dro`` clip
+    nothing, and ``gpg`` has no ratio: it takes every sample for one of the policy as it is. The groups of conf/algorithm have the
+    values of each paper (``algorithm=gspo``)."""
+    loss_args: dict[str, float] = {}
+    """What else verl's losses read, by verl's names: ``clip_ratio_c`` (vanilla: the bound of dual-clip PPO, 3 where it is left out; dppo_tv
+    and dppo_kl: where ratios are cut off, 20), ``tau_pos`` and ``tau_neg`` (sapo), ``dro_beta`` (dro, which needs it)."""
     clip_low: float = Field(default=0.2, gt=0)
     clip_high: float = Field(default=0.28, gt=0)
     kl_coef: float = Field(default=0.001, ge=0)
-    """Weight of the KL to the SFT policy in the loss; 0: no reference policy is kept."""
+    """Weight of the KL to the SFT policy; 0: no reference policy is kept."""
+    kl_in: Literal["loss", "reward"] = "loss"
+    """Where the KL counts: as a term of the loss, or taken off each episode's reward, summed over its tokens, before advantages are
+    computed (RLOO, arXiv 2402.14740)."""
+    kl_kind: str = "k3+"
+    """Estimator of the KL by verl's names. In the loss ``k2``, ``k1+`` and ``k3+`` have the gradient of the KL from policy to reference,
+    and differ in the figure that is reported (arXiv 2510.01555); ``k3``, GRPO's own, has that of the KL from reference to policy. In the
+    reward ``k1`` has the right gradient, and ``k2`` and ``k3`` may be chosen."""
     entropy_coef: float = Field(default=0.0, ge=0)
     loss_aggregation: str = "token-mean"
-    """How the loss of tokens becomes one figure. ``seq-mean-token-sum-norm`` divides by the longest response of the step."""
+    """How the loss of tokens becomes one figure. ``seq-mean-token-sum-norm`` divides by the tokens that an episode may have at most
+    (Dr. GRPO's constant): rollout.rounds x model.max_response_tokens."""
+    flat_by: Literal["reward", "performance"] = "reward"
+    """What the episodes of a *flat* group have in common. By ``performance`` a group that differs in costs alone is flat, too."""
+    flat_tolerance: float = Field(default=1e-4, ge=0)
+    """How far apart they may lie in a flat group. Where latency or dollars have a weight, rewards of equal workflows differ by noise."""
+    flat_groups: Literal["drop", "keep"] = "drop"
+    """What becomes of flat groups, whose advantages are 0. ``drop``: they leave the batch, and no mean over tokens or episodes counts them.
+    ``keep``: they count in those means, and in the KL and the entropy of the loss."""
     refill: int = Field(default=0, ge=0)
-    """Groups without differences among their rewards that one step may replace by further ones (DAPO's dynamic sampling). Those beyond
-    it stay in the step and count in the mean over tokens."""
+    """Flat groups that one step may replace by further ones (DAPO's dynamic sampling)."""
+    skip_flat: float = Field(default=0.0, ge=0, lt=1)
+    """Probability that a problem whose last group was flat is skipped the next time, before anything is sampled: after z flat groups in
+    a row 1 - (1 - skip_flat)^z, and 0.95 at most (GRESO, arXiv 2506.02177, begins with 0.5)."""
+    overlong: Literal["keep", "mask", "shape"] = "keep"
+    """What becomes of completions that end at ``model.max_response_tokens``. ``keep``: they are worth what their workflow is worth.
+    ``mask``: their episodes carry no loss, and stay in their group's baseline. ``shape``: whatever gets near the limit loses up to 1 of
+    its reward. (DAPO's overlong filtering and soft overlong punishment, arXiv 2503.14476, section 3.4.)"""
+    overlong_buffer: float = Field(default=0.2, gt=0, le=1)
+    """Share of ``model.max_response_tokens`` at its end over which ``shape`` takes from 0 to 1 (DAPO: 4,096 of 20,480)."""
     norm_by_std: bool = False
     """For estimators that can divide by each group's deviation (plain GRPO: True)."""
     old_logprobs: Literal["rollout", "recompute"] = "rollout"
@@ -168,34 +198,6 @@ class LoggerSettings(Settings):
     """Write every episode to episodes.jsonl."""
     trace_characters: int = Field(default=300, ge=0, le=4000)
     """Length to which the prompt and the reply of each operator call are cut there; 0: neither is written."""
-
-
-class AlarmSettings(Settings):
-    """When a run says that something goes wrong; each bound is on the mean over the last ``window`` steps."""
-
-    window: int = Field(default=5, ge=1)
-    min_valid: float = Field(default=0.7, ge=0, le=1)
-    """Share of completions with a workflow that can run."""
-    min_topology_entropy: float = Field(default=0.2, ge=0)
-    """Entropy of the workflows' fingerprints in a step, in nats; 0 where all are the same."""
-    min_distinct: float = Field(default=0.01, ge=0, le=1)
-    """Distinct workflows in a step over all of them."""
-    max_test_gap: float = Field(default=0.3, ge=0, le=1)
-    """Share of answers whose last test run passed in the workflow and whose hidden tests fail, among those whose last one passed."""
-    max_no_worker: float = Field(default=0.1, ge=0, le=1)
-    """Share of answers that no worker was asked for."""
-    max_kl: float = Field(default=1.0, ge=0)
-    """KL to the reference, where ``kl_coef`` asks for one."""
-    max_rollout_gap: float = Field(default=0.05, ge=0)
-    """Mean absolute difference of the log-probabilities of learner and rollouts."""
-    max_rollout_kl: float = Field(default=0.1, ge=0)
-    """KL from the policy that sampled to the one that learns, in nats per token."""
-    min_engine_share: float = Field(default=0.3, ge=0, le=1)
-    """Tokens a second of the slowest rollout engine over those of the middle one."""
-    max_worker_truncated: float = Field(default=0.1, ge=0, le=1)
-    """Share of the worker's replies that ``worker.max_tokens`` cut off."""
-    max_masked: float = Field(default=0.2, ge=0, le=1)
-    """Share of episodes that infrastructure failures kept out of the loss."""
 
 
 class TrainerSettings(Settings):

@@ -170,6 +170,7 @@ async def grpo(system: System, learner: Learner, settings: RunSettings, run: Run
         first_step=first_step,
         collected=collected,
         failures=failures,
+        max_response_tokens=settings.model.max_response_tokens,
     )
     refuse_if_all_masked(run)
     await learner.export(run.policy)

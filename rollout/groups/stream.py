@@ -4,22 +4,19 @@ Each position of the stream is one query's group. A group is *started* under the
 one update; its staleness is the update's version minus the version it was started under, and never exceeds ``max_staleness``.
 Every group that was started is taken by exactly one update, however long its episodes are: slow groups are waited for or
 carried over, none is dropped for its length, so that nothing favours short episodes. What is taken is learnt, except flat groups
-(whose rewards do not differ) that further groups replaced.
+(``rollout.groups.flat``) that further groups replaced. Positions whose problem is skipped are passed over before they are started.
 
 At most ``window`` groups are under way or waiting to be taken, so nothing grows where the learner is slow.
 """
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from rollout.groups.collect import cancel_all
+from rollout.groups.flat import FlatHistory, is_flat
 from rollout.records import Group
-
-FLAT_SPREAD = 1e-4
-"""Rewards of a group that lie no further apart do not differ, where a solved problem is worth about 1: what the clock or the last cent
-of a bill makes of equal workflows teaches nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +62,8 @@ class StreamState:
     ready: tuple[Ready, ...]
     under_way: tuple[int, ...]
     """Positions that were started and are not collected yet; a resumed stream starts them anew."""
+    flat_in_a_row: Mapping[str, int] = field(default_factory=dict)
+    """By problem id, how many of its last groups were flat, where problems may be skipped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +84,8 @@ class StepGroups:
     """Seconds that the learner waited for them."""
     flat: int
     """Flat groups among those to be learnt: ``refill`` did not reach for them."""
+    skipped: int
+    """Problems that were passed over since the update before, since their last groups were flat."""
 
     @property
     def collected(self) -> tuple[Group, ...]:
@@ -96,15 +97,27 @@ class GroupStream:
     """Collects ahead, hands out a step's groups. An async context manager: leaving it ends what is under way."""
 
     def __init__(
-        self, collect: Callable[[int], Awaitable[Group]], limits: StreamLimits, *, last_step: int, state: StreamState | None = None
+        self,
+        collect: Callable[[int], Awaitable[Group]],
+        limits: StreamLimits,
+        *,
+        last_step: int,
+        state: StreamState | None = None,
+        flat: Callable[[Group], bool] = is_flat,
+        history: FlatHistory | None = None,
     ) -> None:
         """
         Args:
             collect: makes the group at a position.
             last_step: number of updates of the run; nothing is started that none of them would take.
             state: of an earlier session.
+            flat: tells flat groups from others.
+            history: says which positions to pass over; left out: none.
         """
         self._collect = collect
+        self._flat = flat
+        self._history = history
+        self._skipped = 0
         self._limits = limits
         self._last_step = last_step
         state = state or StreamState(0, (), ())
@@ -141,15 +154,20 @@ class GroupStream:
                 self._fill(wanted)
                 chosen = await self._choose(wanted)
                 taken += chosen
-                wanted = min(sum(is_flat(ready.group) for ready in chosen), refill)
+                wanted = min(sum(self._flat(ready.group) for ready in chosen), refill)
                 refill -= wanted
         except BaseException:
             self._ready |= {ready.position: ready for ready in taken}  # none is lost
             raise
-        taken.sort(key=lambda ready: (is_flat(ready.group), ready.position))
+        flat = {ready.position: self._flat(ready.group) for ready in taken}
+        taken.sort(key=lambda ready: (flat[ready.position], ready.position))
         size = self._limits.groups_per_step
         learnt, replaced = sorted(taken[:size], key=lambda ready: ready.position), taken[size:]
         youngest = max(ready.position for ready in taken)
+        skipped, self._skipped = self._skipped, 0
+        if self._history is not None:
+            for ready in sorted(taken, key=lambda ready: ready.position):
+                self._history.note(ready.group, flat[ready.position])
         return StepGroups(
             groups=tuple(ready.group for ready in learnt),
             replaced=tuple(ready.group for ready in replaced),
@@ -157,13 +175,16 @@ class GroupStream:
             late=sum(position < youngest for position, _ in self._under_way.values()),
             left=len(self._ready),
             wait_s=asyncio.get_running_loop().time() - began_s,
-            flat=sum(is_flat(ready.group) for ready in learnt),
+            flat=sum(flat[ready.position] for ready in learnt),
+            skipped=skipped,
         )
 
     def state(self) -> StreamState:
         """What has been started and not taken, for a checkpoint."""
         under_way = sorted([position for position, _ in self._under_way.values()] + self._again)
-        return StreamState(self._next_position, tuple(self._ready[position] for position in sorted(self._ready)), tuple(under_way))
+        ready = tuple(self._ready[position] for position in sorted(self._ready))
+        flat_in_a_row = {} if self._history is None else dict(self._history.in_a_row)
+        return StreamState(self._next_position, ready, tuple(under_way), flat_in_a_row)
 
     async def settle(self) -> None:
         """Waits until nothing is under way."""
@@ -173,12 +194,16 @@ class GroupStream:
     def _fill(self, outstanding: int) -> None:
         """Starts groups until that many are under way or ready."""
         while len(self._under_way) + len(self._ready) < outstanding:
-            if self._again:
-                position = self._again.pop(0)
-            else:
-                position, self._next_position = self._next_position, self._next_position + 1
+            position = self._again.pop(0) if self._again else self._next_unskipped()
             task = asyncio.ensure_future(self._collect(position))
             self._under_way[task] = (position, self._version)
+
+    def _next_unskipped(self) -> int:
+        while True:
+            position, self._next_position = self._next_position, self._next_position + 1
+            if self._history is None or not self._history.skips(position):
+                return position
+            self._skipped += 1
 
     async def _choose(self, wanted: int) -> list[Ready]:
         """Takes ``wanted`` ready groups: in turn, or, where some may be late, those first that become too old first."""
@@ -211,12 +236,6 @@ class GroupStream:
         for task in done:
             position, version = self._under_way.pop(task)
             self._ready[position] = Ready(position, version, task.result())
-
-
-def is_flat(group: Group) -> bool:
-    """True where no two scored episodes of the group differ in reward by more than ``FLAT_SPREAD``: the group teaches nothing."""
-    rewards = [episode.score.total for episode in group.episodes if episode.score is not None]
-    return not rewards or max(rewards) - min(rewards) <= FLAT_SPREAD
 
 
 def oldest_version(ready: Ready) -> int:

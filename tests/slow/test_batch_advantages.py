@@ -4,11 +4,22 @@ import inspect
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from trainer.algorithm.advantage import advantages
-from trainer.algorithm.names import ESTIMATORS, POLICY_LOSSES, REFUSED_ESTIMATORS, REFUSED_LOSSES, VERL_ESTIMATORS, VERL_LOSSES, check_names
+from trainer.algorithm.advantage import Terms, advantages
+from trainer.algorithm.names import (
+    ESTIMATORS,
+    OUR_ESTIMATORS,
+    OUR_LOSSES,
+    POLICY_LOSSES,
+    REFUSED_ESTIMATORS,
+    REFUSED_LOSSES,
+    VERL_ESTIMATORS,
+    VERL_LOSSES,
+    check_names,
+)
 from trainer.settings import GRPOSettings
 
 MASK_BT = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0]])
@@ -23,7 +34,7 @@ def test_the_default_subtracts_the_group_mean_and_divides_by_the_deviation_in_th
     mask_BT = torch.ones(4, 2, dtype=torch.long)
     advantages_BT = of("reinforce_plus_plus_baseline", [1.0, 0.0, 10.1, 10.0], mask_BT=mask_BT)
     assert advantages_BT.mean().item() == pytest.approx(0.0, abs=1e-6)
-    assert advantages_BT.std().item() == pytest.approx(1.0, abs=1e-3)
+    assert advantages_BT[:, 0].std(correction=0).item() == pytest.approx(1.0, abs=1e-3)
     large, small = advantages_BT[0, 0].item(), advantages_BT[2, 0].item()
     assert large / small == pytest.approx(10.0, rel=1e-3), "a group's own deviation must not be divided out"
 
@@ -49,7 +60,10 @@ def test_pass_at_k_rewards_the_best_of_a_group_only():
     assert of("grpo_passk", [3.0, 1.0, 0.2, 0.4])[:, 0].tolist() == pytest.approx([2.0, 0.0, 0.0, 0.2])
 
 
-@pytest.mark.parametrize("name", VERL_ESTIMATORS)
+OFFERED = [*VERL_ESTIMATORS, *OUR_ESTIMATORS]
+
+
+@pytest.mark.parametrize("name", OFFERED)
 def test_every_known_estimator_gives_finite_advantages_on_sampled_tokens_only(name):
     advantages_BT = of(name, [1.0, 0.0, 0.3, 0.9])
     assert advantages_BT.shape == MASK_BT.shape
@@ -69,7 +83,7 @@ def lengths(*tokens: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("norm_by_std", [False, True])
 @pytest.mark.parametrize("apart", [0.0, 1e-7, 5e-5])
-@pytest.mark.parametrize("name", VERL_ESTIMATORS)
+@pytest.mark.parametrize("name", OFFERED)
 def test_a_group_whose_rewards_do_not_differ_has_no_advantage_and_changes_no_other(name, apart, norm_by_std):
     mask_BT, rewards = lengths(50, 50, 50, 50, 40, 40, 120, 120), [1.0, 0.9, 0.0, 0.1]
     for solved in (-0.2, 0.0, 1.0):
@@ -81,13 +95,76 @@ def test_a_group_whose_rewards_do_not_differ_has_no_advantage_and_changes_no_oth
         torch.testing.assert_close(advantages_BT[4:], factor * alone_BT)
 
 
-@pytest.mark.parametrize("name", VERL_ESTIMATORS)
+@pytest.mark.parametrize("name", OFFERED)
 def test_what_all_rewards_have_in_common_changes_no_advantage(name):
     """A reward of exactly 0 is worth no more and no less than its neighbours."""
     rewards, mask_BT = [1.0, 0.5, 0.0, 0.0, 0.25, 0.0], lengths(5, 3, 8, 2, 6, 6)
     shifted = [reward + 0.375 for reward in rewards]
     groups = [0, 0, 0, 1, 1, 1]
     torch.testing.assert_close(of(name, rewards, mask_BT=mask_BT, groups=groups), of(name, shifted, mask_BT=mask_BT, groups=groups))
+
+
+@pytest.mark.parametrize("name", ["reinforce_plus_plus_baseline", "gdpo"])
+def test_whitening_counts_every_episode_once_however_long_it_is(name):
+    rewards, groups = [1.0, 0.9, 0.2, 0.1, 1.0, 0.0], [0] * 4 + [1] * 2
+    short, long = (of(name, rewards, mask_BT=lengths(*tokens), groups=groups)[:, 0] for tokens in ([9] * 6, [9, 9, 9, 9, 900, 900]))
+    torch.testing.assert_close(short, long)
+    assert short.mean().item() == pytest.approx(0, abs=1e-6) and short.square().mean().item() == pytest.approx(1)
+
+
+def gdpo(terms: dict[str, list[float]], weights: dict[str, float], groups: list[int], mask_BT: torch.Tensor) -> torch.Tensor:
+    values = {name: torch.tensor(numbers) for name, numbers in terms.items()}
+    rewards_B = sum(weight * values[name] for name, weight in weights.items())
+    assert isinstance(rewards_B, torch.Tensor)
+    return advantages(rewards_B, groups, mask_BT, GRPOSettings(advantage="gdpo"), Terms(weights, values))[:, 0]
+
+
+def test_gdpo_tells_apart_what_the_sum_of_rewards_does_not():
+    """The paper's example (section 3.1): of two rewards one or both are earned; plain GRPO makes the same advantages of either."""
+    groups, mask_BT = [0, 0, 1, 1], torch.ones(4, 3)
+    terms = {"right": [0.0, 1.0, 0.0, 1.0], "format": [0.0, 0.0, 0.0, 1.0]}
+    found_B = gdpo(terms, {"right": 1.0, "format": 1.0}, groups, mask_BT)
+    assert (found_B[3] / found_B[1]).item() == pytest.approx(2.0)
+    summed = of("grpo", [0.0, 1.0, 0.0, 2.0], mask_BT=mask_BT.long(), groups=groups, norm_by_std=True)[:, 0]
+    assert (summed[3] / summed[1]).item() == pytest.approx(1.0, rel=1e-4)
+
+
+def test_gdpo_is_verls_over_episodes_of_one_length():
+
+    from verl.trainer.ppo.core_algos import compute_gdpo_outcome_advantage
+
+    generator = torch.Generator().manual_seed(0)
+    terms = {name: torch.rand(12, generator=generator) for name in ("performance", "calls")}
+    weights, groups, mask_BT = {"performance": 1.0, "calls": -0.3}, [0] * 4 + [1] * 8, torch.ones(12, 5)
+    config: Any = {"gdpo_reward_keys": list(terms), "gdpo_reward_weights": list(weights.values())}
+    theirs_BT, _ = compute_gdpo_outcome_advantage(
+        token_level_rewards=torch.zeros(12, 5),
+        response_mask=mask_BT,
+        index=np.array(groups),
+        config=config,
+        non_tensor_batch={name: values.numpy() for name, values in terms.items()},
+        batch={"prompts": torch.ones(12, 2), "attention_mask": torch.ones(12, 7, dtype=torch.long)},
+    )
+    ours = gdpo({name: values.tolist() for name, values in terms.items()}, weights, groups, mask_BT)
+    torch.testing.assert_close(ours / ours.norm(), theirs_BT[:, 0] / theirs_BT[:, 0].norm(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_term_that_is_the_same_for_all_siblings_says_nothing_to_gdpo():
+    groups, mask_BT = [0, 0, 0, 0], torch.ones(4, 2)
+    with_noise = {"performance": [1.0, 0.0, 1.0, 0.0], "latency": [0.401, 0.402, 0.401, 0.4]}
+    found_B = gdpo(with_noise, {"performance": 1.0, "latency": -0.01}, groups, mask_BT)
+    assert found_B.tolist() == pytest.approx([1.0, -1.0, 1.0, -1.0])
+
+
+def test_an_estimator_of_ones_own_may_ask_for_the_terms():
+    def by_term(token_level_rewards: torch.Tensor, response_mask: torch.Tensor, terms: Any, term_weights: Any):
+        assert term_weights == {"a": 2.0, "b": 1.0}
+        return terms["b"][:, None] * response_mask, None
+
+    ESTIMATORS.add("tests_by_term", by_term)
+    terms = Terms({"a": 2.0, "b": 1.0}, {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([3.0, 4.0])})
+    found_BT = advantages(torch.tensor([5.0, 8.0]), [0, 0], torch.ones(2, 1), GRPOSettings(advantage="tests_by_term"), terms)
+    assert found_BT.tolist() == [[3.0], [4.0]]
 
 
 def test_by_default_an_advantage_has_the_sign_of_its_reward_against_its_group_whatever_the_lengths():
@@ -132,8 +209,9 @@ def test_every_algorithm_of_verls_is_offered_or_refused_with_a_reason():
         """Its names, without those that other tests' plug-ins registered."""
         return {name for name, function in registry.items() if function.__module__.startswith("verl.")}
 
-    assert {*VERL_ESTIMATORS, *REFUSED_ESTIMATORS} == of_verl(ADV_ESTIMATOR_REGISTRY) and not {*VERL_ESTIMATORS} & {*REFUSED_ESTIMATORS}
-    assert {*VERL_LOSSES, *REFUSED_LOSSES} == of_verl(POLICY_LOSS_REGISTRY) and not {*VERL_LOSSES} & {*REFUSED_LOSSES}
+    assert {*VERL_ESTIMATORS, *REFUSED_ESTIMATORS} == of_verl(ADV_ESTIMATOR_REGISTRY) - {*OUR_ESTIMATORS}
+    assert {*VERL_LOSSES, *REFUSED_LOSSES} == of_verl(POLICY_LOSS_REGISTRY) - {*OUR_LOSSES}
+    assert not {*VERL_ESTIMATORS} & {*REFUSED_ESTIMATORS} and not {*VERL_LOSSES} & {*REFUSED_LOSSES}
     assert all(ESTIMATORS.find(name) is ADV_ESTIMATOR_REGISTRY[name] for name in VERL_ESTIMATORS)
     assert all(POLICY_LOSSES.find(name) is POLICY_LOSS_REGISTRY[name] for name in VERL_LOSSES)
 

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.algorithm.losses import actor_config, learning_rate_factor, policy_loss
-from trainer.algorithm.names import LOSS_AGGREGATIONS, ONE_AGGREGATION, VERL_LOSSES
+from trainer.algorithm.losses import actor_config, geo_mean, learning_rate_factor, policy_loss
+from trainer.algorithm.names import LOSS_AGGREGATIONS, ONE_AGGREGATION, OUR_LOSSES, VERL_LOSSES
 from trainer.engines.token_rows import TokenRows
 from trainer.engines.verl_data import mini_batches, share_of_rank, to_tensordict
 from trainer.learner.metrics import mean_over_steps, step_metrics
@@ -102,6 +102,11 @@ def test_the_gap_to_the_rollouts_is_that_of_the_first_mini_batch():
 
 
 ROWS = 12
+LOSSES = [*VERL_LOSSES, *OUR_LOSSES]
+
+
+def with_loss(name: str, **settings) -> GRPOSettings:
+    return GRPOSettings(policy_loss=name, loss_args={"dro_beta": 0.1} if name == "dro" else {}, **settings)
 
 
 def policy_gradient(name: str, aggregation: str, shares: list[list[list[int]]]) -> torch.Tensor:
@@ -125,7 +130,7 @@ def policy_gradient(name: str, aggregation: str, shares: list[list[list[int]]]) 
     }
     new_BT = (old_BT + 0.5 * torch.randn(ROWS, width, generator=generator)).requires_grad_()
     figures = {"global_batch_size": ROWS - 1, "batch_num_tokens": int(rows.loss_mask_BT.sum()), "dp_size": len(shares)}
-    config = actor_config(GRPOSettings(policy_loss=name, loss_aggregation=aggregation, kl_coef=0.1), width)
+    config = actor_config(with_loss(name, loss_aggregation=aggregation, kl_coef=0.1), width)
     for micro_batch in (micro_batch for share in shares for micro_batch in share):
         index = torch.tensor(micro_batch)
         data = to_tensordict(rows.select(index), {field: tensor[index] for field, tensor in dense.items()}, figures)
@@ -149,25 +154,40 @@ CUTS = {
 
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("aggregation", LOSS_AGGREGATIONS)
-@pytest.mark.parametrize("name", VERL_LOSSES)
+@pytest.mark.parametrize("name", LOSSES)
 def test_a_gradient_does_not_depend_on_how_its_mini_batch_is_cut(name, aggregation, cut):
     whole = policy_gradient(name, aggregation, WHOLE)
     assert whole[0].eq(0).all() and whole[1:].abs().max() > 0
     torch.testing.assert_close(policy_gradient(name, aggregation, CUTS[cut]), whole, rtol=1e-4, atol=1e-6 * float(whole.abs().max()))
 
 
-@pytest.mark.parametrize("name", ["geo_mean", "kl_cov"])
+@pytest.mark.parametrize("aggregation", ["seq-mean-token-mean", "token-mean"])
+def test_geo_mean_is_verls_over_the_mini_batch(aggregation):
+    from verl.trainer.ppo.core_algos import compute_policy_loss_geo_mean
+
+    generator = torch.Generator().manual_seed(0)
+    old_BT, advantages_BT = -torch.rand(ROWS, 9, generator=generator), torch.randn(ROWS, 1, generator=generator).expand(ROWS, 9)
+    new_BT = old_BT + 0.3 * torch.randn(ROWS, 9, generator=generator)
+    config = actor_config(with_loss("geo_mean", loss_aggregation=aggregation), 9)
+    config.global_batch_info.update(dp_size=1, batch_num_tokens=9 * ROWS, global_batch_size=ROWS, loss_scale_factor=None)
+    arguments = (old_BT, new_BT, advantages_BT, torch.ones(ROWS, 9), aggregation, config, None)
+    torch.testing.assert_close(geo_mean(*arguments)[0], compute_policy_loss_geo_mean(*arguments)[0])
+
+
+@pytest.mark.parametrize("name", ["clip_cov", "kl_cov"])
 def test_a_loss_that_is_refused_for_its_cuts_still_depends_on_them(name):
+    torch.manual_seed(0)
+    name = f"verl.trainer.ppo.core_algos:compute_policy_loss_{name}"
     whole, cut = (policy_gradient(name, "seq-mean-token-mean", shares) for shares in (WHOLE, CUTS["micro-batches of unequal size"]))
     assert (whole - cut).abs().max() > 0.01 * whole.abs().max(), "it may be offered again"
 
 
-@pytest.mark.parametrize("name", VERL_LOSSES)
+@pytest.mark.parametrize("name", LOSSES)
 def test_a_loss_is_aggregated_as_the_settings_say_unless_they_are_refused(name):
     from verl.trainer.ppo.core_algos import get_policy_loss_fn
 
     def value(aggregation: str) -> float:
-        config = actor_config(GRPOSettings(policy_loss=name, loss_aggregation=aggregation), response_width=4)
+        config = actor_config(with_loss(name, loss_aggregation=aggregation), 4)
         config.global_batch_info.update(dp_size=1, batch_num_tokens=5, global_batch_size=2, loss_scale_factor=config.loss_scale_factor)
         loss, _ = get_policy_loss_fn(name)(
             old_log_prob=torch.full((2, 4), -1.0),
@@ -193,11 +213,11 @@ def test_dppo_cuts_ratios_off_where_its_authors_do_and_not_where_ppo_does(name):
     assert actor_config(GRPOSettings(), 1).clip_ratio_c == 3
 
 
-@pytest.mark.parametrize("name", VERL_LOSSES)
+@pytest.mark.parametrize("name", LOSSES)
 def test_every_known_policy_loss_pushes_towards_rewarded_tokens(name):
     from verl.trainer.ppo.core_algos import get_policy_loss_fn
 
-    config = actor_config(GRPOSettings(policy_loss=name), response_width=2)
+    config = actor_config(with_loss(name), 2)
     config.global_batch_info.update(dp_size=1, batch_num_tokens=4, global_batch_size=2, loss_scale_factor=None)
     logprobs_BT = torch.full((2, 2), -1.0, requires_grad=True)
     loss, _ = get_policy_loss_fn(name)(

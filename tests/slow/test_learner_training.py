@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -105,6 +106,18 @@ async def test_the_kl_term_is_zero_at_the_reference_and_grows_with_the_distance(
     distances = [(await learner.update(batch, GRPOSettings(kl_coef=0.02)))["actor/kl"] for _ in range(3)]
     assert distances[0] == pytest.approx(0.0, abs=1e-9)
     assert distances[2] > distances[1] > 1e-6
+
+
+async def test_a_kl_in_the_reward_is_no_term_of_the_loss_and_the_reference_can_be_asked(learner):
+    await learner.set_reference()
+    await learner.configure_optimizer(FAST, 10)
+    rows = random_rows(6, siblings=2, seed=8)
+    before_BT = await learner.logprobs(rows)
+    batch = await on_policy(learner, rows, torch.randn(6))
+    metrics = await learner.update(replace(batch, kl=0.25), GRPOSettings(kl_coef=0.1, kl_in="reward", kl_kind="k1"))
+    assert metrics["actor/kl"] == 0.25
+    torch.testing.assert_close(await learner.logprobs(rows, reference=True), before_BT, rtol=1e-5, atol=1e-6)
+    assert (await learner.logprobs(rows) - before_BT).abs().max() > 1e-3
 
 
 async def test_the_kl_term_alone_pulls_back_to_the_reference(learner):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import torch
 from rich.console import Console
 
 from reward.settings import RewardSettings
@@ -93,13 +94,14 @@ async def train(
     first: int = 0,
     collected=None,
     refill: int = 0,
+    grpo: dict[str, Any] | None = None,
     sinks: tuple[str, ...] = (),
     **trainer,
 ) -> list[dict[str, Any]]:
     """Runs the loop in a folder; returns its metrics rows."""
     settings = run_settings(
         tmp_path / "run",
-        grpo=GRPOSettings(steps=steps, problems_per_step=3, refill=refill),
+        grpo=GRPOSettings(steps=steps, problems_per_step=3, refill=refill, **grpo or {}),
         evaluation=EvaluationSettings(every_steps=0),
         **{"checkpoint": CheckpointSettings(every_steps=100)} | trainer,
     )
@@ -119,6 +121,7 @@ async def train(
                 first_step=first,
                 collected=collected,
                 failures=Failures(2),
+                max_response_tokens=8,
             )
         finally:
             rows = read_rows(folder.path / "metrics.jsonl")
@@ -179,6 +182,35 @@ async def test_a_group_that_was_replaced_is_logged_and_paid_for_but_not_learnt(t
     assert len(rows) == len(set(rows)) == 5 * 2
 
 
+async def test_the_kl_is_taken_off_the_rewards_against_the_reference(tmp_path: Path):
+    class WithReference(Policy):
+        async def logprobs(self, rows: Any, *, temperature: float, reference: bool) -> torch.Tensor:
+            assert reference and temperature == 1.0
+            self.events.append("reference")
+            return torch.full(rows.loss_mask_BT.shape, -1.0)
+
+        async def update(self, batch: PolicyBatch, grpo: GRPOSettings) -> dict[str, float]:
+            sampled_BT = batch.rollout_logprobs_BT * batch.rows.loss_mask_BT
+            assert batch.kl == pytest.approx(float((sampled_BT.sum() + batch.rows.loss_mask_BT.sum()) / batch.rows.loss_mask_BT.sum()))
+            return await super().update(batch, grpo)
+
+    policy = WithReference()
+    await train(tmp_path, policy, steps=2, grpo={"kl_in": "reward", "kl_kind": "k1", "kl_coef": 0.1})
+    assert policy.events.count("reference") == 2 and policy.trained == [6, 6]
+
+
+async def test_a_problem_that_was_flat_is_skipped_before_anything_is_sampled(tmp_path: Path):
+    class Same(Policy):
+        async def sample(self, *args: Any, **kwargs: Any) -> list[Completion]:
+            first, _ = await super().sample(*args, **kwargs)
+            return [first, first]
+
+    policy = Same()
+    rows = await train(tmp_path, policy, steps=12, grpo={"skip_flat": 0.9})
+    assert policy.trained == [] and sum(row["stream/skipped"] for row in rows) > 0 == rows[0]["stream/skipped"]
+    assert all(row["stream/flat"] == 3 for row in rows)
+
+
 async def test_a_run_that_would_overspend_pauses_with_what_it_collected_ahead(tmp_path: Path):
     policy = Policy()
     with pytest.raises(ValueError, match=r"trainer.max_dollars=0.02 is nearly spent"):
@@ -230,9 +262,11 @@ async def test_groups_of_an_unreadable_checkpoint_file_are_collected_again(tmp_p
     from rollout.groups.stream import StreamState
     from trainer.run.stream_file import GROUPS, read_stream, write_stream
 
-    write_stream(tmp_path, StreamState(9, (), (7, 8)))
+    state = StreamState(9, (), (7, 8), {"p/1": 2})
+    write_stream(tmp_path, state)
+    assert read_stream(tmp_path) == state
     (tmp_path / GROUPS).write_bytes(b"torn")
-    assert read_stream(tmp_path) == StreamState(9, (), (7, 8))
+    assert read_stream(tmp_path) == state
 
 
 def down(workflow, one, seed) -> Run:

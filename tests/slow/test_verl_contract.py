@@ -203,7 +203,7 @@ def test_what_we_do_not_set_has_the_value_that_verls_own_users_get(tmp_path, dev
     optimizer = differences(optimizer_config(OptimizerSettings(), 1), "optim/fsdp.yaml")
     assert optimizer == {"lr", "weight_decay", "override_optimizer_config"} | of_its_schedule
     loss = differences(actor_config(GRPOSettings(), 8), "actor/actor.yaml")
-    assert loss == {"strategy", "use_dynamic_bsz", "clip_ratio_high", "use_kl_loss"}
+    assert loss == {"strategy", "use_dynamic_bsz", "clip_ratio_high", "use_kl_loss", "kl_loss_type"}
 
 
 def test_the_optimizer_is_built_from_that_configuration():

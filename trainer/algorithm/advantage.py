@@ -1,16 +1,17 @@
-"""Advantages by name: verl's estimators and one's own, on one reward per episode.
+"""Advantages by name: verl's estimators, ours and one's own, on one reward per row of tokens.
 
 Pure tensors: no model, no Ray. ``trainer.algorithm.names`` says which names there are.
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from rollout.groups.stream import FLAT_SPREAD
+from rollout.groups.flat import FLAT_SPREAD
 from trainer.algorithm.names import DEFAULT_ESTIMATOR, ESTIMATORS, VERL_ESTIMATORS, check_names
 from trainer.engines.platform import select_platform
 from trainer.settings import GRPOSettings
@@ -18,21 +19,32 @@ from trainer.settings import GRPOSettings
 select_platform()
 
 from verl.trainer.config import AlgoConfig  # noqa: E402
-from verl.utils.torch_functional import masked_var  # noqa: E402
 
 
-def advantages(rewards_B: torch.Tensor, group_of_row: Sequence[int], loss_mask_BT: torch.Tensor, settings: GRPOSettings) -> torch.Tensor:
-    """Advantages of every sampled token.
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What rewards are made of, for estimators that look at each term by itself."""
 
-    Whatever the estimator, a group whose rewards do not differ (``rollout.groups.stream.FLAT_SPREAD``) teaches nothing: its
-    advantages are 0, and it has no part in what the estimator computes of the batch as a whole. Its tokens still count
-    where the loss is a mean.
+    weights: Mapping[str, float]
+    """Of the terms that count, by name."""
+    values: Mapping[str, torch.Tensor]
+    """Of each of these terms, unweighted, shape (B,); weighted they add up to the rewards."""
+
+
+def advantages(
+    rewards_B: torch.Tensor, group_of_row: Sequence[int], loss_mask_BT: torch.Tensor, settings: GRPOSettings, terms: Terms | None = None
+) -> torch.Tensor:
+    """Advantages of every sampled token: the one place where rewards become advantages.
+
+    Whatever the estimator, a group whose rewards do not differ (``rollout.groups.flat.FLAT_SPREAD``) teaches nothing: its
+    advantages are 0, and it has no part in what the estimator computes of the batch as a whole.
 
     Args:
-        rewards_B: one reward per episode, shape (B,).
-        group_of_row: index of each episode's group; every group has at least 2 episodes.
-        loss_mask_BT: 1 on sampled tokens, shape (B, T).
+        rewards_B: one reward per row, shape (B,): of an episode, or of whatever part of it the mask covers.
+        group_of_row: index of the group in which each row is compared; every group has at least 2 rows.
+        loss_mask_BT: 1 on the sampled tokens that the reward is given to, shape (B, T).
         settings: names the estimator.
+        terms: what the rewards are made of; left out: one term, the reward itself.
 
     Returns:
         advantages_BT: shape (B, T), 0 where the mask is 0.
@@ -41,6 +53,7 @@ def advantages(rewards_B: torch.Tensor, group_of_row: Sequence[int], loss_mask_B
         ValueError: the estimator is unknown, or cannot be computed from rewards and groups.
     """
     check_names(settings)
+    terms = terms or Terms({"reward": 1.0}, {"reward": rewards_B})
     rewards_B, mask_BT = rewards_B.to(torch.float32), loss_mask_BT.to(torch.float32)
     group_B = torch.as_tensor(np.unique(np.asarray(group_of_row), return_inverse=True)[1])
     centred_B, differs_B = _compare(rewards_B, group_B)
@@ -51,7 +64,8 @@ def advantages(rewards_B: torch.Tensor, group_of_row: Sequence[int], loss_mask_B
         advantages_BT[differs_B] = _over_deviation(centred_B[differs_B], mask_BT[differs_B], settings.min_deviation)
     else:
         share = float(differs_B.float().mean())
-        advantages_BT[differs_B] = _by_name(rewards_B[differs_B], group_B[differs_B], mask_BT[differs_B], share, settings)
+        left = Terms(terms.weights, {name: values_B[differs_B] for name, values_B in terms.values.items()})
+        advantages_BT[differs_B] = _by_name(rewards_B[differs_B], group_B[differs_B], mask_BT[differs_B], share, settings, left)
     return advantages_BT * mask_BT
 
 
@@ -64,12 +78,15 @@ def _compare(rewards_B: torch.Tensor, group_B: torch.Tensor) -> tuple[torch.Tens
     return rewards_B - of_group("mean"), of_group("amax") - of_group("amin") > FLAT_SPREAD
 
 
-def _by_name(rewards_B: torch.Tensor, group_B: torch.Tensor, mask_BT: torch.Tensor, share: float, settings: GRPOSettings) -> torch.Tensor:
+def _by_name(
+    rewards_B: torch.Tensor, group_B: torch.Tensor, mask_BT: torch.Tensor, share: float, settings: GRPOSettings, terms: Terms
+) -> torch.Tensor:
     """What an estimator of verl's signature makes of the rows whose groups are not flat, shape (B, T).
 
     It gets those of these arguments that it names: ``token_level_rewards`` (B, T), each episode's reward at its last token;
-    ``response_mask`` (B, T); ``index`` (B,), the number of each row's group; ``config``, verl's AlgoConfig; and
-    ``norm_adv_by_std_in_grpo``. It returns (advantages, returns); returns have no use here.
+    ``response_mask`` (B, T); ``index`` (B,), the number of each row's group; ``config``, verl's AlgoConfig;
+    ``norm_adv_by_std_in_grpo``; ``terms``, by name each term of the reward, unweighted, (B,); ``term_weights``, their weights by name; and
+    ``min_deviation``. It returns (advantages, returns); returns have no use here.
 
     verl's own compare rewards with each other, so that adding the same to all of them changes nothing, but its GPG counts rewards of
     exactly 0: it is given none. What GPG (arXiv 2504.02546) divides by is ``share``, that of the rows that are left.
@@ -87,6 +104,9 @@ def _by_name(rewards_B: torch.Tensor, group_B: torch.Tensor, mask_BT: torch.Tens
         "config": AlgoConfig(adv_estimator=settings.advantage, norm_adv_by_std_in_grpo=settings.norm_by_std),
         "norm_adv_by_std_in_grpo": settings.norm_by_std,
         "f_norm": share,
+        "terms": terms.values,
+        "term_weights": terms.weights,
+        "min_deviation": settings.min_deviation,
     }
     known = inspect.signature(function).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
@@ -96,8 +116,8 @@ def _by_name(rewards_B: torch.Tensor, group_B: torch.Tensor, mask_BT: torch.Tens
 def _over_deviation(centred_B: torch.Tensor, mask_BT: torch.Tensor, min_deviation: float) -> torch.Tensor:
     """REINFORCE++ with the group's mean as baseline (arXiv 2501.03262): the difference to it, over the deviation in the batch.
 
-    verl's function also subtracts the mean over tokens. That mean is 0 over episodes and not over tokens, so where long episodes
-    are the bad ones it moves all others up, some across 0: it is left out, and every advantage has the sign of its difference.
+    Mean and deviation are those over episodes: that mean is 0. verl's function takes them over tokens, so where long episodes are the
+    bad ones it moves all others up, some across 0, and long episodes alone decide by what is divided.
     """
-    centred_BT = centred_B[:, None] * mask_BT
-    return centred_BT / masked_var(centred_BT, mask_BT).sqrt().clamp_min(max(min_deviation, 1e-6))
+    deviation = centred_B.square().mean().sqrt().clamp_min(max(min_deviation, 1e-6))
+    return (centred_B / deviation)[:, None] * mask_BT

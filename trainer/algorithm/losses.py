@@ -1,11 +1,12 @@
 """Losses as verl's engine calls them: verl's own, with the figures that our metrics need beside them."""
 
 import math
+from dataclasses import fields
 from typing import Any
 
 import torch
 from tensordict import TensorDict
-from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY, register_policy_loss
+from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY, compute_policy_loss_geo_mean, register_policy_loss
 from verl.utils import tensordict_utils as tu
 from verl.utils.metric import AggregationType, Metric
 from verl.workers.config import ActorConfig, PolicyLossConfig
@@ -16,17 +17,20 @@ from trainer.algorithm.names import POLICY_LOSSES
 from trainer.settings import GRPOSettings, OptimizerSettings
 
 
-def actor_config(settings: GRPOSettings, response_width: int, engine: str = "fsdp2") -> ActorConfig:
+def actor_config(settings: GRPOSettings, most_tokens: int, engine: str = "fsdp2") -> ActorConfig:
     """verl's description of the policy loss.
 
     Args:
         settings: loss, clipping, KL, entropy and aggregation by name.
-        response_width: T of the batch, the constant that ``seq-mean-token-sum-norm`` divides by, so that it does not
-            depend on how rows are cut into micro-batches.
+        most_tokens: that an episode may have, the constant that ``seq-mean-token-sum-norm`` divides by.
         engine: ``learner.engine``.
     """
-    if settings.policy_loss not in POLICY_LOSS_REGISTRY:
-        register_policy_loss(settings.policy_loss)(POLICY_LOSSES.find(settings.policy_loss))  # verl looks it up by this name
+    loss = POLICY_LOSSES.find(settings.policy_loss)
+    if POLICY_LOSS_REGISTRY.get(settings.policy_loss) is not loss:
+        register_policy_loss(settings.policy_loss)(loss)  # verl looks it up by this name
+    in_policy_loss = {field.name for field in fields(PolicyLossConfig)} & settings.loss_args.keys()
+    more = {"clip_ratio_c": 20.0 if settings.policy_loss.startswith("dppo_") else 3.0}  # 20: DPPO's own, which verl has and never gets to
+    more |= {name: value for name, value in settings.loss_args.items() if name not in in_policy_loss}
     return ActorConfig(
         strategy=engine,
         rollout_n=1,
@@ -34,15 +38,33 @@ def actor_config(settings: GRPOSettings, response_width: int, engine: str = "fsd
         clip_ratio=settings.clip_low,
         clip_ratio_low=settings.clip_low,
         clip_ratio_high=settings.clip_high,
-        clip_ratio_c=20.0 if settings.policy_loss.startswith("dppo_") else 3.0,  # DPPO's own value; verl has it, and never gets to it
-        policy_loss=PolicyLossConfig(loss_mode=settings.policy_loss),
+        policy_loss=PolicyLossConfig(loss_mode=settings.policy_loss, **{name: settings.loss_args[name] for name in in_policy_loss}),
         loss_agg_mode=settings.loss_aggregation,
-        loss_scale_factor=response_width if settings.loss_aggregation == "seq-mean-token-sum-norm" else None,
+        loss_scale_factor=most_tokens if settings.loss_aggregation == "seq-mean-token-sum-norm" else None,
         entropy_coeff=settings.entropy_coef,
-        use_kl_loss=settings.kl_coef > 0,
+        use_kl_loss=settings.kl_coef > 0 and settings.kl_in == "loss",
         kl_loss_coef=settings.kl_coef,
-        kl_loss_type="low_var_kl",
+        kl_loss_type=settings.kl_kind,
+        **more,
     )
+
+
+def geo_mean(
+    old_log_prob: torch.Tensor,
+    log_prob: torch.Tensor,
+    advantages: torch.Tensor,
+    response_mask: torch.Tensor,
+    loss_agg_mode: str = "seq-mean-token-mean",
+    config: ActorConfig | None = None,
+    rollout_is_weights: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, dict[str, Any]]:
+    """GMPO (arXiv 2507.20673), verl's: a mean over responses, here over those of the mini-batch and not of each micro-batch by itself."""
+    assert config is not None
+    mean, metrics = compute_policy_loss_geo_mean(
+        old_log_prob, log_prob, advantages, response_mask, loss_agg_mode, config, rollout_is_weights
+    )
+    figures = config.global_batch_info
+    return mean * (len(log_prob) * figures["dp_size"] / figures["global_batch_size"]), metrics
 
 
 def policy_loss(config: ActorConfig, model_output: dict[str, Any], data: TensorDict, dp_group: Any = None) -> tuple[torch.Tensor, dict]:

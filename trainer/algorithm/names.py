@@ -28,14 +28,34 @@ VERL_ESTIMATORS = {
     "rloo_vectorized": f"{_VERL}:compute_rloo_vectorized_outcome_advantage",
 }
 """Advantage estimators that need no more than one reward per episode and the groups."""
-VERL_LOSSES = {name: f"{_VERL}:compute_policy_loss_{name}" for name in ("cispo", "dppo_kl", "dppo_tv", "gpg", "gspo", "sapo", "vanilla")}
+OUR_ESTIMATORS = {"gdpo": "trainer.algorithm.gdpo:gdpo"}
+"""In place of verl's of that name, which would make plain GRPO of the weighted sum, whitened over tokens."""
+VERL_LOSSES = {
+    name: f"{_VERL}:compute_policy_loss_{name}" for name in ("cispo", "dppo_kl", "dppo_tv", "dro", "gpg", "gspo", "sapo", "vanilla")
+}
 """Policy losses whose gradient is the same however a mini-batch is cut into micro-batches and over ranks."""
-ESTIMATORS: Registry[Callable[..., Any]] = Registry("trainer.grpo.advantage", VERL_ESTIMATORS)
-POLICY_LOSSES: Registry[Callable[..., Any]] = Registry("trainer.grpo.policy_loss", VERL_LOSSES)
+OUR_LOSSES = {"geo_mean": "trainer.algorithm.losses:geo_mean"}
+"""In place of verl's of that name, which takes the mean over each micro-batch by itself."""
+ESTIMATORS: Registry[Callable[..., Any]] = Registry("trainer.grpo.advantage", VERL_ESTIMATORS | OUR_ESTIMATORS)
+POLICY_LOSSES: Registry[Callable[..., Any]] = Registry("trainer.grpo.policy_loss", VERL_LOSSES | OUR_LOSSES)
 LOSS_AGGREGATIONS = ("token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm")
 """What verl's ``agg_loss`` knows."""
-ONE_AGGREGATION = {"sapo": "seq-mean-token-mean"}
+ONE_AGGREGATION = {"sapo": "seq-mean-token-mean", "geo_mean": "seq-mean-token-mean"}
 """Policy losses that are always aggregated in one way, whatever ``loss_aggregation`` says."""
+LOSS_ARGS = {
+    "clip_ratio_c": ("vanilla", "dppo_tv", "dppo_kl"),
+    "tau_pos": ("sapo",),
+    "tau_neg": ("sapo",),
+    "dro_beta": ("dro",),
+    "clip_cov_ratio": ("clip_cov",),
+    "clip_cov_lb": ("clip_cov",),
+    "clip_cov_ub": ("clip_cov",),
+    "kl_cov_ratio": ("kl_cov",),
+    "ppo_kl_coef": ("kl_cov",),
+}
+"""``trainer.grpo.loss_args``: fields of verl's configuration, and which of verl's losses read each; one of one's own may read any."""
+KL_KINDS = {"loss": ("k2", "k1+", "k3+", "k3"), "reward": ("k1", "k2", "k3")}
+"""Estimators of the KL by where it counts. In a loss the gradient of k1 is 0 in expectation; in a reward the "+" changes nothing."""
 
 _ANY = f"use one of {', '.join(VERL_ESTIMATORS)}"
 _PER_MICRO_BATCH = "so the result would depend on learner.micro_batch_tokens and learner.ranks"
@@ -44,18 +64,13 @@ REFUSED_ESTIMATORS = {
     "remax": f"needs reward_baselines, the reward of a greedy episode for each problem, which is not collected: {_ANY}",
     "optimal_token_baseline": f"needs sum_pi_squared, a sum over the vocabulary at each token, which engines do not report: {_ANY}",
     "tir_optimal_token_baseline": f"needs sum_pi_squared, a sum over the vocabulary at each token, which engines do not report: {_ANY}",
-    "gdpo": "normalises each term of the reward by itself and needs the terms of each episode, but estimators are given the weighted sum, "
-    "of which verl's function would silently make plain GRPO, whitened: use grpo with norm_by_std=true, and balance the "
-    "terms by reward.weights",
 }
 """verl's other estimators, and what stands in the way."""
 REFUSED_LOSSES = {
-    "geo_mean": f"is averaged over each micro-batch by itself, {_PER_MICRO_BATCH}: use gspo, whose ratio is a geometric mean too",
     "clip_cov": f"chooses tokens among those of each micro-batch, {_PER_MICRO_BATCH}: use vanilla with a larger clip_high against the loss "
     "of entropy",
     "kl_cov": f"chooses tokens among those of each micro-batch, {_PER_MICRO_BATCH}: use vanilla with a larger clip_high against the loss "
     "of entropy",
-    "dro": f"needs dro_beta, for which there is no setting: use one of {', '.join(VERL_LOSSES)}",
     "bypass_mode": "is verl's way to do what trainer.grpo.old_logprobs=rollout does: set that and use vanilla",
 }
 """verl's other policy losses, and what stands in the way."""
@@ -87,11 +102,42 @@ def problems_of_names(settings: GRPOSettings) -> Iterator[str]:
             f"trainer.grpo.policy_loss={settings.policy_loss} is always aggregated as {only}, not by "
             f"trainer.grpo.loss_aggregation={settings.loss_aggregation}: set loss_aggregation={only}."
         )
+    yield from _problems_of_loss_args(settings)
+    if settings.kl_coef and settings.kl_kind not in (kinds := KL_KINDS[settings.kl_in]):
+        yield (
+            f"trainer.grpo.kl_kind={settings.kl_kind} is no estimator for trainer.grpo.kl_in={settings.kl_in}: choose one of "
+            f"{', '.join(kinds)}; the gradient of {kinds[0]} is that of the KL."
+        )
+
+
+def _problems_of_loss_args(settings: GRPOSettings) -> Iterator[str]:
+    loss, args = settings.policy_loss, settings.loss_args
+    for name, value in args.items():
+        readers = LOSS_ARGS.get(name)
+        if readers is None:
+            near = nearest(name, LOSS_ARGS, cutoff=0.4) or " or ".join(LOSS_ARGS)
+            yield f"trainer.grpo.loss_args.{name} is unknown: did you mean {near}?"
+        elif loss in VERL_LOSSES | OUR_LOSSES and loss not in readers:
+            yield f"trainer.grpo.loss_args.{name} is read by {' and '.join(readers)}, not by trainer.grpo.policy_loss={loss}: leave it out."
+        elif not value > (least := 1 if name == "clip_ratio_c" else 0):
+            yield f"trainer.grpo.loss_args.{name}={value:g} must be more than {least}: choose a larger one."
+    if loss == "dro" and "dro_beta" not in args:
+        yield "trainer.grpo.policy_loss=dro needs trainer.grpo.loss_args.dro_beta, the weight of its penalty: give it a value above 0."
 
 
 def names_of_own(settings: GRPOSettings) -> bool:
-    """True where an estimator or a loss is not verl's."""
-    return settings.advantage not in VERL_ESTIMATORS or settings.policy_loss not in VERL_LOSSES
+    """True where an estimator or a loss is the user's own."""
+    return is_own_estimator(settings.advantage) or is_own_loss(settings.policy_loss)
+
+
+def is_own_estimator(name: str) -> bool:
+    """True for an advantage estimator that does not come with the product."""
+    return name not in VERL_ESTIMATORS | OUR_ESTIMATORS
+
+
+def is_own_loss(name: str) -> bool:
+    """True for a policy loss that does not come with the product."""
+    return name not in VERL_LOSSES | OUR_LOSSES
 
 
 def check_names(settings: GRPOSettings) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from trainer.algorithm.advantage import advantages
 from trainer.algorithm.losses import actor_config
-from trainer.algorithm.names import ESTIMATORS, POLICY_LOSSES, VERL_ESTIMATORS, VERL_LOSSES
+from trainer.algorithm.names import ESTIMATORS, POLICY_LOSSES, is_own_estimator, is_own_loss
 from trainer.settings import GRPOSettings
 
 LENGTHS = (5, 2, 6, 3)
@@ -19,10 +19,10 @@ CUTS = ([[[0], [1, 2, 3]]], [[[0, 1]], [[2], [3]]])
 
 
 def problems_of_own(settings: GRPOSettings) -> Iterator[str]:
-    """A sentence where an estimator or a loss that is not verl's does not work; nothing where both names are verl's."""
-    if settings.advantage not in VERL_ESTIMATORS:
+    """A sentence where an estimator or a loss of the user's own does not work; nothing where both come with the product."""
+    if is_own_estimator(settings.advantage):
         yield from _try_one("advantage", settings.advantage, lambda: _try_estimator(settings))
-    if settings.policy_loss not in VERL_LOSSES:
+    if is_own_loss(settings.policy_loss):
         yield from _try_one("policy_loss", settings.policy_loss, lambda: _try_loss(settings))
 
 

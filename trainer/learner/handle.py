@@ -97,11 +97,11 @@ class Learner:
         async with self._changing():
             return (await self._all(self._group.update(ray.put(batch), settings)))[0]
 
-    async def logprobs(self, rows: TokenRows, *, temperature: float = 1.0) -> torch.Tensor:
-        """Log-probabilities of the response tokens under the current weights, shape (B, T), 0 beyond each response."""
+    async def logprobs(self, rows: TokenRows, *, temperature: float = 1.0, reference: bool = False) -> torch.Tensor:
+        """Log-probabilities (B, T) of the response tokens under the current weights, or the KL reference's; 0 beyond each response."""
         logprobs_BT = torch.zeros(rows.response_ids_BT.shape)
         async with self._steady:
-            shares = await self._all(self._group.logprobs(ray.put(rows), temperature))
+            shares = await self._all(self._group.logprobs(ray.put(rows), temperature, reference))
         for index, share_BT in shares:
             logprobs_BT[index[index >= 0]] = share_BT[index >= 0]
         return logprobs_BT

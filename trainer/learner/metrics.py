@@ -55,7 +55,9 @@ def batch_metrics(batch: PolicyBatch) -> dict[str, float]:
         "batch/tokens": float(batch.rows.lengths_B.sum()),
         "batch/masked_episodes": float(batch.masked_episodes),
         "batch/dropped_groups": float(batch.dropped_groups),
-    }
+        "batch/flat_groups": float(batch.flat_groups),
+        "batch/cut_off_episodes": float(batch.cut_off_episodes),
+    } | ({"actor/kl": batch.kl} if batch.kl is not None else {})
 
 
 def _number(value: Any) -> float:

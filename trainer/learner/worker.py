@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -94,7 +95,7 @@ class LearnerWorker(TrainingWorker):
         """
         if settings.kl_coef > 0 and not self.engine.has_reference:
             raise ValueError(f"trainer.grpo.kl_coef={settings.kl_coef} needs a reference policy: call set_reference first.")
-        self.set_loss_fn(partial(policy_loss, actor_config(settings, batch.rows.response_ids_BT.shape[1], self.spec.settings.engine)))
+        self.set_loss_fn(partial(policy_loss, actor_config(settings, batch.most_tokens, self.spec.settings.engine)))
         parts = [self._policy_data(batch, index, settings) for index in mini_batches(len(batch.rows), settings.updates_per_step)]
         steps = [step_metrics(self._train(data), "actor") | corrected for data, corrected in parts]
         return mean_over_steps(steps) | batch_metrics(batch) | {"learner/rss_mib": self.rss_mib()}
@@ -110,16 +111,17 @@ class LearnerWorker(TrainingWorker):
         }
         data = self._share(rows, dense, plain)
         data["old_log_probs"] = self._logprobs(data) if settings.old_logprobs == "recompute" else data["rollout_log_probs"]
-        if settings.kl_coef > 0:
+        if settings.kl_coef > 0 and settings.kl_in == "loss":
             with self.engine.as_reference():
                 data["ref_log_prob"] = self._logprobs(data)
         return data, correct(data, settings) if settings.old_logprobs == "recompute" else {}
 
     @on_all_ranks
-    def logprobs(self, rows: TokenRows, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+    def logprobs(self, rows: TokenRows, temperature: float, reference: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """This rank's share: indices of rows (-1: none) and their log-probabilities (share, T)."""
         index = share_of_rank(rows, self.rank, self.world_size)
-        return index, self._logprobs(self._share(rows, {}, {"temperature": temperature}))
+        with self.engine.as_reference() if reference else nullcontext():
+            return index, self._logprobs(self._share(rows, {}, {"temperature": temperature}))
 
     @on_all_ranks
     def set_reference(self) -> None:

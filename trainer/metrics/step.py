@@ -8,7 +8,8 @@ import numpy as np
 from reward.score import mean_terms
 from rollout.fleet.health import EngineHealth
 from rollout.fleet.publishing import Published
-from rollout.groups.stream import StepGroups, is_flat
+from rollout.groups.flat import is_flat
+from rollout.groups.stream import StepGroups
 from rollout.records import Group
 from sandbox.records import Run
 from trainer.evaluation.trials import Trials
@@ -96,6 +97,7 @@ def stream_metrics(taken: StepGroups) -> dict[str, float]:
         "stream/ready": float(taken.left),
         "stream/flat": float(taken.flat),
         "stream/replaced": float(len(taken.replaced)),
+        "stream/skipped": float(taken.skipped),
     }
 
 
