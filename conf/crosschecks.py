@@ -73,8 +73,19 @@ def _worker(config: RunSettings) -> Iterator[str]:
     yield from _answering(config.worker)
 
 
+_SECRET = re.compile(r"auth|key|token|secret|cookie|password|credential", re.IGNORECASE)
+"""Names of headers that carry what a run folder must not hold."""
+
+
 def _answering(asked: WorkerSettings) -> Iterator[str]:
     name, url = asked.section, asked.base_url
+    for header in (header for header, value in asked.headers.items() if _SECRET.search(header) and "$" not in value):
+        yield f"{name}.headers has the value of {header} itself, which the run folder would keep: write $NAME of an environment variable."
+    if asked.tokens_per_minute is not None and asked.tokens_per_minute < asked.max_tokens:
+        yield (
+            f"{name}.tokens_per_minute={asked.tokens_per_minute} is below {name}.max_tokens={asked.max_tokens}, which one call may use: "
+            f"lower {name}.max_tokens."
+        )
     if problem := PROVIDERS.problem(asked.provider):
         yield problem.replace("worker.", f"{name}.", 1)
         return

@@ -48,6 +48,7 @@ class CallContext:
         self.completion_tokens = 0
         self.cost_dollars = 0.0
         self.truncated = 0
+        self.refused = 0
         self.prompt = ""
         self.parent = host.last_ended
         """The call that had ended last when this one began."""
@@ -69,6 +70,7 @@ class CallContext:
             self._bill(reserved, *reserved)
             raise
         except BaseException as failure:
+            self.refused += isinstance(failure, PromptRefused)
             if isinstance(failure, PromptRefused) and failure.prompt_tokens + failure.completion_tokens:  # generated, and paid for
                 self._bill(reserved, failure.prompt_tokens, failure.completion_tokens, failure.cost_dollars)
             else:
@@ -76,6 +78,9 @@ class CallContext:
             raise
         self._bill(reserved, reply.prompt_tokens, reply.completion_tokens, reply.cost_dollars)
         self.truncated += reply.truncated
+        if reply.truncated and not reply.text.strip():
+            self.refused += 1
+            raise PromptRefused(f"the worker was still thinking when its {reply.completion_tokens} tokens were used up: it wrote no answer")
         return reply.text
 
     def _bill(self, reserved: Reserved, prompt_tokens: int, completion_tokens: int, dollars: float) -> None:

@@ -189,6 +189,7 @@ class WorkflowHost:
             prompt=context.prompt[:TRACE_CHARACTERS],
             parent=context.parent,
             truncated=context.truncated,
+            refused=context.refused,
         )
 
 

@@ -36,6 +36,8 @@ class OperatorCall:
     """Index of the call that ended last before this one began, -1 for none: calls with one parent ran side by side."""
     truncated: int = 0
     """Replies of the worker that its ``max_tokens`` cut off."""
+    refused: int = 0
+    """Requests that the worker's endpoint did not take or whose reply it filtered."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from trainer.learner.handle import Learner
 from trainer.settings import RunSettings
 from workflow.tasks import TaskSet, load_tasks
 from workflow.worker.interface import Worker
-from workflow.worker.providers import Surroundings, open_worker, start_providers
+from workflow.worker.providers import Surroundings, check_worker, open_worker, start_providers
 
 T = TypeVar("T")
 
@@ -91,8 +91,7 @@ class System:
         run = Surroundings(self.log_dir, settings.tasks, settings.simulated, host, settings.trainer.imports, self.say)
         ready = await self._stack.enter_async_context(start_providers({"worker": self.worker, "teacher": self._teacher}, run))
         self.worker, self._teacher = ready["worker"], ready["teacher"]
-        async with open_worker(self.worker, self.say):
-            pass  # an endpoint that does not answer is known before anything is started for it
+        self.worker = await check_worker(self.worker, self.say)  # whether it answers is known before anything is started for it
         with sigterm_kept():
             temp = await asyncio.to_thread(start_ray, settings)
         self._stack.callback(stop_ray, temp)

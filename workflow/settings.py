@@ -80,11 +80,9 @@ class TaskSettings(Settings):
         return Path(self.path or "").expanduser()
 
 
-class WorkerSettings(Settings):
-    """The worker LLM: who answers, and how it is asked."""
+class EndpointSettings(Settings):
+    """Who answers, and how an endpoint is spoken to."""
 
-    section: ClassVar[str] = "worker"
-    """What messages call these settings."""
     provider: MayChange[str] = "endpoint"
     """``endpoint``: the OpenAI-compatible server at ``base_url``; another registered name: what it starts with the run; or ``module:name``
     of a worker or a provider of your own (``workflow.worker.providers``)."""
@@ -94,6 +92,24 @@ class WorkerSettings(Settings):
     """Model name sent with each request."""
     api_key_env: MayChange[str] = "OPENAI_API_KEY"
     """Environment variable that holds the key; read only in the process that talks to the endpoint."""
+    headers: MayChange[dict[str, str]] = {}
+    """Further HTTP headers. ``$NAME`` in a value is that environment variable, read where ``api_key_env`` is: ``{api-key: $AZURE_KEY}``."""
+    leave_out: MayChange[tuple[Literal["seed", "temperature", "max_tokens", "system"], ...]] = ()
+    """Parts of a request that the endpoint does not take, beside those that it is found to refuse. ``max_tokens`` is then sent as
+    ``max_completion_tokens``, the system message in front of the user's."""
+    check: MayChange[Literal["auto", "off"]] = "auto"
+    """``auto``: asks for one short completion before anything is paid for; ``off``: the endpoint is taken for what the settings say."""
+    requests_per_minute: MayChange[int | None] = Field(default=None, ge=1)
+    """Requests that all processes of a run may send in any minute, together; None: as many as the endpoint takes."""
+    tokens_per_minute: MayChange[int | None] = Field(default=None, ge=1)
+    """Prompt and completion tokens of these requests; one under way counts with its ``max_tokens``."""
+
+
+class WorkerSettings(EndpointSettings):
+    """The worker LLM: who answers, and how it is asked."""
+
+    section: ClassVar[str] = "worker"
+    """What messages call these settings."""
     temperature: float = Field(default=0.7, ge=0.0, le=2.0)
     """Sampling temperature of operator calls."""
     max_tokens: int = Field(default=4096, ge=1)
@@ -103,7 +119,7 @@ class WorkerSettings(Settings):
     max_retries: MayChange[int] = Field(default=5, ge=0)
     """Further tries after a failed request, with exponential backoff and jitter."""
     max_concurrency: MayChange[int] = Field(default=64, ge=1)
-    """Requests in flight at once from one process."""
+    """Requests in flight at once from one process; fewer for a while where the endpoint refuses some for its load."""
     prompt_dollars_per_million: float = Field(default=0.15, ge=0)
     """Price of prompt tokens."""
     completion_dollars_per_million: float = Field(default=0.60, ge=0)

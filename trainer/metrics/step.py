@@ -160,11 +160,12 @@ def _calls(groups: Sequence[Group]) -> dict[str, float]:
 
 
 def _worker(groups: Sequence[Group]) -> dict[str, float]:
-    """Of the worker's replies: the share that its ``max_tokens`` cut off, thinking included."""
+    """Of the worker's replies: the share that its ``max_tokens`` cut off, thinking included; of the requests: the share refused."""
     runs = {id(run): run for group in groups for episode in group.episodes for part in episode.rounds for run in part.runs}.values()
     calls = [call for run in runs for call in run.execution.trace]
-    asked = sum(call.worker_calls for call in calls)
-    return {"worker/truncated": sum(call.truncated for call in calls) / asked} if asked else {}
+    asked, refused = sum(call.worker_calls for call in calls), sum(call.refused for call in calls)
+    metrics = {"worker/truncated": sum(call.truncated for call in calls) / asked} if asked else {}
+    return metrics | ({"worker/refused": refused / max(asked, refused)} if asked or refused else {})
 
 
 def evaluation_metrics(trials: Trials) -> dict[str, float]:

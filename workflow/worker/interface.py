@@ -29,6 +29,10 @@ class Reply:
     finish_reason: str = ""
     """How the generation ended: ``stop``, ``length``, ``content_filter`` or another word of the endpoint; empty where it gives none."""
 
+    waited_s: float = 0.0
+    """Seconds before the request was sent: for its turn, for the budget of a minute, after failures. ``latency_s`` is without them; 0 for a
+    cached reply."""
+
     @property
     def truncated(self) -> bool:
         """True where ``max_tokens`` cut the reply off; the text may be empty, since thinking counts."""
