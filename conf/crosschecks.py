@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from conf.worker_checks import problems_of_worker, problems_of_workers
 from reward.check_terms import problems_of_terms
 from rollout.engines.interface import ENGINES
 from rollout.policies import POLICIES, is_made
@@ -15,10 +16,7 @@ from trainer.cluster.devices import find_started_parts, gpus_needed, too_few
 from trainer.cluster.submission import in_submitted_job, joins_cluster
 from trainer.run.sinks import SINKS
 from trainer.settings import RunSettings
-from workflow.settings import WorkerSettings
 from workflow.tasks import check_tasks
-from workflow.worker.providers import PROVIDERS, is_worker
-from workflow.worker.redact import redact_url
 
 STAGES = ("distil", "sft", "grpo", "evaluate")
 
@@ -30,7 +28,7 @@ def problems_between_settings(config: RunSettings, *, trains: bool = True) -> li
         trains: False for a command that does not run the stages: it learns nothing, so a finished run is used whatever it was trained
             with, and it counts the GPUs that it takes itself.
     """
-    checks = (_model, _prompts, _engine, _tasks, _worker, _learner, _deterministic, _folder, _nodes, _sinks)
+    checks = (_model, _prompts, _engine, _tasks, problems_of_workers, _learner, _deterministic, _folder, _nodes, _sinks)
     training = (_teacher, _batch, _reward, _algorithms, _stages, _devices)
     return [problem for check in (*checks, *(training if trains else ())) for problem in check(config)]
 
@@ -69,43 +67,9 @@ def _tasks(config: RunSettings) -> Iterator[str]:
         yield f"tasks.libraries holds {missing[0]!r}, which the sandbox does not offer: add it to sandbox.libraries."
 
 
-def _worker(config: RunSettings) -> Iterator[str]:
-    yield from _answering(config.worker)
-
-
-_SECRET = re.compile(r"auth|key|token|secret|cookie|password|credential", re.IGNORECASE)
-"""Names of headers that carry what a run folder must not hold."""
-
-
-def _answering(asked: WorkerSettings) -> Iterator[str]:
-    name, url = asked.section, asked.base_url
-    for header in (header for header, value in asked.headers.items() if _SECRET.search(header) and "$" not in value):
-        yield f"{name}.headers has the value of {header} itself, which the run folder would keep: write $NAME of an environment variable."
-    if asked.tokens_per_minute is not None and asked.tokens_per_minute < asked.max_tokens:
-        yield (
-            f"{name}.tokens_per_minute={asked.tokens_per_minute} is below {name}.max_tokens={asked.max_tokens}, which one call may use: "
-            f"lower {name}.max_tokens."
-        )
-    if problem := PROVIDERS.problem(asked.provider):
-        yield problem.replace("worker.", f"{name}.", 1)
-        return
-    if url is not None and not url.startswith(("http://", "https://")):
-        yield f"{name}.base_url={redact_url(url)!r} is not a URL: it must start with http:// or https://, for example http://localhost:8000/v1."
-    if url is not None and not is_worker(PROVIDERS.find(asked.provider)):
-        yield (
-            f"{name}.base_url={redact_url(url)!r} is set, but {name}.provider={asked.provider} starts an endpoint of its own: set "
-            f"{name}.provider=endpoint and {name}.model to a model that this endpoint serves, or {name}.base_url=null."
-        )
-    if asked.provider == "endpoint":
-        if url is None:
-            yield f"{name}.base_url is not set: give an endpoint like http://localhost:8000/v1, or set {name}.provider to what starts one."
-        if not asked.model:
-            yield f"{name}.model is not set: set {name}.model to one that the endpoint serves."
-
-
 def _teacher(config: RunSettings) -> Iterator[str]:
     if "distil" in config.trainer.stages:
-        yield from _answering(config.distil.worker())
+        yield from problems_of_worker(config.distil.worker())
     sensible, habit = config.simulated.teacher_sensible, config.simulated.teacher_habit
     if sensible + habit > 1:
         yield (

@@ -46,8 +46,11 @@ def parser() -> argparse.ArgumentParser:
     return out
 
 
-def choose_workflows(names: list[str]) -> dict[str, Workflow]:
+def choose_workflows(names: list[str], workers: tuple[str, ...] = ()) -> dict[str, Workflow]:
     """Reference workflows by name, files by path.
+
+    Args:
+        workers: whom operators may ask by name; empty where the run has one worker.
 
     Raises:
         ValueError: neither a reference workflow nor a readable file, or a file whose workflow is refused.
@@ -60,7 +63,7 @@ def choose_workflows(names: list[str]) -> dict[str, Workflow]:
         elif name in known:
             chosen[name] = known[name]
         elif Path(name).is_file():
-            parsed = read_workflow_file(Path(name))
+            parsed = read_workflow_file(Path(name), workers)
             if isinstance(parsed, Refusal):
                 raise ValueError(f"{name} holds no runnable workflow: {parsed.message}")
             chosen[Path(name).stem] = parsed
@@ -89,7 +92,7 @@ def main() -> int:
     options = parser().parse_intermixed_args()
     run_dir = fetch(options.run_dir)
     settings = load_run_settings(run_dir, options.overrides)
-    workflows = choose_workflows(options.workflow)
+    workflows = choose_workflows(options.workflow, tuple(one.name for one in settings.crew))
     policies = choose_policies(run_dir, options.policy, own=not options.workflow)
     if not policies and not workflows:
         raise ValueError(f"{run_dir} has no policy yet: give --policy FOLDER or --workflow NAME.")
@@ -161,7 +164,7 @@ def readable_tasks(settings: Config, run_dir: Path, policies: dict[str, Path], s
 
     tasks = load_tasks(settings.tasks)
     readers = list(policies.values()) or list(choose_policies(run_dir, [], own=True).values())[:1]
-    prompts = [check_prompt(reader, settings.model, settings.rollout) for reader in readers]
+    prompts = [check_prompt(reader, settings.model, settings.rollout, settings.crew) for reader in readers]
     return fitting(tasks, prompts[0], settings.model, say) if prompts else tasks
 
 

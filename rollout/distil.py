@@ -18,6 +18,7 @@ from workflow.language.reasoning import join_reasoning, split_reasoning
 from workflow.outcome import Outcome
 from workflow.problem import Problem
 from workflow.program import Refusal
+from workflow.worker.crew import WorkerCard
 from workflow.worker.interface import PromptRefused, Worker, WorkerError
 
 
@@ -72,11 +73,18 @@ def summary(counts: Counter[str]) -> str:
 
 
 async def _trace(
-    index: int, problem: Problem, prompt: PromptTemplate, teacher: Worker, runner: Runner, distil: DistilSettings, seed: int
+    index: int,
+    problem: Problem,
+    prompt: PromptTemplate,
+    teacher: Worker,
+    runner: Runner,
+    distil: DistilSettings,
+    seed: int,
+    workers: Sequence[WorkerCard],
 ) -> Trace:
     try:
         reply = await teacher.complete(
-            [{"role": "user", "content": prompt_text(prompt, problem)}],
+            [{"role": "user", "content": prompt_text(prompt, problem, workers)}],
             seed=stable_seed(seed, "teacher", index),
             temperature=distil.temperature,
             max_tokens=distil.max_tokens,
@@ -92,7 +100,7 @@ async def _trace(
     trace = Trace(index, problem.id, problem.query, text, Outcome.NO_WORKFLOW, reasoning, reply.finish_reason)
     if reply.truncated:
         return trace  # whatever it holds is not what the teacher meant to write
-    parsed = parse_workflow(trace.completion)
+    parsed = parse_workflow(trace.completion, tuple(one.name for one in workers))
     if isinstance(parsed, Refusal):
         return replace(trace, outcome=parsed.outcome)
     run = await runner.run(parsed, problem, stable_seed(seed, "distil", index))
@@ -108,6 +116,7 @@ async def distil_traces(
     seed: int,
     first: int = 0,
     passed: int = 0,
+    workers: Sequence[WorkerCard] = (),
     teaches: Callable[[Trace], bool] = lambda trace: trace.outcome is Outcome.PASSED,
 ) -> AsyncIterator[Trace]:
     """Traces in the order of their requests, until ``settings.traces`` exist that can be learnt from or ``max_requests`` were sent.
@@ -115,6 +124,7 @@ async def distil_traces(
     Args:
         problems: training problems; request ``i`` is about ``problems[i % len(problems)]``.
         first: request to begin with, and ``passed``: traces to learn from that exist already (a resumed distillation).
+        workers: whom operators may ask by name; empty where the run has one worker.
         teaches: whether a trace is one to learn from; left out: whether its workflow passed.
 
     Raises:
@@ -127,7 +137,7 @@ async def distil_traces(
         while passed < settings.traces and (next_index < settings.max_requests or waiting):
             while len(waiting) < settings.concurrency and next_index < settings.max_requests:
                 problem = problems[next_index % len(problems)]
-                waiting.append(asyncio.ensure_future(_trace(next_index, problem, prompt, teacher, runner, settings, seed)))
+                waiting.append(asyncio.ensure_future(_trace(next_index, problem, prompt, teacher, runner, settings, seed, workers)))
                 next_index += 1
             trace = await waiting.pop(0)
             passed += teaches(trace)

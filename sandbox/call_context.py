@@ -2,13 +2,15 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Hashable, Sequence
-from typing import Protocol
+from collections.abc import Hashable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from sandbox.budget import Budget, Reserved
+from sandbox.settings import BudgetSettings
 from workflow.operators.context import TestReport
 from workflow.problem import Problem
 from workflow.verifiers.runner import ProgramResult
+from workflow.worker.crew import DEFAULT_WORKER
 from workflow.worker.interface import Message, PromptRefused, Worker
 
 
@@ -24,11 +26,19 @@ class Box(Protocol):
         ...
 
 
+class NamedWorker(NamedTuple):
+    """A worker that operators may ask by name."""
+
+    worker: Worker
+    rates: BudgetSettings
+    """With its prices and what a call to it may use."""
+
+
 class RunContext(Protocol):
     """What the calls of one run share; ``sandbox.host.WorkflowHost`` is the real one."""
 
     problem: Problem
-    worker: Worker
+    workers: Mapping[str, NamedWorker]
     box: Box
     budget: Budget
     seed: int
@@ -42,6 +52,8 @@ class CallContext:
 
     def __init__(self, host: RunContext) -> None:
         self._host = host
+        self.worker = DEFAULT_WORKER
+        """Whom this call asks."""
         self.worker_calls = 0
         self.test_runs = 0
         self.prompt_tokens = 0
@@ -60,12 +72,13 @@ class CallContext:
     async def ask(self, messages: Sequence[Message], *, temperature: float | None = None, max_tokens: int | None = None) -> str:
         host = self._host
         self.prompt = messages[-1]["content"] if messages else ""
-        reserved = await host.budget.reserve(messages, max_tokens)
-        key = (*((message["role"], message["content"]) for message in messages), temperature, max_tokens)
+        worker, rates = host.workers[self.worker]
+        reserved = await host.budget.reserve(messages, max_tokens, rates)
+        key = (self.worker, *((message["role"], message["content"]) for message in messages), temperature, max_tokens)
         ordinal = host.asked[key]
         host.asked[key] += 1
         try:
-            reply = await host.worker.complete(messages, seed=host.seed, ordinal=ordinal, temperature=temperature, max_tokens=max_tokens)
+            reply = await worker.complete(messages, seed=host.seed, ordinal=ordinal, temperature=temperature, max_tokens=max_tokens)
         except asyncio.CancelledError:
             self._bill(reserved, *reserved)
             raise

@@ -116,7 +116,6 @@ async def test_requests_at_once_fall_to_what_the_endpoint_bears_and_every_one_is
         server.answer = lambda body: busy if server.open_requests >= 4 else GOOD
         replies = await asyncio.gather(*(client.complete(ASK, seed=seed) for seed in range(60)))
     assert {reply.text for reply in replies} == {"good"} and client.allowed < 16
-    assert all(reply.waited_s >= 0 for reply in replies) and max(reply.waited_s for reply in replies) > 0.02
 
 
 async def test_a_budget_of_a_minute_is_waited_for_outside_of_the_requests_own_deadline():

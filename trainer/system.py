@@ -60,6 +60,7 @@ class System:
         self.log_dir = log_dir
         self.tasks = tasks or load_tasks(settings.tasks)
         self.worker = settings.worker
+        self.workers = {name: one.called(f"workers.{name}") for name, one in settings.workers.items()}
         self._teacher = settings.distil.worker()
         """With what the providers add, once they have started."""
         self._stack = AsyncExitStack()
@@ -89,9 +90,11 @@ class System:
         settings = self.settings
         host = node_address() if joins_cluster(settings.cluster.address) else None
         run = Surroundings(self.log_dir, settings.tasks, settings.simulated, host, settings.trainer.imports, self.say)
-        ready = await self._stack.enter_async_context(start_providers({"worker": self.worker, "teacher": self._teacher}, run))
-        self.worker, self._teacher = ready["worker"], ready["teacher"]
-        self.worker = await check_worker(self.worker, self.say)  # whether it answers is known before anything is started for it
+        asked = {"worker": self.worker, "teacher": self._teacher, **{f"workers.{name}": one for name, one in self.workers.items()}}
+        ready = await self._stack.enter_async_context(start_providers(asked, run))
+        self._teacher = ready["teacher"]
+        self.worker = await check_worker(ready["worker"], self.say)  # whether it answers is known before anything is started for it
+        self.workers = {name: await check_worker(ready[f"workers.{name}"], self.say) for name in self.workers}
         with sigterm_kept():
             temp = await asyncio.to_thread(start_ray, settings)
         self._stack.callback(stop_ray, temp)
@@ -100,7 +103,7 @@ class System:
         self._placement = placement = Placement(settings, device, self.log_dir, self.say)
         self._stack.callback(placement.remove)
         imports, place = settings.trainer.imports, placement.sandbox_options
-        pool = SandboxPool(settings.sandbox, self.worker, imports=imports, place=place, say=self.say)
+        pool = SandboxPool(settings.sandbox, self.worker, others=self.workers, imports=imports, place=place, say=self.say)
         self._begin("sandbox", pool, placement.sandbox, pool.start)
         if self.policy is not None:
             spec = EngineSpec(self.policy_at, settings.model, settings.rollout, device, settings.trainer.deterministic)
@@ -163,8 +166,9 @@ class System:
 
         assert self.policy is not None
         settings = self.settings
-        prompt = MetaPrompt(AutoTokenizer.from_pretrained(self.policy), settings.model, settings.rollout.max_feedback_tokens)
-        return Collector(await self.fleet(), await self.sandbox(), prompt, settings.rollout, settings.reward, settings.trainer.seed)
+        prompt = MetaPrompt(AutoTokenizer.from_pretrained(self.policy), settings.model, settings.rollout.max_feedback_tokens, settings.crew)
+        names = tuple(one.name for one in settings.crew)
+        return Collector(await self.fleet(), await self.sandbox(), prompt, settings.rollout, settings.reward, settings.trainer.seed, names)
 
     def teacher(self) -> AbstractAsyncContextManager[Worker]:
         """The teacher, asked once before anything else. Raises ValueError where it gives no completion."""

@@ -1,9 +1,9 @@
 """Settings of the language folder: the strict base of all settings, task sets, the worker LLM."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 T = TypeVar("T")
 MAY_CHANGE = "a resumed run may change it"
@@ -108,8 +108,7 @@ class EndpointSettings(Settings):
 class WorkerSettings(EndpointSettings):
     """The worker LLM: who answers, and how it is asked."""
 
-    section: ClassVar[str] = "worker"
-    """What messages call these settings."""
+    _section: str = PrivateAttr("worker")
     temperature: float = Field(default=0.7, ge=0.0, le=2.0)
     """Sampling temperature of operator calls."""
     max_tokens: int = Field(default=4096, ge=1)
@@ -126,12 +125,25 @@ class WorkerSettings(EndpointSettings):
     """Price of completion tokens."""
     cache_entries: MayChange[int] = Field(default=200_000, ge=0)
     """Replies kept in memory by one process, keyed by model, messages, sampling parameters, seed and ordinal; 0: none."""
+    strength: str = ""
+    """What it is good at, in a sentence that the policy reads where a run has several ``workers``."""
+
+    @property
+    def section(self) -> str:
+        """What messages call these settings."""
+        return self._section
+
+    def called(self, section: str) -> Self:
+        """The same under another name."""
+        settings = self.model_copy()
+        settings._section = section
+        return settings
 
 
 class TeacherSettings(WorkerSettings):
     """The same of the teacher, whose settings are those of ``distil``."""
 
-    section: ClassVar[str] = "distil"
+    _section: str = PrivateAttr("distil")
 
 
 class LatencySettings(Settings):
@@ -162,6 +174,8 @@ class SimulatedWorkerSettings(Settings):
     port: MayChange[int] = Field(default=0, ge=0, le=65535)
     """0: any free port."""
     solve: tuple[float, ...] = (0.97, 0.88, 0.66, 0.42, 0.27, 0.16)
+    models: dict[str, float] = {}
+    """Further models that it plays, for ``workers``: how much the logit of ``solve`` of each lies above that of ``simulated-worker``."""
     problem_shift_sigma: float = Field(default=0.6, ge=0)
     """Standard deviation of a per-problem shift in the logit of ``solve``."""
     favourite_misreading: float = Field(default=0.3, ge=0, le=1)

@@ -49,18 +49,20 @@ async def converse(
     *,
     sample: Callable[[int, tuple[int, ...]], Awaitable[Completion]],
     run: Callable[[int, Workflow], Awaitable[tuple[Run, ...]]],
+    workers: tuple[str, ...] = (),
 ) -> Conversation:
     """Up to ``ask.rounds`` rounds, the first of which has been sampled.
 
     Args:
         sample: (round from 0, ids of the whole conversation) -> the next completion.
         run: (round from 0, workflow) -> its executions.
+        workers: whom operators may ask by name.
     """
     rounds: list[Round] = []
     completion, context, feedback, feedback_ids = first, tuple(prompt_ids), "", ()
     while True:
         number = len(rounds)
-        parsed = parse_workflow(completion.text)
+        parsed = parse_workflow(completion.text, workers)
         workflow, refusal = (parsed, None) if isinstance(parsed, Workflow) else (None, parsed)
         runs = await run(number, workflow) if workflow is not None else ()
         rounds.append(Round(completion, workflow, refusal, runs, feedback, feedback_ids))

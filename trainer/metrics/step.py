@@ -16,6 +16,7 @@ from workflow.operators import OPERATORS
 from workflow.outcome import Outcome
 from workflow.program import Workflow
 from workflow.registry import short_name
+from workflow.worker.crew import DEFAULT_WORKER
 
 ENOUGH_WORKFLOWS = 8
 """Workflows in a step below which their entropy says nothing."""
@@ -54,7 +55,16 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
         metrics["workflow/no_worker"] = float(np.mean([run.execution.worker_calls == 0 for run in answered]))
     metrics["completion/tokens"] = float(np.mean([sum(episode.response_mask) for episode in episodes]))
     metrics["completion/truncated"] = float(np.mean([part.completion.finish_reason == "length" for part in rounds]))
-    return metrics | _operators(workflows) | _verifiers(groups) | _rounds(groups) | _calls(groups) | _tests(groups) | _worker(groups)
+    return (
+        metrics
+        | _operators(workflows)
+        | _verifiers(groups)
+        | _rounds(groups)
+        | _calls(groups)
+        | _tests(groups)
+        | _worker(groups)
+        | _workers(groups)
+    )
 
 
 def _operators(workflows: Sequence[Workflow]) -> dict[str, float]:
@@ -157,6 +167,15 @@ def _calls(groups: Sequence[Group]) -> dict[str, float]:
             for run in (run for part in episode.rounds for run in part.runs):
                 spent[id(run)] = run.execution.cost_dollars  # siblings may share one run: it was paid once
     return {f"calls/{name}": float(np.mean(values)) for name, values in by_level.items()} | {"spend/dollars": sum(spent.values())}
+
+
+def _workers(groups: Sequence[Group]) -> dict[str, float]:
+    """Mean calls of a workflow's run to each worker, where several were asked."""
+    runs = {id(run): run for group in groups for episode in group.episodes for part in episode.rounds for run in part.runs}.values()
+    asked: Counter[str] = Counter()
+    for call in (call for run in runs for call in run.execution.trace):
+        asked[call.worker] += call.worker_calls
+    return {f"worker/{name}/calls": calls / len(runs) for name, calls in asked.items()} if set(asked) - {DEFAULT_WORKER} else {}
 
 
 def _worker(groups: Sequence[Group]) -> dict[str, float]:

@@ -33,9 +33,8 @@ class WorkerClient:
         self.settings = settings
         self._section = settings.section
         key = os.environ.get(settings.api_key_env, "").strip() or "none"
-        self._endpoint = Endpoint(
-            settings.base_url, key, settings.max_concurrency, fill_headers(settings.headers, f"{settings.section}.headers")
-        )
+        headers = fill_headers(settings.headers, f"{settings.section}.headers")
+        self._endpoint = Endpoint(settings.base_url, key, settings.max_concurrency, headers)
         self._concurrency = Concurrency(settings.max_concurrency)
         limits = settings.requests_per_minute, settings.tokens_per_minute
         self._budget: RequestBudget | None = MinuteBudget(*limits) if any(limits) else None
@@ -75,7 +74,7 @@ class WorkerClient:
             ordinal=ordinal,
         )
         reply, cached = await self._replies.get(request.key, lambda: self._fetch(request))
-        return replace(reply, cached=True, waited_s=0.0) if cached else reply
+        return replace(reply, cached=True) if cached else reply
 
     async def check(self) -> str:
         """Asks for one short completion in the form of a run's own requests; meant for the start of a run.
@@ -172,7 +171,7 @@ class WorkerClient:
         Args:
             go_on: whether another try may follow, from a failure that one can help and the number of failed tries.
         """
-        tries, dialect, start = 0, self._dialect, time.monotonic()
+        tries, dialect = 0, self._dialect
         while True:
             began_at = 0.0
             try:
@@ -180,7 +179,7 @@ class WorkerClient:
                     reply = await self._send(request, dialect)
                 self._dialect |= dialect  # only now: what was left out was the reason
                 self._concurrency.raise_after_reply()
-                return replace(reply, waited_s=max(0.0, time.monotonic() - start - reply.latency_s)), tries
+                return reply, tries
             except Exception as error:
                 sent = [part for part in NOTES if part not in dialect]
                 part = find_refused_part(error, request.messages, sent) if isinstance(error, StatusError) else None

@@ -21,17 +21,13 @@ class Reply:
     completion_tokens: int
     cost_dollars: float
     latency_s: float
-    """Seconds from request to reply; a cached reply keeps the latency of the original."""
+    """Seconds from request to reply, without those that it waited for its turn; a cached reply keeps the latency of the original."""
     cached: bool = False
     """True where the reply came from the client's cache; it is billed like the original."""
     reasoning: str = ""
     """The chain of thought, where the endpoint gives it apart from the text; empty where it gives none."""
     finish_reason: str = ""
     """How the generation ended: ``stop``, ``length``, ``content_filter`` or another word of the endpoint; empty where it gives none."""
-
-    waited_s: float = 0.0
-    """Seconds before the request was sent: for its turn, for the budget of a minute, after failures. ``latency_s`` is without them; 0 for a
-    cached reply."""
 
     @property
     def truncated(self) -> bool:
