@@ -93,7 +93,7 @@ async def test_a_refusal_for_load_halves_what_is_open_and_replies_bring_it_back_
     assert await most_open(concurrency, 20) == 8
     tasks = [asyncio.ensure_future(most_open(concurrency, 1)) for _ in range(7)]
     await asyncio.sleep(0.5)
-    concurrency.cut_after_refusal(now(), None)
+    concurrency.cut_after_refusal(now(), 0.0)
     await asyncio.gather(*tasks)
     assert concurrency.allowed == 4 and await most_open(concurrency, 20) == 4
     for _ in range(5):
@@ -109,12 +109,12 @@ async def test_refusals_of_requests_that_were_sent_together_count_once_and_one_i
     tasks = [asyncio.ensure_future(most_open(concurrency, 1)) for _ in range(7)]
     await asyncio.sleep(0.5)
     for _ in range(7):
-        concurrency.cut_after_refusal(0.0, None)
+        concurrency.cut_after_refusal(0.0, 0.0)
     await asyncio.gather(*tasks)
     assert concurrency.allowed == 4
     for _ in range(9):
         await asyncio.sleep(1)
-        concurrency.cut_after_refusal(now(), None)
+        concurrency.cut_after_refusal(now(), 0.0)
     assert concurrency.allowed == 1 and await most_open(concurrency, 3) == 1
 
 

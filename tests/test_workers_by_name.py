@@ -99,9 +99,7 @@ def test_workers_that_exist_are_asked_by_any_operator_and_make_another_workflow(
 
 
 def test_a_run_with_one_worker_knows_no_names():
-    refusal = parse_workflow(
-        "class Workflow:\n    async def __call__(self, problem):\n        return await self.generate(problem, worker='large')"
-    )
+    refusal = parse_workflow(SINGLE_CALL.replace("(problem)", "(problem, worker='large')"))
     assert isinstance(refusal, Refusal) and "this run has one worker: leave worker= out" in refusal.message
 
 
@@ -122,7 +120,8 @@ def test_the_policy_is_told_of_workers_and_prices_only_where_there_are_several()
     assert '`worker="NAME"`' in text and "without it `default` is asked" in text
     assert "- large: l, 2.5 of the prompt, 10.0 of the reply. Harder problems.\n" in text and " Easy ones.\n" in text
     assert "worker=" not in prompt_text(template, problem(0))
-    assert "model.meta_prompt" not in PromptTemplate("x", "{{ query }}{% for one in workers %}{{ one.name }}{% endfor %}").name
+    own = PromptTemplate("model.meta_prompt", "{{ query }}{% for one in workers %} {{ one.name }}{% endfor %}")
+    assert prompt_text(own, problem(0), config().crew) == f"{problem(0).query} default large"
 
 
 def test_no_operator_has_a_parameter_of_that_name():
@@ -175,9 +174,9 @@ async def test_calls_are_counted_by_worker_where_there_are_several():
     trace = tuple(replace(call, worker="large" if call.index else "default") for call in two.execution.trace)
 
     async def metrics(one: Any) -> dict[str, float]:
-        runner = ScriptedRunner(lambda *_: one)
+        rollout = RolloutSettings(group_size=2)
         collector = Collector(
-            ScriptedSampler([SINGLE_CALL]), runner, ScriptedRenderer(), RolloutSettings(group_size=2), RewardSettings(), 0
+            ScriptedSampler([SINGLE_CALL]), ScriptedRunner(lambda *_: one), ScriptedRenderer(), rollout, RewardSettings(), seed=0
         )
         return group_metrics(await collector.collect([problem(0)], tag="t"))
 

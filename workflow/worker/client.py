@@ -13,7 +13,7 @@ from workflow.settings import WorkerSettings
 from workflow.single_flight import SingleFlight
 from workflow.worker.dialect import NOTES, find_refused_part, note, parts_to_try
 from workflow.worker.endpoint import Endpoint, StatusError, fill_headers
-from workflow.worker.failures import Failure, failure_of, thinking_took_all, wait_before_retry_s
+from workflow.worker.failures import LONGEST_WAIT_S, Failure, failure_of, thinking_took_all, wait_before_retry_s
 from workflow.worker.interface import Message, PromptRefused, Reply, WorkerError
 from workflow.worker.model_listing import nearest, parse_listing
 from workflow.worker.pace import Concurrency, MinuteBudget, RequestBudget
@@ -188,7 +188,8 @@ class WorkerClient:
                     continue
                 failure = self._failure_of(error)
             if failure.busy:
-                self._concurrency.cut_after_refusal(began_at, failure.wait_s)
+                pause_s = 0.0 if failure.kind == "loading" else failure.wait_s or 0.0  # 503 may be one of many machines
+                self._concurrency.cut_after_refusal(began_at, min(pause_s, LONGEST_WAIT_S))
             tries += 1
             if not failure.retry or not go_on(failure, tries):
                 return failure, tries

@@ -123,14 +123,14 @@ class Concurrency:
         self._allowed = min(float(self._most), self._allowed + 1 / self._allowed)
         self._admit()
 
-    def cut_after_refusal(self, began_at: float, wait_s: float | None) -> None:
+    def cut_after_refusal(self, began_at: float, pause_s: float) -> None:
         """A request was refused for the endpoint's load.
 
         Args:
             began_at: when it began; one from before the last cut says nothing of what is allowed since.
-            wait_s: how long the endpoint asks to wait; no request begins meanwhile.
+            pause_s: how long no request begins.
         """
-        self._pause_until = max(self._pause_until, _now_s() + (wait_s or 0.0))
+        self._pause_until = max(self._pause_until, _now_s() + pause_s)
         if began_at > self._cut_at:
             self._cut_at = _now_s()
             self._allowed = max(1.0, min(self._allowed, self._open + 1) / 2)

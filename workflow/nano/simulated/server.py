@@ -49,12 +49,18 @@ def create_app(settings: SimulatedWorkerSettings, problems: Iterable[Problem] = 
     app = FastAPI(title="FlowReasoner simulated worker", docs_url=None, redoc_url=None, openapi_url=None)
     player = Player(settings, Book(problems))
     chat = _Chat(settings, player)
-    models = _json(
-        {"object": "list", "data": [{"id": name, "object": "model", "created": 0, "owned_by": "flowreasoner"} for name in player.models]}
-    )
+    models = {name: {"id": name, "object": "model", "created": 0, "owned_by": "flowreasoner"} for name in player.models}
 
     async def list_models(request: Request) -> Response:
-        return Response(models, media_type="application/json")
+        return Response(_json({"object": "list", "data": list(models.values())}), media_type="application/json")
+
+    async def show_model(request: Request) -> Response:
+        name = request.path_params["name"]
+        return (
+            Response(_json(models[name]), media_type="application/json")
+            if name in models
+            else _error(404, f"No model {name}.", "not_found")
+        )
 
     async def health(request: Request) -> Response:
         return Response(b'{"status":"ok"}', media_type="application/json")
@@ -63,6 +69,7 @@ def create_app(settings: SimulatedWorkerSettings, problems: Iterable[Problem] = 
         return Response(_json(chat.latency.account()), media_type="application/json")
 
     app.add_route("/v1/models", list_models, methods=["GET"])
+    app.add_route("/v1/models/{name}", show_model, methods=["GET"])
     app.add_route("/health", health, methods=["GET"])
     app.add_route("/spent", spent, methods=["GET"])
     app.add_route("/v1/chat/completions", chat.respond, methods=["POST"])
@@ -158,6 +165,10 @@ def _read(body: bytes, models: Sequence[str]) -> dict[str, Any]:
     if call.get("model") not in models:
         raise BadRequest(f"The model {call.get('model')!r} does not exist here: use one of {', '.join(models)}.", 404)
     messages = call.get("messages")
+    for message in messages if isinstance(messages, list) else ():
+        parts = message.get("content") if isinstance(message, dict) else None
+        if isinstance(parts, list) and all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in parts):
+            message["content"] = "".join(part["text"] for part in parts)
     well_formed = isinstance(messages, list) and all(
         isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
         for message in messages
