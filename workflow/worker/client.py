@@ -157,7 +157,7 @@ class WorkerClient:
         failure = failure_of(error, timeout_s=settings.timeout_s, api_key_env=settings.api_key_env, section=self._section)
         if failure is None:
             raise error
-        return failure
+        return replace(failure, reason=self._endpoint.hide_secrets(failure.reason))
 
     async def _fetch(self, request: ChatRequest) -> Reply:
         reply, tries = await self._ask(request, lambda failure, tries: tries <= self.settings.max_retries)

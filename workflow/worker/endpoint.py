@@ -19,6 +19,8 @@ import orjson
 from workflow.worker.error_body import ErrorBody, error_body
 from workflow.worker.redact import redact_url
 
+_MIN_SECRET = 8
+"""Length from which a key or a header's value is taken out of errors."""
 _MOST_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _KEEP_BODY = (307, 308)
@@ -107,12 +109,19 @@ class Endpoint:
         """
         self.api_key = api_key
         self._headers = headers or {}
+        self._secrets = [value for value in (api_key, *self._headers.values()) if len(value) >= _MIN_SECRET]
         base = urlsplit(base_url.strip())
         self._base = base._replace(path=base.path.rstrip("/").removesuffix("/chat/completions"))
         self.shown = redact_url(base_url)
         """The URL without what may be a key."""
         self._max_connections = max_connections
         self._session: aiohttp.ClientSession | None = None
+
+    def hide_secrets(self, text: str) -> str:
+        """A text of the endpoint's without the key and the headers, which some repeat in their errors."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
 
     async def get(self, path: str) -> bytes:
         """The body of the answer to a GET. Raises as ``post``."""
