@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from conf.algorithm_checks import problems_of_algorithms
+from conf.worker_checks import problems_of_worker, problems_of_workers
 from reward.check_terms import problems_of_terms
 from rollout.engines.interface import ENGINES
 from rollout.policies import POLICIES, is_made
@@ -17,10 +18,7 @@ from trainer.evaluation.rows import check_against
 from trainer.run.sinks import SINKS
 from trainer.settings import RunSettings
 from workflow.reference import load_reference_workflows
-from workflow.settings import WorkerSettings
 from workflow.tasks import check_tasks
-from workflow.worker.providers import PROVIDERS, is_worker
-from workflow.worker.redact import redact_url
 
 STAGES = ("distil", "sft", "grpo", "evaluate")
 
@@ -32,7 +30,7 @@ def problems_between_settings(config: RunSettings, *, trains: bool = True) -> li
         trains: False for a command that does not run the stages: it learns nothing, so a finished run is used whatever it was trained
             with, and it counts the GPUs that it takes itself.
     """
-    checks = (_model, _prompts, _engine, _tasks, _worker, _learner, _deterministic, _folder, _nodes, _sinks)
+    checks = (_model, _prompts, _engine, _tasks, problems_of_workers, _learner, _deterministic, _folder, _nodes, _sinks)
     training = (_teacher, _batch, _reward, problems_of_algorithms, _evaluation, _stages, _devices)
     return [problem for check in (*checks, *(training if trains else ())) for problem in check(config)]
 
@@ -71,36 +69,9 @@ def _tasks(config: RunSettings) -> Iterator[str]:
         yield f"tasks.libraries holds {missing[0]!r}, which the sandbox does not offer: add it to sandbox.libraries."
 
 
-def _worker(config: RunSettings) -> Iterator[str]:
-    yield from _answering(config.worker)
-    if config.judge.model:
-        yield from _answering(config.judge)
-    elif config.judge.base_url:
-        yield f"judge.base_url={redact_url(config.judge.base_url)!r} without a model: set judge.model to one that the endpoint serves."
-
-
-def _answering(asked: WorkerSettings) -> Iterator[str]:
-    name, url = asked.section, asked.base_url
-    if problem := PROVIDERS.problem(asked.provider):
-        yield problem.replace("worker.", f"{name}.", 1)
-        return
-    if url is not None and not url.startswith(("http://", "https://")):
-        yield f"{name}.base_url={redact_url(url)!r} is not a URL: it must start with http:// or https://, for example http://localhost:8000/v1."
-    if url is not None and not is_worker(PROVIDERS.find(asked.provider)):
-        yield (
-            f"{name}.base_url={redact_url(url)!r} is set, but {name}.provider={asked.provider} starts an endpoint of its own: set "
-            f"{name}.provider=endpoint and {name}.model to a model that this endpoint serves, or {name}.base_url=null."
-        )
-    if asked.provider == "endpoint":
-        if url is None:
-            yield f"{name}.base_url is not set: give an endpoint like http://localhost:8000/v1, or set {name}.provider to what starts one."
-        if not asked.model:
-            yield f"{name}.model is not set: set {name}.model to one that the endpoint serves."
-
-
 def _teacher(config: RunSettings) -> Iterator[str]:
     if "distil" in config.trainer.stages:
-        yield from _answering(config.distil.worker())
+        yield from problems_of_worker(config.distil.worker())
     sensible, habit = config.simulated.teacher_sensible, config.simulated.teacher_habit
     if sensible + habit > 1:
         yield (

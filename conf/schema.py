@@ -38,6 +38,7 @@ def load(values: Mapping[str, Any], *, trains: bool = True) -> Config:
     Raises:
         ValueError: one sentence per problem, all problems at once, one a line.
     """
+    values = _with_workers(values)
     try:
         text = json.dumps(values, allow_nan=True)
     except TypeError as error:
@@ -55,6 +56,21 @@ def load(values: Mapping[str, Any], *, trains: bool = True) -> Config:
     if problems:
         raise ValueError("\n".join(problems))
     return config
+
+
+def _with_workers(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The values with named workers that have what they do not say from ``worker``; a price only where the model is the same."""
+    shared, named = values.get("worker", {}), values.get("workers", {})
+    if not isinstance(shared, Mapping) or not isinstance(named, Mapping):
+        return values
+    prices = ("prompt_dollars_per_million", "completion_dollars_per_million")
+    for name, own in named.items():
+        if isinstance(own, Mapping) and own.get("model", shared.get("model")) != shared.get("model"):
+            for price in (price for price in prices if price not in own):
+                raise ValueError(
+                    f"workers.{name}.{price} is not set, and its model {own['model']!r} is not the worker's: set it, 0.0 where it is free."
+                )
+    return {**values, "workers": {name: {**shared, **own} if isinstance(own, Mapping) else own for name, own in named.items()}}
 
 
 def _with_prompts(config: Config) -> Config:

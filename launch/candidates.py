@@ -16,8 +16,11 @@ from workflow.program import Refusal, Workflow
 from workflow.reference import load_reference_workflows
 
 
-def choose_workflows(names: list[str]) -> dict[str, Workflow]:
+def choose_workflows(names: list[str], workers: tuple[str, ...] = ()) -> dict[str, Workflow]:
     """Reference workflows by name, files by path.
+
+    Args:
+        workers: whom operators may ask by name; empty where the run has one worker.
 
     Raises:
         ValueError: neither a reference workflow nor a readable file, or a file whose workflow is refused.
@@ -31,7 +34,7 @@ def choose_workflows(names: list[str]) -> dict[str, Workflow]:
         elif name in known:
             chosen[name] = known[name]
         elif Path(name).is_file():
-            parsed = read_workflow_file(Path(name))
+            parsed = read_workflow_file(Path(name), workers)
             if isinstance(parsed, Refusal):
                 raise ValueError(f"{name} holds no runnable workflow: {parsed.message}")
             files[name] = parsed

@@ -101,7 +101,8 @@ def evaluate_one(run_dir: Path | None, overrides: list[str], options: argparse.N
     if run_dir is None and not overrides:
         raise ValueError("Give a run folder, or groups and values as for launch.train, like experiment=own tasks.path=FILE --workflow all.")
     by_worker = {worker: load_settings(run_dir, overrides, worker) for worker in options.worker or [""]}
-    workflows = choose_workflows(options.workflow)
+    crew = next(iter(by_worker.values())).crew
+    workflows = choose_workflows(options.workflow, tuple(one.name for one in crew))
     policies = choose_policies(run_dir, options.policy, own=not options.workflow)
     if not policies and not workflows:
         raise ValueError(f"{run_dir or 'No run folder'} has no policy yet: give --policy FOLDER or --workflow NAME.")
@@ -197,7 +198,7 @@ def readable_tasks(settings: Config, run_dir: Path | None, policies: dict[str, P
 
     tasks = load_tasks(settings.tasks)
     readers = list(policies.values()) or list(choose_policies(run_dir, [], own=True).values())[:1]
-    prompts = [check_prompt(reader, settings.model, settings.rollout) for reader in readers]
+    prompts = [check_prompt(reader, settings.model, settings.rollout, settings.crew) for reader in readers]
     return fitting(tasks, prompts[0], settings.model, say) if prompts else tasks
 
 

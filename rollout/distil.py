@@ -22,6 +22,7 @@ from workflow.language.reasoning import join_reasoning, split_reasoning
 from workflow.outcome import Outcome
 from workflow.problem import Problem
 from workflow.program import Workflow
+from workflow.worker.crew import WorkerCard
 from workflow.worker.interface import Message, PromptRefused, Worker, WorkerError
 
 
@@ -90,10 +91,12 @@ class Distiller:
     prompt: PromptTemplate
     """What the teacher reads; see ``teacher_prompt``."""
     seed: int
+    workers: Sequence[WorkerCard] = ()
+    """Whom operators may ask by name; empty where the run has one worker."""
 
     async def trace(self, index: int, problem: Problem) -> Trace:
         """Asks about one problem. Failures of machines and refusals of the endpoint come back as outcomes, never raised."""
-        talk = _Teacher(self.teacher, self.settings, prompt_text(self.prompt, problem), (self.seed, "teacher", index))
+        talk = _Teacher(self.teacher, self.settings, prompt_text(self.prompt, problem, self.workers), (self.seed, "teacher", index))
         ask = self.rollout.model_copy(update={"rounds": self.settings.rounds, "judged_round": self.settings.keep_round})
 
         async def answer(number: int, before: Completion, feedback: str) -> tuple[Completion, tuple[int, ...]]:
@@ -105,7 +108,7 @@ class Distiller:
 
         trace = Trace(index, problem.id, problem.query, (), Outcome.NO_WORKFLOW)
         try:
-            done = await converse(await talk.answer(), ask, answer=answer, run=run)
+            done = await converse(await talk.answer(), ask, answer=answer, run=run, workers=tuple(one.name for one in self.workers))
         except _NothingToRun:
             return replace(trace, rounds=tuple(talk.rounds), kept=len(talk.rounds) - 1)
         except WorkerError as failure:

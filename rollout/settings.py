@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from workflow.settings import MayChange, Settings, TeacherSettings
+from workflow.settings import EndpointSettings, MayChange, Settings, TeacherSettings
 
 
 class ModelSettings(Settings):
@@ -86,7 +86,7 @@ def weights_dtype(model: ModelSettings, rollout: RolloutSettings) -> str | None:
     return name if name in ("float32", "bfloat16", "float16") else None
 
 
-class DistilSettings(Settings):
+class DistilSettings(EndpointSettings):
     """Asking the teacher for traces."""
 
     traces: int = Field(default=2000, ge=1)
@@ -110,14 +110,8 @@ class DistilSettings(Settings):
     feedback; reasoning of rounds before these goes before that of the first. ``concatenated``: one turn, the reasoning of all rounds
     one after another and the kept workflow (paper section 3.2)."""
     concurrency: MayChange[int] = Field(default=64, ge=1)
-    provider: MayChange[str] = "endpoint"
-    """Who answers, as in ``worker.provider``."""
-    base_url: MayChange[str | None] = None
-    """Teacher endpoint; None: the provider knows its own."""
     prompt: str | None = None
     """What the teacher reads, as ``model.meta_prompt``; None: what the policy reads."""
-    model: str = ""
-    api_key_env: MayChange[str] = "OPENAI_API_KEY"
     temperature: float = Field(default=0.6, ge=0, le=2.0)
     max_tokens: int = Field(default=32_768, ge=1)
     """Completion tokens of a trace; a reasoning teacher's chain of thought counts."""
@@ -126,5 +120,5 @@ class DistilSettings(Settings):
 
     def worker(self) -> TeacherSettings:
         """The teacher as a worker that is asked."""
-        same = self.model_dump(include={"provider", "base_url", "model", "api_key_env", "temperature", "max_tokens", "timeout_s"})
+        same = self.model_dump(include={*EndpointSettings.model_fields, "temperature", "max_tokens", "timeout_s"})
         return TeacherSettings(**same, max_concurrency=self.concurrency, cache_entries=0)

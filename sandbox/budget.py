@@ -48,12 +48,15 @@ class Budget:
             raise BudgetExceeded(f"the budget of {self._settings.calls} operator calls is spent")
         self.calls += 1
 
-    async def reserve(self, messages: Sequence[Message], max_tokens: int | None) -> Reserved:
+    async def reserve(self, messages: Sequence[Message], max_tokens: int | None, rates: BudgetSettings | None = None) -> Reserved:
         """Sets aside the most that one worker call may use (a token is a byte or more) and says how much.
 
         Waits where calls in flight may give enough back. Raises BudgetExceeded.
+
+        Args:
+            rates: with the prices and the usual completion of the worker that is asked; None: those of the run's settings.
         """
-        settings = self._settings
+        settings = rates or self._settings
         prompt = sum(len(message["content"].encode("utf-8", "replace")) + MESSAGE_TOKENS for message in messages)
         completion = max_tokens or settings.reserved_completion_tokens
         dollars = (prompt * settings.prompt_dollars_per_million + completion * settings.completion_dollars_per_million) / 1e6

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Hashable, Sequence
-from typing import Protocol
+from collections.abc import Hashable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from sandbox.budget import Budget, Reserved
+from sandbox.settings import BudgetSettings
 from workflow.operators.context import TestReport
 from workflow.problem import Problem
 from workflow.verifiers.runner import ProgramResult
+from workflow.worker.crew import DEFAULT_WORKER
 from workflow.worker.interface import Message, PromptRefused, Worker
 
 
@@ -24,11 +26,19 @@ class Box(Protocol):
         ...
 
 
+class NamedWorker(NamedTuple):
+    """A worker that operators may ask by name."""
+
+    worker: Worker
+    rates: BudgetSettings
+    """With its prices and what a call to it may use."""
+
+
 class RunContext(Protocol):
     """What the calls of one run share; ``sandbox.host.WorkflowHost`` is the real one."""
 
     problem: Problem
-    worker: Worker
+    workers: Mapping[str, NamedWorker]
     box: Box
     budget: Budget
     seed: int
@@ -42,12 +52,15 @@ class CallContext:
 
     def __init__(self, host: RunContext) -> None:
         self._host = host
+        self.worker = DEFAULT_WORKER
+        """Whom this call asks."""
         self.worker_calls = 0
         self.test_runs = 0
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self.cost_dollars = 0.0
         self.truncated = 0
+        self.refused = 0
         self.prompt = ""
         self.parent = host.last_ended
         """The call that had ended last when this one began."""
@@ -59,16 +72,18 @@ class CallContext:
     async def ask(self, messages: Sequence[Message], *, temperature: float | None = None, max_tokens: int | None = None) -> str:
         host = self._host
         self.prompt = messages[-1]["content"] if messages else ""
-        reserved = await host.budget.reserve(messages, max_tokens)
-        key = (*((message["role"], message["content"]) for message in messages), temperature, max_tokens)
+        worker, rates = host.workers[self.worker]
+        reserved = await host.budget.reserve(messages, max_tokens, rates)
+        key = (self.worker, *((message["role"], message["content"]) for message in messages), temperature, max_tokens)
         ordinal = host.asked[key]
         host.asked[key] += 1
         try:
-            reply = await host.worker.complete(messages, seed=host.seed, ordinal=ordinal, temperature=temperature, max_tokens=max_tokens)
+            reply = await worker.complete(messages, seed=host.seed, ordinal=ordinal, temperature=temperature, max_tokens=max_tokens)
         except asyncio.CancelledError:
             self._bill(reserved, *reserved)
             raise
         except BaseException as failure:
+            self.refused += isinstance(failure, PromptRefused)
             if isinstance(failure, PromptRefused) and failure.prompt_tokens + failure.completion_tokens:  # generated, and paid for
                 self._bill(reserved, failure.prompt_tokens, failure.completion_tokens, failure.cost_dollars)
             else:
@@ -76,6 +91,9 @@ class CallContext:
             raise
         self._bill(reserved, reply.prompt_tokens, reply.completion_tokens, reply.cost_dollars)
         self.truncated += reply.truncated
+        if reply.truncated and not reply.text.strip():
+            self.refused += 1
+            raise PromptRefused(f"the worker was still thinking when its {reply.completion_tokens} tokens were used up: it wrote no answer")
         return reply.text
 
     def _bill(self, reserved: Reserved, prompt_tokens: int, completion_tokens: int, dollars: float) -> None:

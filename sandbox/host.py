@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from sandbox.budget import Budget
-from sandbox.call_context import Box, CallContext
+from sandbox.call_context import Box, CallContext, NamedWorker
 from sandbox.channel import Channel
 from sandbox.guest.frames import FrameError
 from sandbox.process import BackendError
@@ -25,6 +25,7 @@ from sandbox.settings import BudgetSettings
 from workflow.operators import OPERATORS, Operator
 from workflow.operators.context import BudgetExceeded
 from workflow.problem import Problem
+from workflow.worker.crew import DEFAULT_WORKER, problem_of_worker
 from workflow.worker.interface import PromptRefused, Worker, WorkerError
 
 TRACE_CHARACTERS = 4000
@@ -51,9 +52,14 @@ class WorkflowHost:
         budget: BudgetSettings,
         seed: int,
         operators: Mapping[str, type[Operator]] = OPERATORS,
+        others: Mapping[str, NamedWorker] | None = None,
     ) -> None:
+        """
+        Args:
+            others: further workers, by the names with which operators ask for them.
+        """
         self.problem = problem.public_view()
-        self.worker = worker
+        self.workers: Mapping[str, NamedWorker] = {DEFAULT_WORKER: NamedWorker(worker, budget), **(others or {})}
         self.box = box
         self.budget = Budget(budget)
         self.seed = seed
@@ -160,8 +166,14 @@ class WorkflowHost:
         if operator is None or not isinstance(args, list) or not isinstance(kwargs, dict):
             raise TypeError(f"there is no operator {str(name)[:80]!r} called like this")
         self.budget.take_call()
+        context.worker = self._choose_worker(kwargs.pop("worker", DEFAULT_WORKER))
         bound = operator.bind([self._problem(item) for item in args], {key: self._problem(item) for key, item in kwargs.items()})
         return await operator(context)(**bound)
+
+    def _choose_worker(self, name: Any) -> str:
+        if problem := problem_of_worker(name, self.workers if len(self.workers) > 1 or name == DEFAULT_WORKER else ()):
+            raise TypeError(f"{problem}.")
+        return name
 
     def _problem(self, value: Any) -> Any:
         """The query in place of a reference to the problem."""
@@ -179,6 +191,7 @@ class WorkflowHost:
             arguments=arguments[:TRACE_CHARACTERS],
             reply="" if error else json.dumps(value)[:TRACE_CHARACTERS],
             error=error[:1000],
+            worker=context.worker,
             worker_calls=context.worker_calls,
             test_runs=context.test_runs,
             prompt_tokens=context.prompt_tokens,
@@ -189,6 +202,7 @@ class WorkflowHost:
             prompt=context.prompt[:TRACE_CHARACTERS],
             parent=context.parent,
             truncated=context.truncated,
+            refused=context.refused,
         )
 
 

@@ -6,12 +6,10 @@ actor is full, the least loaded one takes over, and where all are full, callers 
 """
 
 import asyncio
-import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
-import ray
 from ray.exceptions import RayError, RayTaskError
 
 from sandbox.actor import SandboxActor
@@ -19,13 +17,15 @@ from sandbox.backend import LEVELS
 from sandbox.deadline import longest_s
 from sandbox.records import Execution, Run, Verdict
 from sandbox.settings import SandboxSettings
-from sandbox.supervise import RayActor, Supervised, reason
+from sandbox.shared_budget import SharedBudget
+from sandbox.supervise import RayActor, Supervised, await_result, reason
 from workflow.outcome import Outcome, RunFailedError
 from workflow.problem import Problem
 from workflow.program import Workflow
 from workflow.settings import WorkerSettings
 from workflow.verifiers import find_verifier
 from workflow.verifiers.judged import MOST_REQUESTS
+from workflow.worker.crew import DEFAULT_WORKER
 
 R = TypeVar("R")
 
@@ -73,6 +73,7 @@ class SandboxPool:
         settings: SandboxSettings,
         worker: WorkerSettings,
         *,
+        others: Mapping[str, WorkerSettings] | None = None,
         imports: tuple[str, ...] = (),
         judge: WorkerSettings | None = None,
         place: Callable[[int], Mapping[str, Any]] | None = None,
@@ -81,6 +82,7 @@ class SandboxPool:
         """
         Args:
             worker: settings with which a worker can be made; each actor makes one.
+            others: the same of further workers, by the names with which operators ask for them.
             imports: modules that every actor imports first, ``trainer.imports``.
             judge: settings of the LLM that judges where no test can; None: the worker does.
             place: Ray actor options that say where the actor with a number runs.
@@ -90,7 +92,8 @@ class SandboxPool:
         self.level = ""
         self._place = place or (lambda index: {})
         self._say = say
-        self._worker = worker
+        self._workers = {DEFAULT_WORKER: worker, **(others or {})}
+        self._shared: dict[str, SharedBudget] = {}
         self._imports = imports
         self._judge = judge
         self._places: list[SandboxPlace] = []
@@ -98,6 +101,8 @@ class SandboxPool:
 
     async def start(self) -> None:
         """Starts all actors. Raises ValueError where a machine offers less than ``sandbox.min_level``."""
+        budgets = {name: SharedBudget.start(worker) for name, worker in self._workers.items()}
+        self._shared = {name: budget for name, budget in budgets.items() if budget is not None}
         self._places = [self._new_place(index) for index in range(self.settings.actors)]
         try:
             levels = await asyncio.gather(*(place.actor.ready() for place in self._places))
@@ -113,7 +118,8 @@ class SandboxPool:
             **self._place(index),
         )
         name = f"Sandbox actor {index + 1} of {self.settings.actors}"
-        return SandboxPlace(name, lambda: options.remote(self.settings, self._worker, self._imports, self._judge), self._free, self._say)
+        actor = (self.settings, self._workers, self._imports, self._shared, self._judge)
+        return SandboxPlace(name, lambda: options.remote(*actor), self._free, self._say)
 
     async def run(self, workflow: Workflow, problem: Problem, seed: int, *, public: bool = False) -> Run:
         """One execution with its verdict (``public``: also by the public tests); infrastructure errors are retried, then come back
@@ -141,7 +147,7 @@ class SandboxPool:
 
     def _judging_s(self, problem: Problem) -> float:
         """Longest that an LLM may judge one answer; 0 where tests do."""
-        judge = self._judge or self._worker
+        judge = self._judge or self._workers[DEFAULT_WORKER]
         judged = find_verifier(problem.verifier).trust == "judge"
         return judge.timeout_s * (1 + judge.max_retries) * MOST_REQUESTS * len(problem.hidden_tests) if judged else 0.0
 
@@ -163,7 +169,7 @@ class SandboxPool:
             actor = place.actor
             try:
                 async with asyncio.timeout(deadline_s):  # not wait_for, which loses a cancellation that meets the result
-                    result = await _await_result(call(actor.handle))
+                    result = await await_result(call(actor.handle))
                 tries += 1
             except RayTaskError as error:  # the run's own: the actor is well
                 result = fail(f"{place.name}: {reason(error)}"[:300])
@@ -208,13 +214,6 @@ class SandboxPool:
         """Closes every sandbox and ends the actors; bounded in time, also where actors hang."""
         await asyncio.gather(*(place.close(CLOSE_TIMEOUT_S) for place in self._places))
         self._places = []
-
-
-async def _await_result(reference: Awaitable[R]) -> R:
-    """The result of an actor's call; where the caller gives up, the actor does so too."""
-    try:
-        return await reference
-    except asyncio.CancelledError:
-        with contextlib.suppress(RayError):
-            ray.cancel(reference)
-        raise
+        for budget in self._shared.values():
+            budget.kill()
+        self._shared = {}

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from workflow.outcome import Outcome
 from workflow.verifiers.verifier import Trust
+from workflow.worker.crew import DEFAULT_WORKER
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,10 @@ class OperatorCall:
     """Index of the call that ended last before this one began, -1 for none: calls with one parent ran side by side."""
     truncated: int = 0
     """Replies of the worker that its ``max_tokens`` cut off."""
+    worker: str = DEFAULT_WORKER
+    """Name of the worker that it asked."""
+    refused: int = 0
+    """Requests that the worker's endpoint did not take or whose reply it filtered."""
 
 
 @dataclass(frozen=True, slots=True)

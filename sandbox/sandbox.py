@@ -4,10 +4,11 @@ import asyncio
 import hashlib
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sandbox.backend import Backend, ZygoteBackend
+from sandbox.call_context import NamedWorker
 from sandbox.channel import Channel
 from sandbox.deadline import Deadline
 from sandbox.guest.frames import FrameError
@@ -38,15 +39,23 @@ class Sandbox:
     """An async context manager over one backend."""
 
     def __init__(
-        self, settings: SandboxSettings, worker: Worker | None = None, backend: Backend | None = None, *, judge: Worker | None = None
+        self,
+        settings: SandboxSettings,
+        worker: Worker | None = None,
+        backend: Backend | None = None,
+        others: Mapping[str, NamedWorker] | None = None,
+        *,
+        judge: Worker | None = None,
     ) -> None:
         """
         Args:
             worker: answers the operators' calls; None: this sandbox only judges and runs programs.
+            others: further workers, by the names with which operators ask for them.
             judge: judges answers that no test can; None: the worker does.
         """
         self.settings = settings
         self.worker = worker
+        self.others = others or {}
         self._judge = judge or worker
         self.backend: Backend = backend or ZygoteBackend(settings)
         self.bench = Bench(self.backend)
@@ -110,7 +119,7 @@ class Sandbox:
         tries = 1
         while True:
             operators = AFLOW_OPERATORS if workflow.form == "aflow" else OPERATORS
-            host = WorkflowHost(problem, self.worker, self, self.settings.budget, seed, operators)
+            host = WorkflowHost(problem, self.worker, self, self.settings.budget, seed, operators, self.others)
             execution = await self._attempt(host, workflow)
             if execution.outcome is not Outcome.INFRA_ERROR or host.infrastructure or tries == TRIES:
                 return execution  # a failed worker is not tried again: it has its own retries

@@ -171,6 +171,16 @@ class Supervised(Generic[A]):
         self.actor.kill()
 
 
+async def await_result(reference: Awaitable[T]) -> T:
+    """The result of an actor's call; where the caller gives up, the actor does so too."""
+    try:
+        return await reference
+    except asyncio.CancelledError:
+        with contextlib.suppress(RayError):
+            ray.cancel(reference)  # pyright: ignore[reportArgumentType]
+        raise
+
+
 def reason(error: BaseException) -> str:
     """A remote failure in one line; of Ray's guesses why a process ended, none."""
     text = str(error).split(" Worker exit type")[0]

@@ -46,6 +46,8 @@ class Endpoint:
     """Bodies of the chat requests received."""
     paths: list[str] = field(default_factory=list)
     """Where they were sent."""
+    heads: list[str] = field(default_factory=list)
+    """Their first lines and headers, in small letters."""
     open_requests: int = 0
     most_open_requests: int = 0
     given_up: int = 0
@@ -78,6 +80,7 @@ class Endpoint:
             writer.write(self.models)
             return True
         self.paths.append(head.split()[1])
+        self.heads.append(head)
         length = int(head.split("content-length:")[1].split("\r\n")[0])
         body = json.loads(await reader.readexactly(length))
         self.requests.append(body)

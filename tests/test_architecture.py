@@ -216,6 +216,7 @@ def test_only_the_commands_import_hydra():
 RAY_FILES = [
     "sandbox/actor.py",
     "sandbox/pool.py",
+    "sandbox/shared_budget.py",
     "rollout/engines/ray_engine.py",
     "sandbox/supervise.py",
     "rollout/fleet/*.py",

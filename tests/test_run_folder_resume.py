@@ -239,6 +239,7 @@ def test_a_changed_setting_that_matters_is_refused_by_name(tmp_path: Path):
         opened(settings(tmp_path / "run", seed=3))
 
 
+ENDPOINT = "provider base_url api_key_env headers leave_out check requests_per_minute tokens_per_minute"
 FREE = {
     "trainer": "run_dir stages evaluation checkpoint alarms max_dollars max_failures",
     "trainer.grpo": "steps",
@@ -246,8 +247,8 @@ FREE = {
     "sandbox": "actors slots_per_actor retries verdict_cache_entries",
     "rollout": "engines tensor_parallel request_timeout_s publish_bucket_mib weights_via weights_kept verify_loaded engine_args",
     "learner": "timeout_s micro_batch_tokens nodes gradient_checkpointing offload_optimizer",
-    "worker": "provider base_url api_key_env timeout_s max_retries max_concurrency cache_entries",
-    "distil": "provider base_url api_key_env concurrency timeout_s",
+    "worker": f"{ENDPOINT} timeout_s max_retries max_concurrency cache_entries",
+    "distil": f"{ENDPOINT} concurrency timeout_s",
     "simulated": "host port latency faults",
 }
 """Of each part of the settings, those that say how a run is done or how long."""

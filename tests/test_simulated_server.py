@@ -68,6 +68,16 @@ async def test_the_openai_client_gets_answers_with_usage(url: str) -> None:
         content = reply.choices[0].message.content or ""
         assert reply.usage.completion_tokens == -(-len(content) // 4)
         assert {model.id async for model in await client.models.list()} == {"simulated-worker", "simulated-teacher"}
+        assert (await client.models.retrieve("simulated-worker")).id == "simulated-worker"
+        with pytest.raises(openai.NotFoundError):
+            await client.models.retrieve("other")
+
+
+def test_a_content_in_parts_is_the_text_of_its_parts(url: str) -> None:
+    parted = request()
+    text = parted["messages"][1]["content"]
+    parted["messages"][1]["content"] = [{"type": "text", "text": text[:20]}, {"type": "text", "text": text[20:]}]
+    assert text_of(post(f"{url}/chat/completions", json=parted)) == text_of(post(f"{url}/chat/completions", json=request()))
 
 
 def test_health_answers(url: str) -> None:

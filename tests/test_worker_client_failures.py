@@ -1,5 +1,6 @@
 """The worker client when the endpoint fails: what it tries again, what it gives up at once, what it says."""
 
+import asyncio
 import pickle
 import time
 
@@ -107,3 +108,20 @@ async def test_errors_survive_pickling():
         with pytest.raises(WorkerError) as caught:
             await client.complete(ASK, seed=1)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+async def test_requests_at_once_fall_to_what_the_endpoint_bears_and_every_one_is_answered():
+    async with endpoint(delay_s=0.02) as server, client_of(server, max_concurrency=16, max_retries=8) as client:
+        busy = error(429, "slow down", retry_after="0")
+        server.answer = lambda body: busy if server.open_requests >= 4 else GOOD
+        replies = await asyncio.gather(*(client.complete(ASK, seed=seed) for seed in range(60)))
+    assert {reply.text for reply in replies} == {"good"} and client.allowed < 16
+
+
+async def test_a_budget_of_a_minute_is_waited_for_outside_of_the_requests_own_deadline():
+    async with endpoint() as server, client_of(server, requests_per_minute=2, timeout_s=5) as client:
+        await asyncio.gather(client.complete(ASK, seed=1), client.complete(ASK, seed=2))
+        third = asyncio.ensure_future(client.complete(ASK, seed=3))
+        await asyncio.sleep(0.3)
+        assert not third.done() and len(server.requests) == 2
+        third.cancel()

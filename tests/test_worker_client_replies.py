@@ -219,9 +219,9 @@ async def test_a_redirect_that_loses_the_request_is_told_with_its_target():
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
-@pytest.mark.parametrize("named", [True, False])
-async def test_an_authority_of_ones_own_is_trusted_where_ssl_cert_file_names_it(
-    named: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("named", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", ""])
+async def test_an_authority_of_ones_own_is_trusted_where_the_environment_names_it(
+    named: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     key, authority = tmp_path / "key.pem", tmp_path / "authority.pem"
     made = "req -x509 -newkey rsa:2048 -nodes -days 3 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
@@ -229,7 +229,7 @@ async def test_an_authority_of_ones_own_is_trusted_where_ssl_cert_file_names_it(
     served = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     served.load_cert_chain(authority, key)
     if named:
-        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+        monkeypatch.setenv(named, str(authority))
     async with endpoint(tls=served) as server, client_of(server, max_retries=0) as client:
         if named:
             assert (await client.complete(ASK, seed=1)).text == "hello"

@@ -10,6 +10,7 @@ from sandbox.settings import SandboxSettings
 from trainer.cluster.settings import ClusterSettings, SweepSettings
 from trainer.metrics.settings import AlarmSettings
 from workflow.settings import JudgeSettings, MayChange, Settings, SimulatedWorkerSettings, TaskSettings, WorkerSettings
+from workflow.worker.crew import WorkerCard, name_workers
 
 
 class OptimizerSettings(Settings):
@@ -236,6 +237,9 @@ class RunSettings(Settings):
 
     model: ModelSettings = ModelSettings()
     worker: WorkerSettings = WorkerSettings()
+    workers: dict[str, WorkerSettings] = {}
+    """Further workers by the names that operators take: ``self.generate(problem, worker="large")``. What one does not say is as
+    of ``worker``."""
     judge: JudgeSettings = JudgeSettings()
     simulated: SimulatedWorkerSettings = SimulatedWorkerSettings()
     tasks: TaskSettings = TaskSettings()
@@ -248,3 +252,8 @@ class RunSettings(Settings):
     logger: MayChange[LoggerSettings] = LoggerSettings()
     cluster: MayChange[ClusterSettings] = ClusterSettings()
     sweep: MayChange[SweepSettings] = SweepSettings()
+
+    @property
+    def crew(self) -> tuple[WorkerCard, ...]:
+        """Whom operators may ask by name; empty where a run has one worker."""
+        return name_workers(self.worker, self.workers)

@@ -22,11 +22,10 @@ from trainer.cluster.session import device_of, node_address, sigterm_kept, start
 from trainer.cluster.submission import joins_cluster
 from trainer.learner.handle import Learner
 from trainer.settings import RunSettings
-from workflow.settings import WorkerSettings
 from workflow.tasks import TaskSet, load_tasks
 from workflow.verifiers import find_libraries
 from workflow.worker.interface import Worker
-from workflow.worker.providers import Surroundings, open_worker, start_providers
+from workflow.worker.providers import Surroundings, check_worker, open_worker, start_providers
 
 T = TypeVar("T")
 
@@ -62,6 +61,7 @@ class System:
         self.log_dir = log_dir
         self.tasks = tasks or load_tasks(settings.tasks)
         self.worker = settings.worker
+        self.workers = {name: one.called(f"workers.{name}") for name, one in settings.workers.items()}
         self._teacher = settings.distil.worker()
         """With what the providers add, once they have started."""
         self._stack = AsyncExitStack()
@@ -91,15 +91,14 @@ class System:
         settings = self.settings
         host = node_address() if joins_cluster(settings.cluster.address) else None
         run = Surroundings(self.log_dir, settings.tasks, settings.simulated, host, settings.trainer.imports, self.say)
-        asked: dict[str, WorkerSettings] = {"worker": self.worker, "teacher": self._teacher}
+        asked = {"worker": self.worker, "teacher": self._teacher, **{f"workers.{name}": one for name, one in self.workers.items()}}
         if settings.judge.model:
             asked["judge"] = settings.judge
         ready = await self._stack.enter_async_context(start_providers(asked, run))
-        self.worker, self._teacher, judge = ready["worker"], ready["teacher"], ready.get("judge")
-        for answering in (self.worker, judge):
-            if answering is not None:
-                async with open_worker(answering, self.say):
-                    pass  # an endpoint that does not answer is known before anything is started for it
+        self._teacher = ready["teacher"]
+        self.worker = await check_worker(ready["worker"], self.say)  # whether it answers is known before anything is started for it
+        self.workers = {name: await check_worker(ready[f"workers.{name}"], self.say) for name in self.workers}
+        judge = await check_worker(ready["judge"], self.say) if "judge" in ready else None
         with sigterm_kept():
             temp = await asyncio.to_thread(start_ray, settings)
         self._stack.callback(stop_ray, temp)
@@ -109,7 +108,7 @@ class System:
         self._stack.callback(placement.remove)
         imports, place = settings.trainer.imports, placement.sandbox_options
         sandbox = settings.sandbox.with_libraries(find_libraries(self.tasks.problems))
-        pool = SandboxPool(sandbox, self.worker, imports=imports, judge=judge, place=place, say=self.say)
+        pool = SandboxPool(sandbox, self.worker, others=self.workers, imports=imports, judge=judge, place=place, say=self.say)
         self._begin("sandbox", pool, placement.sandbox, pool.start)
         if self.policy is not None:
             spec = EngineSpec(self.policy_at, settings.model, settings.rollout, device, settings.trainer.deterministic)
@@ -172,8 +171,9 @@ class System:
 
         assert self.policy is not None
         settings = self.settings
-        prompt = MetaPrompt(AutoTokenizer.from_pretrained(self.policy), settings.model, settings.rollout.max_feedback_tokens)
-        return Collector(await self.fleet(), await self.sandbox(), prompt, settings.rollout, settings.reward, settings.trainer.seed)
+        prompt = MetaPrompt(AutoTokenizer.from_pretrained(self.policy), settings.model, settings.rollout.max_feedback_tokens, settings.crew)
+        names = tuple(one.name for one in settings.crew)
+        return Collector(await self.fleet(), await self.sandbox(), prompt, settings.rollout, settings.reward, settings.trainer.seed, names)
 
     def teacher(self) -> AbstractAsyncContextManager[Worker]:
         """The teacher, asked once before anything else. Raises ValueError where it gives no completion."""

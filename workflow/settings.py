@@ -1,9 +1,9 @@
 """Settings of the language folder: the strict base of all settings, task sets, the worker LLM."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 T = TypeVar("T")
 MAY_CHANGE = "a resumed run may change it"
@@ -124,11 +124,9 @@ class TaskSettings(Settings):
         return Path(self.path or "").expanduser()
 
 
-class WorkerSettings(Settings):
-    """The worker LLM: who answers, and how it is asked."""
+class EndpointSettings(Settings):
+    """Who answers, and how an endpoint is spoken to."""
 
-    section: ClassVar[str] = "worker"
-    """What messages call these settings."""
     provider: MayChange[str] = "endpoint"
     """``endpoint``: the OpenAI-compatible server at ``base_url``; another registered name: what it starts with the run; or ``module:name``
     of a worker or a provider of your own (``workflow.worker.providers``)."""
@@ -138,6 +136,23 @@ class WorkerSettings(Settings):
     """Model name sent with each request."""
     api_key_env: MayChange[str] = "OPENAI_API_KEY"
     """Environment variable that holds the key; read only in the process that talks to the endpoint."""
+    headers: MayChange[dict[str, str]] = {}
+    """Further HTTP headers. ``$NAME`` in a value is that environment variable, read where ``api_key_env`` is: ``{api-key: $AZURE_KEY}``."""
+    leave_out: MayChange[tuple[Literal["seed", "temperature", "max_tokens", "system"], ...]] = ()
+    """Parts of a request that the endpoint does not take, beside those that it is found to refuse. ``max_tokens`` is then sent as
+    ``max_completion_tokens``, the system message in front of the user's."""
+    check: MayChange[Literal["auto", "off"]] = "auto"
+    """``auto``: asks for one short completion before anything is paid for; ``off``: the endpoint is taken for what the settings say."""
+    requests_per_minute: MayChange[int | None] = Field(default=None, ge=1)
+    """Requests that all processes of a run may send in any minute, together; None: as many as the endpoint takes."""
+    tokens_per_minute: MayChange[int | None] = Field(default=None, ge=1)
+    """Prompt and completion tokens of these requests; one under way counts with its ``max_tokens``."""
+
+
+class WorkerSettings(EndpointSettings):
+    """The worker LLM: who answers, and how it is asked."""
+
+    _section: str = PrivateAttr("worker")
     temperature: float = Field(default=0.7, ge=0.0, le=2.0)
     """Sampling temperature of operator calls."""
     max_tokens: int = Field(default=4096, ge=1)
@@ -147,26 +162,39 @@ class WorkerSettings(Settings):
     max_retries: MayChange[int] = Field(default=5, ge=0)
     """Further tries after a failed request, with exponential backoff and jitter."""
     max_concurrency: MayChange[int] = Field(default=64, ge=1)
-    """Requests in flight at once from one process."""
+    """Requests in flight at once from one process; fewer for a while where the endpoint refuses some for its load."""
     prompt_dollars_per_million: float = Field(default=0.15, ge=0)
     """Price of prompt tokens."""
     completion_dollars_per_million: float = Field(default=0.60, ge=0)
     """Price of completion tokens."""
     cache_entries: MayChange[int] = Field(default=200_000, ge=0)
     """Replies kept in memory by one process, keyed by model, messages, sampling parameters, seed and ordinal; 0: none."""
+    strength: str = ""
+    """What it is good at, in a sentence that the policy reads where a run has several ``workers``."""
+
+    @property
+    def section(self) -> str:
+        """What messages call these settings."""
+        return self._section
+
+    def called(self, section: str) -> Self:
+        """The same under another name."""
+        settings = self.model_copy()
+        settings._section = section
+        return settings
 
 
 class TeacherSettings(WorkerSettings):
     """The same of the teacher, whose settings are those of ``distil``."""
 
-    section: ClassVar[str] = "distil"
+    _section: str = PrivateAttr("distil")
 
 
 class JudgeSettings(WorkerSettings):
     """The LLM that judges answers which no test can (verifiers ``rubric`` and ``pairwise``). Without a model the run's worker judges, which
     favours its own answers: name a stronger one."""
 
-    section: ClassVar[str] = "judge"
+    _section: str = PrivateAttr("judge")
     timeout_s: MayChange[float] = Field(default=60.0, gt=0)
     """Deadline of one HTTP request."""
 
@@ -199,6 +227,8 @@ class SimulatedWorkerSettings(Settings):
     port: MayChange[int] = Field(default=0, ge=0, le=65535)
     """0: any free port."""
     solve: tuple[float, ...] = (0.97, 0.88, 0.66, 0.42, 0.27, 0.16)
+    models: dict[str, float] = {}
+    """Further models that it plays, for ``workers``: how much the logit of ``solve`` of each lies above that of ``simulated-worker``."""
     problem_shift_sigma: float = Field(default=0.6, ge=0)
     """Standard deviation of a per-problem shift in the logit of ``solve``."""
     favourite_misreading: float = Field(default=0.3, ge=0, le=1)

@@ -52,14 +52,26 @@ class Collector:
     """Turns problems into groups."""
 
     def __init__(
-        self, sampler: Sampler, runner: Runner, renderer: Renderer, rollout: RolloutSettings, reward: RewardSettings, seed: int
+        self,
+        sampler: Sampler,
+        runner: Runner,
+        renderer: Renderer,
+        rollout: RolloutSettings,
+        reward: RewardSettings,
+        seed: int,
+        workers: tuple[str, ...] = (),
     ) -> None:
+        """
+        Args:
+            workers: whom operators may ask by name; empty where the run has one worker.
+        """
         self.sampler = sampler
         self.runner = runner
         self.renderer = renderer
         self.rollout = rollout
         self.reward = reward
         self.seed = seed
+        self.workers = workers
         self.clock = BusyClock()
 
     async def collect(
@@ -121,7 +133,7 @@ class Collector:
             async def run(number: int, workflow: Workflow) -> tuple[Run, ...]:
                 return await shared.runs(number, index, workflow)
 
-            return asyncio.ensure_future(converse(first, ask, answer=answer, run=run))
+            return asyncio.ensure_future(converse(first, ask, answer=answer, run=run, workers=self.workers))
 
         talks = [conversation(index, first) for index, first in enumerate(firsts)]
         try:

@@ -45,18 +45,20 @@ async def converse(
     *,
     answer: Callable[[int, Completion, str], Awaitable[tuple[Completion, tuple[int, ...]]]],
     run: Callable[[int, Workflow], Awaitable[tuple[Run, ...]]],
+    workers: tuple[str, ...] = (),
 ) -> Conversation:
     """Up to ``ask.rounds`` rounds, the first of which has been sampled.
 
     Args:
         answer: (round from 0, completion before, feedback on it) -> the next completion, and the tokens between the two.
         run: (round from 0, workflow) -> its executions.
+        workers: whom operators may ask by name.
     """
     rounds: list[Round] = []
     completion, feedback, feedback_ids = first, "", ()
     while True:
         number = len(rounds)
-        parsed = parse_workflow(completion.text)
+        parsed = parse_workflow(completion.text, workers)
         workflow, refusal = (parsed, None) if isinstance(parsed, Workflow) else (None, parsed)
         runs = await run(number, workflow) if workflow is not None else ()
         rounds.append(Round(completion, workflow, refusal, runs, feedback, feedback_ids))

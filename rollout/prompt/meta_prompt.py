@@ -11,6 +11,7 @@ from workflow.operators import catalogue
 from workflow.problem import Problem
 from workflow.reference import load_reference_workflows
 from workflow.verifiers import find_verifier
+from workflow.worker.crew import WorkerCard
 
 EXAMPLE = "test_and_revise_2"
 """Reference workflow that meta-prompts show."""
@@ -22,10 +23,17 @@ MARK = "@@completion@@"
 class MetaPrompt:
     """Writes a problem, and the feedback between rounds, as tokens, through the tokenizer's chat template."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, settings: ModelSettings, max_feedback_tokens: int = 128) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        settings: ModelSettings,
+        max_feedback_tokens: int = 128,
+        workers: Sequence[WorkerCard] = (),
+    ) -> None:
         """
         Args:
             max_feedback_tokens: length of a feedback turn, ``rollout.max_feedback_tokens``.
+            workers: whom operators may ask by name; empty where the run has one worker.
 
         Raises:
             ValueError: the tokenizer has no chat template, or the setting names no prompt that can be used.
@@ -41,6 +49,7 @@ class MetaPrompt:
         self.name = self._template.name
         """Of the template, for messages."""
         self._max_feedback_tokens = max_feedback_tokens
+        self._workers = workers
 
     def ids(self, problems: Sequence[Problem]) -> list[list[int]]:
         """Prompt token ids of each problem, however long."""
@@ -98,10 +107,10 @@ class MetaPrompt:
 
     def text(self, problem: Problem) -> str:
         """The user's message."""
-        return prompt_text(self._template, problem)
+        return prompt_text(self._template, problem, self._workers)
 
 
-def prompt_text(template: PromptTemplate, problem: Problem) -> str:
+def prompt_text(template: PromptTemplate, problem: Problem, workers: Sequence[WorkerCard] = ()) -> str:
     """A problem as a template shows it; nothing of its hidden tests or its reference is in reach."""
     return template.render(
         query=problem.query,
@@ -111,4 +120,5 @@ def prompt_text(template: PromptTemplate, problem: Problem) -> str:
         operators=catalogue(),
         modules=", ".join(sorted(ALLOWED_MODULES)),
         example=load_reference_workflows()[EXAMPLE].source,
+        workers=workers,
     )

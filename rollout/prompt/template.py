@@ -13,6 +13,7 @@ from jinja2 import StrictUndefined, TemplateError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from workflow.registry import Registry, load_plugins, nearest
+from workflow.worker.crew import WorkerCard
 
 FOLDER = Path(__file__).parent / "templates"
 PROMPTS: Registry[Path] = Registry(
@@ -27,9 +28,11 @@ PLACEHOLDERS: Mapping[str, Any] = {
     "operators": "- await self.generate(problem: str) -> str",
     "modules": "asyncio, math",
     "example": "class Workflow: ...",
+    "workers": (WorkerCard("default", "m", 0.15, 0.6), WorkerCard("large", "l", 2.5, 10.0, "harder problems")),
 }
 """What a template may show, each with a value to try it with. ``public_tests`` is a list; ``answer`` says what a workflow returns;
-``operators`` is the catalogue, ``modules`` what a workflow may import, ``example`` the source of one."""
+``operators`` is the catalogue, ``modules`` what a workflow may import, ``example`` the source of one, ``workers`` whom operators may ask by
+name (``workflow.worker.crew``), empty where a run has one worker."""
 _JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
 
 

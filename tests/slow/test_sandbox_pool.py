@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -65,6 +66,28 @@ async def test_a_run_whose_actor_is_killed_is_run_again_and_succeeds():
         assert run.outcome is Outcome.PASSED and len(scripted.requests) == 2
         again = await asyncio.gather(*(sandboxes.run(GENERATE, PROBLEM, seed) for seed in range(2, 8)))
         assert {run.outcome for run in again} == {Outcome.PASSED}
+
+
+async def test_all_actors_share_one_budget_of_a_minute():
+    async with endpoint(RIGHT) as scripted:
+        worker = WorkerSettings(model="m", base_url=scripted.base_url, requests_per_minute=3)
+        one = SandboxPool(SandboxSettings(actors=2), worker, others={"large": worker.model_copy(update={"requests_per_minute": None})})
+        try:
+            await one.start()
+            asks = "await asyncio.gather(*(self.generate(problem, str(i), worker='large') for i in range(5)))\n"
+            for seed in range(5):
+                assert (await one.run(raw(f"{asks}return 'x'"), PROBLEM, seed)).execution.worker_calls == 5, "another worker's is its own"
+            before = len(scripted.requests)
+            running = [asyncio.ensure_future(one.run(GENERATE, replace(PROBLEM, id=f"t/{seed}"), seed)) for seed in range(8)]
+            while sum(task.done() for task in running) < 3:
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(1.0)
+            assert len(scripted.requests) - before == 3 == sum(task.done() for task in running)
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+        finally:
+            await one.close()
 
 
 async def test_operators_and_verifiers_of_a_package_are_known_in_every_actor():

@@ -17,6 +17,7 @@ from workflow.operators import OPERATORS
 from workflow.outcome import Outcome
 from workflow.program import Workflow
 from workflow.registry import short_name
+from workflow.worker.crew import DEFAULT_WORKER
 
 ENOUGH_WORKFLOWS = 8
 """Workflows in a step below which their entropy says nothing."""
@@ -55,7 +56,16 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
         metrics["workflow/no_worker"] = float(np.mean([run.execution.worker_calls == 0 for run in answered]))
     metrics["completion/tokens"] = float(np.mean([sum(episode.response_mask) for episode in episodes]))
     metrics["completion/truncated"] = float(np.mean([part.completion.finish_reason == "length" for part in rounds]))
-    return metrics | _operators(workflows) | _verifiers(groups) | _rounds(groups) | _calls(groups) | _tests(groups) | _worker(groups)
+    return (
+        metrics
+        | _operators(workflows)
+        | _verifiers(groups)
+        | _rounds(groups)
+        | _calls(groups)
+        | _tests(groups)
+        | _worker(groups)
+        | _workers(groups)
+    )
 
 
 def _operators(workflows: Sequence[Workflow]) -> dict[str, float]:
@@ -161,12 +171,22 @@ def _calls(groups: Sequence[Group]) -> dict[str, float]:
     return {f"calls/{name}": float(np.mean(values)) for name, values in by_level.items()} | {"spend/dollars": sum(spent.values())}
 
 
+def _workers(groups: Sequence[Group]) -> dict[str, float]:
+    """Mean calls of a workflow's run to each worker, where several were asked."""
+    runs = {id(run): run for group in groups for episode in group.episodes for part in episode.rounds for run in part.runs}.values()
+    asked: Counter[str] = Counter()
+    for call in (call for run in runs for call in run.execution.trace):
+        asked[call.worker] += call.worker_calls
+    return {f"worker/{name}/calls": calls / len(runs) for name, calls in asked.items()} if set(asked) - {DEFAULT_WORKER} else {}
+
+
 def _worker(groups: Sequence[Group]) -> dict[str, float]:
-    """Of the worker's replies: the share that its ``max_tokens`` cut off, thinking included."""
+    """Of the worker's replies: the share that its ``max_tokens`` cut off, thinking included; of the requests: the share refused."""
     runs = {id(run): run for group in groups for episode in group.episodes for part in episode.rounds for run in part.runs}.values()
     calls = [call for run in runs for call in run.execution.trace]
-    asked = sum(call.worker_calls for call in calls)
-    return {"worker/truncated": sum(call.truncated for call in calls) / asked} if asked else {}
+    asked, refused = sum(call.worker_calls for call in calls), sum(call.refused for call in calls)
+    metrics = {"worker/truncated": sum(call.truncated for call in calls) / asked} if asked else {}
+    return metrics | ({"worker/refused": refused / max(asked, refused)} if asked or refused else {})
 
 
 def evaluation_metrics(trials: Trials) -> dict[str, float]:

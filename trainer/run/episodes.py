@@ -6,6 +6,7 @@ from typing import Any
 
 from rollout.records import Episode, Group, Round
 from sandbox.records import OperatorCall, Run
+from workflow.worker.crew import DEFAULT_WORKER
 
 
 def episode_rows(step: int, group: Group, trace_characters: int) -> list[dict[str, Any]]:
@@ -88,6 +89,8 @@ def _call(call: OperatorCall, characters: int) -> dict[str, Any]:
     }
     if call.error:
         row["error"] = call.error
+    if call.worker != DEFAULT_WORKER:
+        row["worker"] = call.worker
     if call.truncated:
         row["truncated"] = call.truncated
     return row | {"prompt": call.prompt[:characters], "reply": call.reply[:characters]} if characters else row

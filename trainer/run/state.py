@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
 
@@ -72,6 +72,8 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tupl
     old, new = flat(before), flat(now)
     weights = {name: 0.0 for name in (*old, *new) if name.startswith("reward.weights.")}
     old, new = weights | old, weights | new
+    for values, settings in ((old, before), (new, now)):
+        values["workers"] = sorted(settings.get("workers") or {})
     return {name: (old[name], new[name]) for name in old if name in new and old[name] != new[name]}
 
 
@@ -79,6 +81,9 @@ def may_change(name: str) -> bool:
     """True where a resumed run may have another value of the setting: where it, or what it is part of, is a ``MayChange``."""
     kind: Any = RunSettings
     for part in name.split("."):
+        if get_origin(kind) is dict:  # the part is a name of the user's, as in workers.large
+            kind = get_args(kind)[1]
+            continue
         field = getattr(kind, "model_fields", {}).get(part)
         if field is None or MAY_CHANGE in field.metadata:
             return field is not None

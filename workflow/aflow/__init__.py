@@ -49,10 +49,14 @@ def parse_aflow(source: str, prompts: str = "") -> Workflow | Refusal:
     return Workflow(source, fingerprint(ast.parse(source + "\n" + prompts)), *measure(tree), form="aflow", prompts=prompts)
 
 
-def read_workflow_file(path: Path) -> Workflow | Refusal:
-    """A file with a workflow in our language or in AFlow's form; the latter takes its prompts from ``prompt.py`` beside it."""
+def read_workflow_file(path: Path, workers: tuple[str, ...] = ()) -> Workflow | Refusal:
+    """A file with a workflow in our language or in AFlow's form; the latter takes its prompts from ``prompt.py`` beside it.
+
+    Args:
+        workers: names of the run's workers; empty where it has one, without a name.
+    """
     source = path.read_text(encoding="utf-8")
     if not is_aflow(source):
-        return parse_workflow(source)
+        return parse_workflow(source, workers)
     beside = path.parent / PROMPT_FILE
     return parse_aflow(source, beside.read_text(encoding="utf-8") if beside.is_file() else "")

@@ -6,10 +6,11 @@ and its line.
 
 import ast
 import builtins
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 from workflow.language.awaits import find_unawaited
+from workflow.language.workers import find_unknown_workers
 from workflow.operators import OPERATORS
 from workflow.outcome import Outcome
 from workflow.program import Refusal
@@ -67,8 +68,8 @@ class Fault(NamedTuple):
     message: str
 
 
-def check_tree(tree: ast.Module) -> Refusal | None:
-    """The first fault of a parsed workflow as a Refusal; None where there is none."""
+def check_tree(tree: ast.Module, workers: Collection[str] = ()) -> Refusal | None:
+    """The first fault of a parsed workflow as a Refusal; None where there is none. ``workers``: as of ``parse_workflow``."""
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Workflow"]
     if not classes:
         return Refusal(Outcome.NO_WORKFLOW, "The source defines no `class Workflow` at its top level.")
@@ -77,6 +78,7 @@ def check_tree(tree: ast.Module) -> Refusal | None:
         *(_top_level, _class_body, _entry, _imports, _names, _attributes, _members, _find_nested_classes, _awaits),
     ]
     faults = [fault for check in checks for fault in check(tree, workflow)]
+    faults += [Fault(*unknown) for unknown in find_unknown_workers(workflow, workers)]
     if not faults:
         return None
     first = min(faults, key=lambda fault: fault.line)

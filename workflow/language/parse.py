@@ -35,12 +35,15 @@ _CODE_LINE = re.compile(r"\s|$|class\b|def\b|async\b|@|import\s|from\s|#|[)\]}]|
 _MAX_CLOSINGS = 8
 
 
-def parse_workflow(completion_text: str) -> Workflow | Refusal:
+def parse_workflow(completion_text: str, workers: tuple[str, ...] = ()) -> Workflow | Refusal:
     """The workflow in a completion.
 
     What follows the reasoning (``</think>``) counts, else the whole text. There the last fenced block with a
     ``class Workflow`` is taken; where no fence has one, the last bare ``class Workflow`` to the end of its code;
     a plain source is its own workflow.
+
+    Args:
+        workers: names of the run's workers; empty where it has one, without a name.
 
     Returns:
         a Workflow, or a Refusal with NO_WORKFLOW, SYNTAX_ERROR or FORBIDDEN. Nothing is raised, whatever the text.
@@ -48,11 +51,11 @@ def parse_workflow(completion_text: str) -> Workflow | Refusal:
     source = find_source(completion_text)
     if source is None:
         return Refusal(Outcome.NO_WORKFLOW, "The completion holds no `class Workflow`.")
-    return parse_source(source)
+    return parse_source(source, workers)
 
 
 @lru_cache(maxsize=8192)
-def parse_source(source: str) -> Workflow | Refusal:
+def parse_source(source: str, workers: tuple[str, ...] = ()) -> Workflow | Refusal:
     """The workflow whose Python text is given; equal texts are parsed once."""
     size = len(source.encode("utf-8", "surrogatepass"))
     if size > MAX_SOURCE_BYTES:
@@ -60,7 +63,7 @@ def parse_source(source: str) -> Workflow | Refusal:
     tree = parse_tree(source)
     if isinstance(tree, Refusal):
         return tree
-    refusal = _check_size(tree) or _check_compiles(source) or check_tree(tree)
+    refusal = _check_size(tree) or _check_compiles(source) or check_tree(tree, workers)
     if refusal is not None:
         return refusal
     return Workflow(source, fingerprint(tree), *measure(tree))

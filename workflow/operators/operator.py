@@ -108,6 +108,8 @@ def operator_problem(cls: type[Operator]) -> str:
         signature, types = _read_signature(cls)
     except (NameError, TypeError) as error:
         return f"the types of its __call__ cannot be read ({error})"
+    if "worker" in types:
+        return "its __call__ has a parameter worker, and every operator takes worker=, the name of the one to ask"
     result = types.get("return")
     parameters = signature.parameters.values()
     if any(each.kind is not each.POSITIONAL_OR_KEYWORD or types.get(each.name) not in (str, list[str]) for each in parameters):

@@ -11,12 +11,13 @@ from dataclasses import replace
 
 from workflow.settings import WorkerSettings
 from workflow.single_flight import SingleFlight
-from workflow.worker.dialect import NOTES, find_refused_part, note
-from workflow.worker.endpoint import Endpoint, StatusError
-from workflow.worker.failures import Failure, failure_of, thinking_took_all, wait_before_retry_s
+from workflow.worker.dialect import NOTES, find_refused_part, note, parts_to_try
+from workflow.worker.endpoint import Endpoint, StatusError, fill_headers
+from workflow.worker.failures import LONGEST_WAIT_S, Failure, failure_of, thinking_took_all, wait_before_retry_s
 from workflow.worker.interface import Message, PromptRefused, Reply, WorkerError
 from workflow.worker.model_listing import nearest, parse_listing
-from workflow.worker.request import CHARACTERS_PER_TOKEN, ChatRequest, ReadReply, read_reply, well_formed
+from workflow.worker.pace import Concurrency, MinuteBudget, RequestBudget
+from workflow.worker.request import ChatRequest, ReadReply, read_reply, well_formed
 
 LISTING_TIMEOUT_S = 10.0
 CHECK: tuple[Message, ...] = ({"role": "system", "content": "Answer in one word."}, {"role": "user", "content": "Say ok."})
@@ -26,15 +27,33 @@ class WorkerClient:
     """A ``workflow.worker.interface.Worker``; one instance belongs to one event loop."""
 
     def __init__(self, settings: WorkerSettings) -> None:
-        """Raises ValueError where the settings have no ``base_url``."""
+        """Raises ValueError where the settings have no ``base_url``, or a header names a variable that the environment lacks."""
         if settings.base_url is None:
             raise ValueError(f"{settings.section}.base_url is not set: give the endpoint's URL, for example http://localhost:8000/v1.")
         self.settings = settings
         self._section = settings.section
-        self._endpoint = Endpoint(settings.base_url, os.environ.get(settings.api_key_env, "").strip() or "none", settings.max_concurrency)
-        self._slots = asyncio.Semaphore(settings.max_concurrency)
+        key = os.environ.get(settings.api_key_env, "").strip() or "none"
+        headers = fill_headers(settings.headers, f"{settings.section}.headers")
+        self._endpoint = Endpoint(settings.base_url, key, settings.max_concurrency, headers)
+        self._concurrency = Concurrency(settings.max_concurrency)
+        limits = settings.requests_per_minute, settings.tokens_per_minute
+        self._budget: RequestBudget | None = MinuteBudget(*limits) if any(limits) else None
         self._replies = SingleFlight[Reply](settings.cache_entries, lambda: WorkerError("The worker client was closed meanwhile."))
-        self._dialect: frozenset[str] = frozenset()
+        self._dialect = frozenset[str](settings.leave_out)
+
+    def share_budget(self, budget: RequestBudget) -> None:
+        """Takes turns with other processes from now on."""
+        self._budget = budget
+
+    @property
+    def allowed(self) -> int:
+        """Requests that may be open now: fewer than ``worker.max_concurrency`` where the endpoint refused some for its load."""
+        return self._concurrency.allowed
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Parts of a request that the endpoint is known not to take, for ``worker.leave_out`` of other processes."""
+        return tuple(name for name in NOTES if name in self._dialect)
 
     async def complete(
         self, messages: Sequence[Message], *, seed: int, ordinal: int = 0, temperature: float | None = None, max_tokens: int | None = None
@@ -79,9 +98,12 @@ class WorkerClient:
 
         request = ChatRequest(settings.model, CHECK, settings.temperature, settings.max_tokens, seed=0, ordinal=0)
         reply, _ = await self._ask(request, patient)
+        if isinstance(reply, Failure) and reply.kind == "request":
+            reply = await self._ask_without(request, reply) or reply
         if isinstance(reply, Failure):
             raise ValueError(await self._why(reply))
-        notes = [f"The endpoint {self._endpoint.shown} takes {takes}."] if (takes := note(self._dialect)) else []
+        takes = note(self._dialect - set(settings.leave_out))
+        notes = [f"The endpoint {self._endpoint.shown} takes {takes}."] if takes else []
         if reply.truncated:
             notes.append(f"It was cut off even while saying ok: raise {self._section}.max_tokens={settings.max_tokens}.")
         return " ".join(notes)
@@ -90,6 +112,23 @@ class WorkerClient:
         """Ends requests in flight and closes the connections."""
         await self._replies.aclose()
         await self._endpoint.aclose()
+
+    async def _ask_without(self, request: ChatRequest, failure: Failure) -> Reply | None:
+        """A reply to the request without what the endpoint turns out not to take; None where it takes it in no form.
+
+        Without one part at a time, then without any. That the part was the reason is believed where the whole request fails once more.
+        """
+        before, parts = self._dialect, parts_to_try(failure.reason)
+        for left_out in (*map(frozenset, zip(parts, strict=True)), frozenset(parts)):
+            self._dialect = before | left_out
+            reply, _ = await self._ask(request, lambda failure, tries: False)
+            if isinstance(reply, Reply):
+                learned, self._dialect = self._dialect, before
+                again, _ = await self._ask(request, lambda failure, tries: False)
+                self._dialect = before if isinstance(again, Reply) else learned
+                return again if isinstance(again, Reply) else reply
+        self._dialect = before
+        return None
 
     async def _why(self, failure: Failure) -> str:
         """The sentence with which a check ends."""
@@ -118,7 +157,7 @@ class WorkerClient:
         failure = failure_of(error, timeout_s=settings.timeout_s, api_key_env=settings.api_key_env, section=self._section)
         if failure is None:
             raise error
-        return failure
+        return replace(failure, reason=self._endpoint.hide_secrets(failure.reason))
 
     async def _fetch(self, request: ChatRequest) -> Reply:
         reply, tries = await self._ask(request, lambda failure, tries: tries <= self.settings.max_retries)
@@ -134,10 +173,12 @@ class WorkerClient:
         """
         tries, dialect = 0, self._dialect
         while True:
+            began_at = 0.0
             try:
-                async with self._slots:
+                async with self._concurrency as began_at:
                     reply = await self._send(request, dialect)
                 self._dialect |= dialect  # only now: what was left out was the reason
+                self._concurrency.raise_after_reply()
                 return reply, tries
             except Exception as error:
                 sent = [part for part in NOTES if part not in dialect]
@@ -146,22 +187,32 @@ class WorkerClient:
                     dialect |= {part}
                     continue
                 failure = self._failure_of(error)
+            if failure.busy:
+                pause_s = 0.0 if failure.kind == "loading" else failure.wait_s or 0.0  # 503 may be one of many machines
+                self._concurrency.cut_after_refusal(began_at, min(pause_s, LONGEST_WAIT_S))
             tries += 1
             if not failure.retry or not go_on(failure, tries):
                 return failure, tries
             await asyncio.sleep(wait_before_retry_s(tries, failure))
 
     async def _send(self, request: ChatRequest, dialect: frozenset[str]) -> Reply:
-        settings, start = self.settings, time.monotonic()
+        settings, number, used = self.settings, 0, request.prompt_tokens + request.max_tokens
+        if self._budget is not None:
+            number = await self._budget.take(used)
+        start = time.monotonic()
         try:
             async with asyncio.timeout(settings.timeout_s):
                 payload = await self._endpoint.post("/chat/completions", request.body(dialect))
             read = read_reply(payload, request)
+            used = read.prompt_tokens + read.completion_tokens
         except StatusError as error:
+            used = error.prompt_tokens + error.completion_tokens
             if not thinking_took_all(error):
                 raise
-            prompt_tokens = sum(len(message["content"]) for message in request.messages) // CHARACTERS_PER_TOKEN + 1
-            read = ReadReply("", prompt_tokens, request.max_tokens, finish_reason="length")
+            read = ReadReply("", request.prompt_tokens, request.max_tokens, finish_reason="length")
+        finally:
+            if self._budget is not None:
+                self._budget.settle(number, used)
         return Reply(
             text=read.text,
             prompt_tokens=read.prompt_tokens,

@@ -62,6 +62,11 @@ def find_refused_part(error: StatusError, messages: Sequence[Message], sent: Ite
     return None
 
 
+def parts_to_try(words: str) -> tuple[str, ...]:
+    """What may be left out after an error that no vendor is known for; not a number that it names, which the user can correct."""
+    return tuple(part for part in ("seed", "temperature", "max_tokens", "system") if part in ("seed", "system") or part not in words)
+
+
 def _without_echo(text: str, messages: Sequence[Message]) -> str:
     for message in messages:
         for line in message["content"].splitlines():

@@ -5,10 +5,12 @@ httpx) takes 3.5 times the CPU time of this one.
 """
 
 import ipaddress
+import os
 import ssl
 from collections.abc import Mapping
+from string import Template
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
 import aiohttp
 import certifi
@@ -16,6 +18,13 @@ import orjson
 
 from workflow.worker.error_body import ErrorBody, error_body
 from workflow.worker.redact import redact_url
+
+_MIN_SECRET = 8
+"""Length from which a key or a header's value is taken out of errors."""
+_MOST_REDIRECTS = 5
+_REDIRECTS = (301, 302, 303, 307, 308)
+_KEEP_BODY = (307, 308)
+"""Redirects under which a POST stays one."""
 
 
 class StatusError(Exception):
@@ -53,23 +62,66 @@ def is_near(host: str) -> bool:
 
 
 def _load_certificates() -> ssl.SSLContext:
-    """Certificates of the system's store (or of SSL_CERT_FILE and SSL_CERT_DIR) and of certifi."""
+    """Certificates of the system's store (or of SSL_CERT_FILE and SSL_CERT_DIR), of certifi, and of what requests and curl are told."""
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        if path := os.environ.get(name):
+            is_folder = os.path.isdir(path)
+            try:
+                context.load_verify_locations(cafile=None if is_folder else path, capath=path if is_folder else None)
+            except OSError as error:
+                raise ValueError(f"{name}={path!r} holds no certificates ({error}): correct that environment variable.") from None
     return context
+
+
+def fill_headers(headers: Mapping[str, str], setting: str) -> dict[str, str]:
+    """Headers with the environment's values in place of ``$NAME``.
+
+    Args:
+        setting: its name, for messages.
+
+    Raises:
+        ValueError: the environment lacks one.
+    """
+    try:
+        return {name: Template(value).substitute(os.environ) for name, value in headers.items()}
+    except KeyError as error:
+        raise ValueError(f"{setting} names the environment variable {error.args[0]}, which is not set: set it.") from None
+    except ValueError:
+        raise ValueError(f"{setting} has a $ that begins no name of a variable: write $NAME, or $$ for the sign.") from None
+
+
+def _is_same_place(url: SplitResult, target: SplitResult) -> bool:
+    """Whether what is sent to one URL may be sent to the other: the same server, or the same host by TLS."""
+    if url.hostname != target.hostname:
+        return False
+    return (url.scheme, url.port) == (target.scheme, target.port) or (url.scheme, target.scheme) == ("http", "https")
 
 
 class Endpoint:
     """One endpoint with its connections; belongs to the event loop that sends the first request."""
 
-    def __init__(self, base_url: str, api_key: str, max_connections: int) -> None:
+    def __init__(self, base_url: str, api_key: str, max_connections: int, headers: Mapping[str, str] | None = None) -> None:
+        """
+        Args:
+            headers: further ones, in place of ours where the names are equal.
+        """
         self.api_key = api_key
+        self._headers = headers or {}
+        self._secrets = [value for value in (api_key, *self._headers.values()) if len(value) >= _MIN_SECRET]
         base = urlsplit(base_url.strip())
         self._base = base._replace(path=base.path.rstrip("/").removesuffix("/chat/completions"))
         self.shown = redact_url(base_url)
         """The URL without what may be a key."""
         self._max_connections = max_connections
         self._session: aiohttp.ClientSession | None = None
+
+    def hide_secrets(self, text: str) -> str:
+        """A text of the endpoint's without the key and the headers, which some repeat in their errors."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
 
     async def get(self, path: str) -> bytes:
         """The body of the answer to a GET. Raises as ``post``."""
@@ -87,14 +139,22 @@ class Endpoint:
     async def _exchange(self, method: str, path: str, data: bytes | None) -> bytes:
         if self._session is None:
             self._session = self._open()
-        url = urlunsplit(self._base._replace(path=self._base.path + path))  # its query, such as Azure's api-version, stays behind the path
-        async with self._session.request(method, url, data=data) as response:
-            payload = await response.read()
-            moved = response.history[0] if response.history else None
-            if moved is not None and moved.method != response.method:  # the redirect has lost the request
-                raise StatusError(moved.status, ErrorBody(f"moved to {redact_url(moved.headers.get('Location', '?'))}"))
-            if not 200 <= response.status < 300:
-                raise StatusError(response.status, error_body(payload), dict(response.headers))
+        url = self._base._replace(path=self._base.path + path)  # its query, such as Azure's api-version, stays behind the path
+        left = _MOST_REDIRECTS
+        while True:
+            async with self._session.request(method, urlunsplit(url), data=data, allow_redirects=False) as response:
+                payload = await response.read()
+            if response.status not in _REDIRECTS:
+                break
+            target, left = urlsplit(urljoin(urlunsplit(url), response.headers.get("Location", ""))), left - 1
+            keeps_request = method == "GET" or response.status in _KEEP_BODY
+            if not left or not keeps_request or not _is_same_place(url, target):  # the last: it would carry the key elsewhere
+                break
+            url = target._replace(netloc=url.netloc.rpartition("@")[0] + "@" + target.netloc if "@" in url.netloc else target.netloc)
+        if response.status in _REDIRECTS:
+            raise StatusError(response.status, ErrorBody(f"moved to {redact_url(response.headers.get('Location', '?'))}"))
+        if not 200 <= response.status < 300:
+            raise StatusError(response.status, error_body(payload), dict(response.headers))
         return payload
 
     def _open(self) -> aiohttp.ClientSession:
@@ -104,9 +164,10 @@ class Endpoint:
             headers["api-key"] = self.api_key
         if ".azure." not in host and "@" not in self._base.netloc:  # credentials in the URL are the authorization
             headers["Authorization"] = f"Bearer {self.api_key}"
+        ours = {name: value for name, value in headers.items() if name.lower() not in {given.lower() for given in self._headers}}
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._max_connections, ssl=_load_certificates() if self._base.scheme == "https" else True),
-            headers=headers,
+            headers=ours | dict(self._headers),
             timeout=aiohttp.ClientTimeout(total=None),
             trust_env=not is_near(host),  # no proxy to this machine and to the nodes beside it
         )

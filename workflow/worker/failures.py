@@ -18,6 +18,7 @@ FIRST_WAIT_S = 0.25
 LONGEST_WAIT_S = 60.0
 
 _TRANSIENT = (408, 409, 424, 425, 429)
+_BUSY_STATUSES = (429, 503, 529)
 _REFUSALS = (400, 403, 422)
 """Statuses with which gateways say all sorts of things."""
 _PROMPT_CODES = re.compile(
@@ -75,7 +76,7 @@ _THOUGHT_ONLY = re.compile(r"could not finish the message because max_tokens")
 _SEARCHED = 2000
 """Characters of an error that are searched."""
 
-Kind = Literal["unreachable", "timeout", "loading", "prompt", "model", "other"]
+Kind = Literal["unreachable", "timeout", "loading", "prompt", "model", "request", "other"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,10 @@ class Failure:
     """What a reply that is a refusal is billed for, as are the completion tokens."""
     completion_tokens: int = 0
     kind: Kind = "other"
-    """``unreachable``: nothing was connected. ``prompt``: the endpoint refuses this prompt and would take another."""
+    """``unreachable``: nothing was connected. ``prompt``: the endpoint refuses this prompt and would take another. ``request``: it takes
+    no such request, and does not say why in words that are known."""
+    busy: bool = False
+    """True where the endpoint refuses the request for its load or for a limit of its own."""
 
 
 def failure_of(error: Exception, *, timeout_s: float, api_key_env: str, section: str) -> Failure | None:
@@ -147,7 +151,8 @@ def _status_failure(error: StatusError, api_key_env: str, section: str) -> Failu
     if status == 402 or _NO_CREDIT.search(words) or (status in _REFUSALS and not busy and _UNPAID.search(words)):
         return Failure(reason, retry=False, remedy=f"Add credit to the account, or {other}.")
     if status in _TRANSIENT or status >= 500 or (status in _REFUSALS and busy):
-        return Failure(reason, retry=True, wait_s=_read_wait_s(error), kind="loading" if status == 503 else "other")
+        kind: Kind = "loading" if status == 503 else "other"
+        return Failure(reason, retry=True, wait_s=_read_wait_s(error), kind=kind, busy=status in (*_BUSY_STATUSES, *_REFUSALS))
     no_model: Kind = "model" if _NO_MODEL.search(words) else "other"
     if status in _REFUSALS and _PLACE.search(words):
         return Failure(reason, retry=False, remedy=f"{other[0].upper()}{other[1:]}: this one does not serve this place.", kind=no_model)
@@ -159,7 +164,7 @@ def _status_failure(error: StatusError, api_key_env: str, section: str) -> Failu
     if status == 404 or (status in (400, 422) and no_model == "model"):
         remedy = f"Set {section}.model to a model of this endpoint. {_wrong_url(section).replace('Correct', 'Or correct')}"
         return Failure(reason, retry=False, remedy=remedy, kind="model")
-    return Failure(reason, retry=False, remedy=f"Check {section}.max_tokens and {section}.temperature.")
+    return Failure(reason, retry=False, remedy=f"Check {section}.max_tokens and {section}.temperature.", kind="request")
 
 
 def _refuses_prompt(status: int, code: str, words: str) -> bool:

@@ -21,7 +21,7 @@ class Reply:
     completion_tokens: int
     cost_dollars: float
     latency_s: float
-    """Seconds from request to reply; a cached reply keeps the latency of the original."""
+    """Seconds from request to reply, without those that it waited for its turn; a cached reply keeps the latency of the original."""
     cached: bool = False
     """True where the reply came from the client's cache; it is billed like the original."""
     reasoning: str = ""

@@ -74,7 +74,8 @@ def make_worker(settings: WorkerSettings) -> Worker:
 
 @asynccontextmanager
 async def open_worker(settings: WorkerSettings, say: Callable[[str], None]) -> AsyncIterator[Worker]:
-    """A worker that has answered once, where it can ``check`` that; says what it does not take. It is closed at the end.
+    """A worker that has answered once, where it can ``check`` that and ``worker.check`` asks for it; says what it does not take. It is
+    closed at the end.
 
     Raises:
         ValueError: it cannot be made, or gives no completion.
@@ -82,11 +83,21 @@ async def open_worker(settings: WorkerSettings, say: Callable[[str], None]) -> A
     worker = make_worker(settings)
     try:
         check = getattr(worker, "check", None)
-        if check and (note := await check()):
+        if check and settings.check == "auto" and (note := await check()):
             say(note)
         yield worker
     finally:
         await close_worker(worker)
+
+
+async def check_worker(settings: WorkerSettings, say: Callable[[str], None]) -> WorkerSettings:
+    """The settings with which processes make a worker that has answered here: they leave out what it was found not to take.
+
+    Raises:
+        ValueError: as ``open_worker``.
+    """
+    async with open_worker(settings, say) as worker:
+        return settings.model_copy(update={"leave_out": getattr(worker, "left_out", settings.leave_out)})
 
 
 async def close_worker(worker: Worker) -> None:

@@ -62,6 +62,11 @@ class ChatRequest:
             orjson.dumps((self.model, self.messages, self.temperature, self.max_tokens, self.seed, self.ordinal)), digest_size=16
         ).digest()
 
+    @property
+    def prompt_tokens(self) -> int:
+        """An estimate."""
+        return sum(len(message["content"]) for message in self.messages) // CHARACTERS_PER_TOKEN + 1
+
     def body(self, dialect: frozenset[str]) -> dict[str, Any]:
         """The request's JSON.
 
@@ -136,7 +141,7 @@ def read_reply(payload: bytes, request: ChatRequest) -> ReadReply:
             f"a reply that is no chat completion ({type(error).__name__}, {len(payload)} bytes, it begins {start!r})"
         ) from None
     if prompt is None:
-        prompt = sum(len(message["content"]) for message in request.messages) // CHARACTERS_PER_TOKEN + 1
+        prompt = request.prompt_tokens
     if completion is None:
         completion = len(text + reasoning + refusal) // CHARACTERS_PER_TOKEN + 1
     if not text.strip() and (finish_reason == "content_filter" or refusal):

@@ -1,4 +1,4 @@
-"""Plays the two models: from chat messages to the reply's text. No I/O, no state beyond caches.
+"""Plays worker and teacher: from chat messages to the reply's text. No I/O, no state beyond caches.
 
 The operators' requests are told apart by their system messages. A ``custom`` prompt, or that of an operator which a package
 adds, is understood by its words and by what it quotes: several programs are voted on, one program is reviewed or revised, no
@@ -22,7 +22,6 @@ from workflow.worker.interface import Message
 
 WORKER_MODEL = "simulated-worker"
 TEACHER_MODEL = "simulated-teacher"
-MODELS = (WORKER_MODEL, TEACHER_MODEL)
 
 PLAYED = ("generate", "test", "review", "revise", "ensemble", "answer", "program", "format")
 """Operators whose requests are known by their system message; all others are understood as ``custom`` ones."""
@@ -40,14 +39,16 @@ class Player:
     def __init__(self, settings: SimulatedWorkerSettings, book: Book) -> None:
         self.settings = settings
         self.book = book
-        self.skill = Skill(settings)
+        self._skills = {WORKER_MODEL: Skill(settings)} | {name: Skill(settings, above) for name, above in settings.models.items()}
+        self.models = (*self._skills, TEACHER_MODEL)
+        """Whom it plays."""
         self._systems = {OPERATORS[name].system: name for name in PLAYED}
 
     def answer(self, model: str, messages: Sequence[Message], sample: object) -> str:
         """The reply to a chat; equal arguments give equal replies.
 
         Args:
-            model: one of ``MODELS``.
+            model: one of ``models``.
             sample: tells repeated requests apart, such as (seed, index).
         """
         rng = stream(self.settings.seed, model, *(part for message in messages for part in message.values()), sample)
@@ -57,10 +58,10 @@ class Player:
             return UNKNOWN_PROBLEM if known is None else teach(known, self.settings, rng)
         job = read_job(messages, self._systems)
         known = self.book.find(job.problem)
-        return UNKNOWN_PROBLEM if known is None else self._work(job, known, rng)
+        return UNKNOWN_PROBLEM if known is None else self._work(job, known, rng, self._skills[model])
 
-    def _work(self, job: Job, known: Known, rng: random.Random) -> str:
-        skill, puzzle = self.skill, known.puzzle
+    def _work(self, job: Job, known: Known, rng: random.Random, skill: Skill) -> str:
+        puzzle = known.puzzle
         program = job.programs[0] if job.programs else ""
         match job.operator:
             case "review":
@@ -81,21 +82,21 @@ class Player:
             case "program" if isinstance(puzzle, NumberPuzzle):
                 return _fence(f"def solve():\n    return {skill.generate(puzzle, rng).rpartition('#### ')[2]}")
             case "custom":
-                return self._custom(job, puzzle, rng)
+                return self._custom(job, puzzle, rng, skill)
         return _write_reply(puzzle, skill.generate(puzzle, rng))
 
-    def _custom(self, job: Job, puzzle: Puzzle, rng: random.Random) -> str:
+    def _custom(self, job: Job, puzzle: Puzzle, rng: random.Random, skill: Skill) -> str:
         asked = job.instruction
         if len(job.programs) > 1:
-            return _write_reply(puzzle, job.programs[self.skill.vote(puzzle, job.programs)])
+            return _write_reply(puzzle, job.programs[skill.vote(puzzle, job.programs)])
         if job.programs and _ASKS_REVIEW.search(asked):
-            review = self.skill.review(puzzle, job.programs[0], rng)
+            review = skill.review(puzzle, job.programs[0], rng)
             return "I find no mistake." if review.approved else review.notes
         if job.programs:
-            return _write_reply(puzzle, self.skill.revise(puzzle, job.programs[0], job.feedback, rng))
+            return _write_reply(puzzle, skill.revise(puzzle, job.programs[0], job.feedback, rng))
         if _ASKS_OUTLINE.search(asked) and not _ASKS_CODE.search(asked):
             return "\n".join(f"{site + 1}. {puzzle.describe(site)}" for site in range(puzzle.sites))
-        return _write_reply(puzzle, self.skill.generate(puzzle, rng))
+        return _write_reply(puzzle, skill.generate(puzzle, rng))
 
 
 def _write_reply(puzzle: Puzzle, solution: str) -> str:

@@ -12,7 +12,7 @@ import json
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import uvicorn
@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from workflow.nano.simulated.book import Book
 from workflow.nano.simulated.latency import Latency
-from workflow.nano.simulated.player import MODELS, Player
+from workflow.nano.simulated.player import Player
 from workflow.nano.simulated.skill import stream
 from workflow.problem import Problem
 from workflow.settings import SimulatedWorkerSettings, TaskSettings
@@ -47,13 +47,20 @@ def create_app(settings: SimulatedWorkerSettings, problems: Iterable[Problem] = 
         problems: problems of a file set with their references; nano problems are known without.
     """
     app = FastAPI(title="FlowReasoner simulated worker", docs_url=None, redoc_url=None, openapi_url=None)
-    chat = _Chat(settings, Player(settings, Book(problems)))
-    models = _json(
-        {"object": "list", "data": [{"id": name, "object": "model", "created": 0, "owned_by": "flowreasoner"} for name in MODELS]}
-    )
+    player = Player(settings, Book(problems))
+    chat = _Chat(settings, player)
+    models = {name: {"id": name, "object": "model", "created": 0, "owned_by": "flowreasoner"} for name in player.models}
 
     async def list_models(request: Request) -> Response:
-        return Response(models, media_type="application/json")
+        return Response(_json({"object": "list", "data": list(models.values())}), media_type="application/json")
+
+    async def show_model(request: Request) -> Response:
+        name = request.path_params["name"]
+        return (
+            Response(_json(models[name]), media_type="application/json")
+            if name in models
+            else _error(404, f"No model {name}.", "not_found")
+        )
 
     async def health(request: Request) -> Response:
         return Response(b'{"status":"ok"}', media_type="application/json")
@@ -62,6 +69,7 @@ def create_app(settings: SimulatedWorkerSettings, problems: Iterable[Problem] = 
         return Response(_json(chat.latency.account()), media_type="application/json")
 
     app.add_route("/v1/models", list_models, methods=["GET"])
+    app.add_route("/v1/models/{name}", show_model, methods=["GET"])
     app.add_route("/health", health, methods=["GET"])
     app.add_route("/spent", spent, methods=["GET"])
     app.add_route("/v1/chat/completions", chat.respond, methods=["POST"])
@@ -84,7 +92,7 @@ class _Chat:
         body = await request.body()
         fault, occurrence = None, 0
         try:
-            call = _read(body)
+            call = _read(body, self._player.models)
             if self._faulty or call.get("seed") is None:
                 occurrence = self._count(body)
             if self._faulty:
@@ -146,7 +154,7 @@ def _json(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
 
 
-def _read(body: bytes) -> dict[str, Any]:
+def _read(body: bytes, models: Sequence[str]) -> dict[str, Any]:
     """The request's JSON, with what is used of it checked."""
     try:
         call = json.loads(body)
@@ -154,9 +162,13 @@ def _read(body: bytes) -> dict[str, Any]:
         raise BadRequest(f"The body is not JSON: {error}.") from None
     if not isinstance(call, dict):
         raise BadRequest("The body must be a JSON object.")
-    if call.get("model") not in MODELS:
-        raise BadRequest(f"The model {call.get('model')!r} does not exist here: use one of {', '.join(MODELS)}.", 404)
+    if call.get("model") not in models:
+        raise BadRequest(f"The model {call.get('model')!r} does not exist here: use one of {', '.join(models)}.", 404)
     messages = call.get("messages")
+    for message in messages if isinstance(messages, list) else ():
+        parts = message.get("content") if isinstance(message, dict) else None
+        if isinstance(parts, list) and all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in parts):
+            message["content"] = "".join(part["text"] for part in parts)
     well_formed = isinstance(messages, list) and all(
         isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
         for message in messages

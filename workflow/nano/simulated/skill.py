@@ -41,8 +41,13 @@ class Review:
 class Skill:
     """The worker's abilities under one setting."""
 
-    def __init__(self, settings: SimulatedWorkerSettings) -> None:
+    def __init__(self, settings: SimulatedWorkerSettings, above: float = 0.0) -> None:
+        """
+        Args:
+            above: how much higher the logit of ``solve`` is than the settings'.
+        """
         self.settings = settings
+        self._above = above
         self._favourites: dict[str, tuple[Bug, ...]] = {}
         self._solve: dict[str, float] = {}
 
@@ -51,7 +56,7 @@ class Skill:
         found = self._solve.get(puzzle.key)
         if found is None:
             base = min(max(_at(self.settings.solve, puzzle.level), 1e-6), 1 - 1e-6)
-            shift = stream(self.settings.seed, "shift", puzzle.key).gauss(0, self.settings.problem_shift_sigma)
+            shift = stream(self.settings.seed, "shift", puzzle.key).gauss(0, self.settings.problem_shift_sigma) + self._above
             found = self._solve[puzzle.key] = 1 / (1 + math.exp(-math.log(base / (1 - base)) - shift))
         return found
 
