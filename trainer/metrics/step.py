@@ -46,9 +46,9 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
     if workflows:
         metrics["workflow/operators"] = float(np.mean([len(workflow.operators) for workflow in workflows]))
         metrics["workflow/units"] = float(np.mean([workflow.units for workflow in workflows]))
-        metrics["workflow/distinct"] = float(len({workflow.fingerprint for workflow in workflows})) / len(workflows)
+        metrics["workflow/distinct"] = float(len({workflow.skeleton for workflow in workflows})) / len(workflows)
         if len(workflows) >= ENOUGH_WORKFLOWS:
-            metrics["workflow/topology_entropy"] = _entropy([workflow.fingerprint for workflow in workflows])
+            metrics["workflow/topology_entropy"] = _entropy([workflow.skeleton for workflow in workflows])
     answered = [run for part in rounds for run in part.runs if run.verdict is not None]
     if answered:
         metrics["workflow/no_worker"] = float(np.mean([run.execution.worker_calls == 0 for run in answered]))

@@ -35,6 +35,7 @@ def _round(part: Round, trace_characters: int) -> dict[str, Any]:
         "finish": part.completion.finish_reason,
         "refusal": part.refusal.message if part.refusal else None,
         "fingerprint": part.workflow.fingerprint if part.workflow else None,
+        "skeleton": part.workflow.skeleton if part.workflow else None,
         "runs": [_run(run, trace_characters) for run in part.runs],
     }
     if part.feedback:
