@@ -28,8 +28,8 @@ RESERVED = ("mean", "std", "floored", "zero_variance_groups")
 
 @TERMS.register(PERFORMANCE)
 def performance(repeat: Repeat) -> float:
-    """Share of hidden tests passed, in [0, 1]; 0 where there was no answer to judge."""
-    return repeat.run.verdict.performance if repeat.run is not None and repeat.run.verdict is not None else 0.0
+    """Share of hidden tests passed, in [0, 1]; 0 where there was no answer to judge, or one that does not count."""
+    return repeat.run.verdict.performance if repeat.is_answered and repeat.run is not None and repeat.run.verdict is not None else 0.0
 
 
 @TERMS.register("complexity")
@@ -96,7 +96,10 @@ def cost(repeat: Repeat) -> float:
 
 @TERMS.register("latency")
 def latency(repeat: Repeat) -> float:
-    """Seconds of wall time of the workflows, one round after the other."""
+    """Seconds that the workflows took, one round after the other: their own time and what serving their requests to the worker took.
+
+    What requests wait in line is left out, since that depends on who else asks. A reply that is kept counts as it did at first.
+    """
     return sum(run.execution.wall_s for run in repeat.spent)
 
 

@@ -6,10 +6,11 @@ from collections.abc import Hashable, Sequence
 from typing import Protocol
 
 from sandbox.budget import Budget, Reserved
+from sandbox.run_clock import RunClock
 from workflow.operators.context import TestReport
 from workflow.problem import Problem
 from workflow.verifiers.runner import ProgramResult
-from workflow.worker.interface import Message, PromptRefused, Worker
+from workflow.worker.interface import Message, PromptRefused, Reply, Worker
 
 
 class Box(Protocol):
@@ -32,6 +33,9 @@ class RunContext(Protocol):
     box: Box
     budget: Budget
     seed: int
+    clock: RunClock
+    said: list[str]
+    """What the worker replied and what programs of its printed, in order."""
     asked: Counter[Hashable]
     """How often each request was made so far: equal requests of a run get different samples."""
     last_ended: int
@@ -57,6 +61,12 @@ class CallContext:
         return self._host.problem
 
     async def ask(self, messages: Sequence[Message], *, temperature: float | None = None, max_tokens: int | None = None) -> str:
+        with self._host.clock.waiting() as wait:
+            reply = await self._complete(messages, temperature, max_tokens)
+            wait.served_s = reply.latency_s
+        return reply.text
+
+    async def _complete(self, messages: Sequence[Message], temperature: float | None, max_tokens: int | None) -> Reply:
         host = self._host
         self.prompt = messages[-1]["content"] if messages else ""
         reserved = await host.budget.reserve(messages, max_tokens)
@@ -76,7 +86,8 @@ class CallContext:
             raise
         self._bill(reserved, reply.prompt_tokens, reply.completion_tokens, reply.cost_dollars)
         self.truncated += reply.truncated
-        return reply.text
+        host.said.append(reply.text)
+        return reply
 
     def _bill(self, reserved: Reserved, prompt_tokens: int, completion_tokens: int, dollars: float) -> None:
         self._host.budget.settle(reserved, prompt_tokens + completion_tokens, dollars)
@@ -90,4 +101,6 @@ class CallContext:
         return await self._host.box.run_tests(self._host.problem, solution, tests)
 
     async def run_program(self, source: str) -> ProgramResult:
-        return await self._host.box.run_program(source)
+        done = await self._host.box.run_program(source)
+        self._host.said.append(done.output if done.ok else "")
+        return done

@@ -174,7 +174,7 @@ class AlarmSettings(Settings):
     max_test_gap: float = Field(default=0.3, ge=0, le=1)
     """Share of answers whose last test run passed in the workflow and whose hidden tests fail, among those whose last one passed."""
     max_no_worker: float = Field(default=0.1, ge=0, le=1)
-    """Share of answers that no worker was asked for."""
+    """Share of answers that derive from no reply of a worker."""
     max_kl: float = Field(default=1.0, ge=0)
     """KL to the reference, where ``kl_coef`` asks for one."""
     max_rollout_gap: float = Field(default=0.05, ge=0)

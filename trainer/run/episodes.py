@@ -49,6 +49,7 @@ def _run(run: Run, trace_characters: int) -> dict[str, Any]:
         "outcome": str(run.outcome),
         "performance": round(verdict.performance, 4) if verdict else None,
         **({"public": round(run.public.performance, 4)} if run.public else {}),
+        **({"own_answer": True} if execution.own_answer else {}),
         "calls": execution.worker_calls,
         "test_runs": execution.test_runs,
         "cost": execution.cost_dollars,
