@@ -22,6 +22,7 @@ Term = Callable[[Repeat], float]
 TERMS: Registry[Term] = Registry("reward.weights")
 PERFORMANCE = "performance"
 """The term that the floor stands for."""
+COMPLEXITY = "complexity"
 RESERVED = ("mean", "std", "floored", "zero_variance_groups")
 """Names of ``reward/NAME`` that are metrics already."""
 
@@ -32,7 +33,7 @@ def performance(repeat: Repeat) -> float:
     return repeat.run.verdict.performance if repeat.is_answered and repeat.run is not None and repeat.run.verdict is not None else 0.0
 
 
-@TERMS.register("complexity")
+@TERMS.register(COMPLEXITY)
 def complexity(repeat: Repeat) -> float:
     """AST units beyond the free ones, over the scale, clipped to [0, ``complexity_max``]; 0 without a workflow."""
     workflow, settings = repeat.attempt.workflow, repeat.settings
