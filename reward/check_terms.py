@@ -28,7 +28,7 @@ def problems_of_terms(settings: RewardSettings) -> Iterator[str]:
         if not math.isfinite(weight):
             yield f"reward.weights.{name}={weight} is no finite number: give one, or 0 to leave the term out."
     worst = settings.weights.complexity * settings.complexity_max
-    if worst < settings.floor:
+    if worst < settings.floor <= 0:
         yield (
             f"reward.floor={settings.floor:g} is more than the worst that a wrong answer may cost by its size ({worst:g}, which is "
             f"reward.weights.complexity * reward.complexity_max): writing no workflow would pay. Lower the floor to {worst:g} or less."

@@ -14,7 +14,7 @@ class LimitSettings(Settings):
     """Deadline of one judgement (all tests of one answer)."""
     workflow_wall_s: float = Field(default=120.0, gt=0)
     """Deadline of one workflow run in its own time: what it waits for the worker does not count."""
-    worker_wait_s: MayChange[float] = Field(default=1800.0, gt=0)
+    worker_wait_s: float = Field(default=1800.0, gt=0)
     """Seconds that one run may wait for the worker, all its requests together; a run beyond is lost to the machine, not scored.
     Far more than ``sandbox.budget.calls`` long replies take, else a workflow could have its failures masked by asking for long ones."""
     cpu_s: int = Field(default=10, ge=1)
