@@ -1,11 +1,14 @@
 """Whose answer it is: what the workflow wrote itself, and what derives from the worker."""
 
 import json
+import pickle
 
 import pytest
 
 from sandbox.origin import is_own_answer
+from sandbox.records import Execution
 from workflow.language.parse import parse_source
+from workflow.outcome import Outcome
 from workflow.problem import Problem
 from workflow.program import Workflow
 
@@ -98,3 +101,11 @@ def test_a_text_that_cannot_be_read_counts_as_derived_and_ends_soon():
     for text in ("(" * 15_000, "-" * 15_000 + "1", "x" * 300_000, "\ud800", "a b " * 60_000):
         assert not is_own_answer(text, workflow(CALL, "return draft"), FUNCTION, [text])
         is_own_answer(text, workflow(CALL, "return draft"), NUMBER, [text, "no"])
+
+
+def test_an_execution_of_an_earlier_version_is_read_back():
+    execution = Execution(Outcome.ANSWERED, "x", (), "", 1.0, "landlock", own_answer=True)
+    assert pickle.loads(pickle.dumps(execution)) == execution
+    earlier = Execution.__new__(Execution)
+    earlier.__setstate__([Outcome.ANSWERED, "x", (), "", 1.0, "landlock"])
+    assert earlier == Execution(Outcome.ANSWERED, "x", (), "", 1.0, "landlock")
