@@ -13,8 +13,10 @@ from rollout.settings import context_tokens
 from trainer.algorithm.names import names_of_own, problems_of_names
 from trainer.cluster.devices import find_started_parts, gpus_needed, too_few
 from trainer.cluster.submission import in_submitted_job, joins_cluster
+from trainer.evaluation.rows import check_against
 from trainer.run.sinks import SINKS
 from trainer.settings import RunSettings
+from workflow.reference import load_reference_workflows
 from workflow.settings import WorkerSettings
 from workflow.tasks import check_tasks
 from workflow.worker.providers import PROVIDERS, is_worker
@@ -31,7 +33,7 @@ def problems_between_settings(config: RunSettings, *, trains: bool = True) -> li
             with, and it counts the GPUs that it takes itself.
     """
     checks = (_model, _prompts, _engine, _tasks, _worker, _learner, _deterministic, _folder, _nodes, _sinks)
-    training = (_teacher, _batch, _reward, _algorithms, _stages, _devices)
+    training = (_teacher, _batch, _reward, _algorithms, _evaluation, _stages, _devices)
     return [problem for check in (*checks, *(training if trains else ())) for problem in check(config)]
 
 
@@ -52,7 +54,7 @@ def _model(config: RunSettings) -> Iterator[str]:
 
 def _prompts(config: RunSettings) -> Iterator[str]:
     for setting, value in (("model.meta_prompt", config.model.meta_prompt), ("distil.prompt", config.distil.prompt)):
-        if problem := problem_of_prompt(setting, value):
+        if value is not None and (problem := problem_of_prompt(setting, value)):
             yield problem
 
 
@@ -71,6 +73,10 @@ def _tasks(config: RunSettings) -> Iterator[str]:
 
 def _worker(config: RunSettings) -> Iterator[str]:
     yield from _answering(config.worker)
+    if config.judge.model:
+        yield from _answering(config.judge)
+    elif config.judge.base_url:
+        yield f"judge.base_url={redact_url(config.judge.base_url)!r} without a model: set judge.model to one that the endpoint serves."
 
 
 def _answering(asked: WorkerSettings) -> Iterator[str]:
@@ -158,6 +164,13 @@ def _algorithms(config: RunSettings) -> Iterator[str]:
             from trainer.algorithm.trial import problems_of_own
 
             yield from problems_of_own(grpo)
+
+
+def _evaluation(config: RunSettings) -> Iterator[str]:
+    try:
+        check_against(("SFT policy", "GRPO policy"), load_reference_workflows(), config.trainer.evaluation)
+    except ValueError as error:
+        yield str(error)
 
 
 def _learner(config: RunSettings) -> Iterator[str]:

@@ -8,7 +8,7 @@ from reward.settings import RewardSettings
 from rollout.settings import DistilSettings, ModelSettings, RolloutSettings
 from sandbox.settings import SandboxSettings
 from trainer.cluster.settings import ClusterSettings, SweepSettings
-from workflow.settings import MayChange, Settings, SimulatedWorkerSettings, TaskSettings, WorkerSettings
+from workflow.settings import JudgeSettings, MayChange, Settings, SimulatedWorkerSettings, TaskSettings, WorkerSettings
 
 
 class OptimizerSettings(Settings):
@@ -114,15 +114,24 @@ class EvaluationSettings(Settings):
     """Held-out evaluation."""
 
     every_steps: int = Field(default=20, ge=0)
-    """Greedy validation during GRPO; 0: only at the end."""
+    """GRPO steps from one validation to the next; 0: only at the end."""
     quick_size: int = Field(default=96, ge=1)
     """Validation problems used during training."""
     runs: int = Field(default=2, ge=1)
     """Runs of each workflow per problem in the final table."""
-    choice_runs: int = Field(default=1, ge=1)
-    """Runs of each reference workflow per validation problem, by which the best fixed one and the oracle's are chosen."""
+    temperature: float | None = Field(default=None, ge=0)
+    """Temperature of the sampled row and, where it is set, of the validation during GRPO, which is greedy else: R1-style models are made
+    for 0.5 to 0.7 and repeat themselves at 0. None: ``rollout.temperature``."""
     sampled_completions: int = Field(default=4, ge=0)
-    """Completions per problem for the sampled row of the final table; 0 leaves it out."""
+    """Completions per problem for the sampled row of the final table and its pass@k; 0 leaves it out."""
+    against: str = "best fixed workflow"
+    """The row that all others are compared with, problem by problem: the name of any row of the table."""
+    equal_cost: bool = True
+    """Add self-consistency with as many samples as cost what the policy's workflows cost (in dollars; in calls where the price is 0)."""
+    choice_runs: int = Field(default=1, ge=1)
+    """Runs of each fixed workflow per validation problem, by which the best one and the best one per level are chosen."""
+    choice_max_runs: int | None = Field(default=None, ge=1)
+    """Runs that this choice may take in all. None: as many as all fixed workflows take on the test problems."""
     bootstrap: int = Field(default=1000, ge=100)
     """Resamples of problems for confidence intervals."""
 
@@ -225,6 +234,7 @@ class RunSettings(Settings):
 
     model: ModelSettings = ModelSettings()
     worker: WorkerSettings = WorkerSettings()
+    judge: JudgeSettings = JudgeSettings()
     simulated: SimulatedWorkerSettings = SimulatedWorkerSettings()
     tasks: TaskSettings = TaskSettings()
     sandbox: SandboxSettings = SandboxSettings()

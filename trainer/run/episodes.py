@@ -1,5 +1,6 @@
 """Episodes as compact rows of episodes.jsonl: enough to see afterwards what the policy wrote and what became of it."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,6 +11,21 @@ from sandbox.records import OperatorCall, Run
 def episode_rows(step: int, group: Group, trace_characters: int) -> list[dict[str, Any]]:
     """One row per episode of a group; prompts and replies of its operator calls are cut to ``trace_characters``."""
     return [_row(step, group, episode, trace_characters) for episode in group.episodes]
+
+
+def held_out_rows(name: str, groups: Sequence[Group], trace_characters: int) -> list[dict[str, Any]]:
+    """The same of the episodes behind a row of the final table, with each run's answer and what each hidden and public test said."""
+    rows: list[dict[str, Any]] = []
+    for group in groups:
+        for row, episode in zip(episode_rows(0, group, trace_characters), group.episodes, strict=True):
+            rounds = zip(row.get("rounds", [row]), episode.rounds, strict=True)
+            rows.append({"row": name, "benchmark": group.problem.source, **row})
+            for shown, part in [(rows[-1], episode.result), *rounds]:
+                for kept, run in zip(shown["runs"], part.runs, strict=True):
+                    kept["answer"] = run.execution.answer
+                    kept["tests"] = run.verdict.passed if run.verdict else None
+                    kept["public_tests"] = run.public.passed if run.public else None
+    return rows
 
 
 def _row(step: int, group: Group, episode: Episode, trace_characters: int) -> dict[str, Any]:
