@@ -112,11 +112,6 @@ def _batch(config: RunSettings) -> Iterator[str]:
 
 
 def _reward(config: RunSettings) -> Iterator[str]:
-    floor, performance = config.reward.floor, config.reward.weights.performance
-    if not floor <= 0:  # also where it is no number
-        yield f"reward.floor={floor} must be at most 0, else a completion without a workflow that runs is rewarded: set it to 0 or less."
-    if not performance >= 0:
-        yield f"reward.weights.performance={performance} must be at least 0, else failing is rewarded: set it to 0 or more."
     yield from problems_of_terms(config.reward)
 
 

@@ -32,7 +32,7 @@ from workflow.tasks.humaneval import split_check
 from workflow.worker.interface import FixedWorker, Worker
 from workflow.worker.providers import close_worker, make_worker
 
-LIMITS = ("wall_s", "workflow_wall_s", "cpu_s", "memory_mib", "open_files", "output_kib")
+LIMITS = ("wall_s", "workflow_wall_s", "worker_wait_s", "cpu_s", "memory_mib", "open_files", "output_kib")
 BUDGETS = ("calls", "concurrent_calls", "tokens")
 
 

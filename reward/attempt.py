@@ -51,8 +51,10 @@ class Repeat:
 
     @property
     def is_answered(self) -> bool:
-        """True where the workflow ran to an answer that was judged; elsewhere the floor stands for the performance."""
-        return self.run is not None and self.run.verdict is not None
+        """True where the workflow ran to an answer that was judged and counts; elsewhere the floor stands for the performance."""
+        if self.run is None or self.run.verdict is None:
+            return False
+        return not (self.settings.require_worker and self.run.execution.own_answer)
 
 
 def repeats_of(siblings: Sequence[Attempt], attempt: Attempt, problem: Problem, settings: RewardSettings) -> Iterator[Repeat]:

@@ -23,10 +23,21 @@ ATTEMPTS = {
 
 
 def problems_of_terms(settings: RewardSettings) -> Iterator[str]:
-    """One sentence for each weight that is no number or names no term, and for each term that fails."""
+    """One sentence for each weight that is no number or names no term, for what rewards failing, for each term that fails."""
+    floor, performance = settings.floor, settings.weights.performance
+    if not floor <= 0:  # also where it is no number
+        yield f"reward.floor={floor} must be at most 0, else a completion without a workflow that runs is rewarded: set it to 0 or less."
+    if not performance >= 0:
+        yield f"reward.weights.performance={performance} must be at least 0, else failing is rewarded: set it to 0 or more."
     for name, weight in settings.weights.by_name.items():
         if not math.isfinite(weight):
             yield f"reward.weights.{name}={weight} is no finite number: give one, or 0 to leave the term out."
+    worst = settings.weights.complexity * settings.complexity_max
+    if worst < floor <= 0:
+        yield (
+            f"reward.floor={floor:g} is more than the worst that a wrong answer may cost by its size ({worst:g}, which is "
+            f"reward.weights.complexity * reward.complexity_max): writing no workflow would pay. Lower the floor to {worst:g} or less."
+        )
     try:
         terms = find_weighted_terms(settings.weights)
     except ValueError as error:

@@ -6,7 +6,7 @@ from statistics import fmean
 from reward.attempt import Attempt, Repeat, repeats_of
 from reward.score import Score, mean_terms
 from reward.settings import RewardSettings
-from reward.terms import PERFORMANCE, Term, find_weighted_terms, measure
+from reward.terms import COMPLEXITY, PERFORMANCE, Term, find_weighted_terms, measure
 from workflow.outcome import Outcome
 from workflow.problem import Problem
 
@@ -21,7 +21,8 @@ def score_group(attempts: Sequence[Attempt], problem: Problem, settings: RewardS
     tests). An attempt's total is the mean over its other runs. A run that was judged is worth
     ``sum_k weight_k * term_k``. One that crashed, timed out or exhausted its budget, and a round without a workflow, is worth the
     floor in place of its performance, and less for whatever it cost: giving up makes nothing free, and a crash is never worth
-    more than a wrong answer of the same workflow.
+    more than a wrong answer of the same workflow. An answer that does not count (``reward.require_worker``) is worth what a round
+    without a workflow is.
     """
     terms = find_weighted_terms(settings.weights)
     scored = [
@@ -41,7 +42,9 @@ def _score_repeat(repeat: Repeat, terms: Mapping[str, tuple[Term, float]]) -> Sc
     weighted = {name: weight * values[name] for name, (_, weight) in terms.items()}
     if repeat.is_answered:
         return Score(sum(weighted.values()), values, floored=False)
-    costs = sum(min(value, 0.0) for name, value in weighted.items() if name != PERFORMANCE)
+    is_no_workflow = repeat.run is not None and repeat.run.verdict is not None
+    left_out = (PERFORMANCE, COMPLEXITY) if is_no_workflow else (PERFORMANCE,)
+    costs = sum(min(value, 0.0) for name, value in weighted.items() if name not in left_out)
     return Score(repeat.settings.floor + costs, values, floored=True)
 
 

@@ -36,7 +36,7 @@ class RewardWeights(Settings):
     cost: float = 0.0
     """Per dollar of worker tokens."""
     latency: float = 0.0
-    """Per second of wall time of the workflow."""
+    """Per second of the workflow's own time and of serving its worker calls."""
 
     @model_validator(mode="before")
     @classmethod
@@ -56,6 +56,9 @@ class RewardSettings(Settings):
     weights: RewardWeights = RewardWeights()
     floor: float = -0.2
     """At most 0; stands for the performance of a completion without a workflow that runs to an answer; its cost counts beside it."""
+    require_worker: bool = True
+    """An answer that the workflow wrote itself, deriving from no reply of the worker (``sandbox.origin`` says what is seen of that), earns
+    the floor: the policy is to design workflows, not to solve the problems. False where it may."""
     test_run_calls: float = Field(default=0.3, ge=0)
     """What one execution of tests counts in worker calls."""
     complexity_free_units: int = Field(default=3, ge=0)

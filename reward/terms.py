@@ -9,28 +9,31 @@ their formulas are unpublished, so these are ours. Calls, cost and latency are w
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import groupby
 
-from reward.attempt import Repeat
+from reward.attempt import Attempt, Repeat
 from reward.settings import RewardSettings, RewardWeights
 from sandbox.records import Run
+from workflow.outcome import Outcome
 from workflow.registry import Registry, short_name
 
 Term = Callable[[Repeat], float]
 TERMS: Registry[Term] = Registry("reward.weights")
 PERFORMANCE = "performance"
 """The term that the floor stands for."""
+COMPLEXITY = "complexity"
 RESERVED = ("mean", "std", "floored", "zero_variance_groups")
 """Names of ``reward/NAME`` that are metrics already."""
 
 
 @TERMS.register(PERFORMANCE)
 def performance(repeat: Repeat) -> float:
-    """Share of hidden tests passed, in [0, 1]; 0 where there was no answer to judge."""
-    return repeat.run.verdict.performance if repeat.run is not None and repeat.run.verdict is not None else 0.0
+    """Share of hidden tests passed, in [0, 1]; 0 where there was no answer to judge, or one that does not count."""
+    return repeat.run.verdict.performance if repeat.is_answered and repeat.run is not None and repeat.run.verdict is not None else 0.0
 
 
-@TERMS.register("complexity")
+@TERMS.register(COMPLEXITY)
 def complexity(repeat: Repeat) -> float:
     """AST units beyond the free ones, over the scale, clipped to [0, ``complexity_max``]; 0 without a workflow."""
     workflow, settings = repeat.attempt.workflow, repeat.settings
@@ -44,13 +47,35 @@ def complexity(repeat: Repeat) -> float:
 def diversity(repeat: Repeat) -> float:
     """The attempt's share in the distinctness of its group, in (0, 1]; 0 without a workflow.
 
-    An attempt that shares its workflow with ``n - 1`` siblings gets ``1 / n``, so that the mean over attempts with a
-    workflow is the distinctness ratio, distinct workflows over workflows.
+    An attempt that is one of ``n`` alike gets ``1 / n``, so that the mean over attempts with a workflow is the distinctness ratio,
+    kinds of workflows over workflows. Alike are siblings whose workflows have one skeleton, and siblings that called the same operators
+    in the same order, however often one after the other: code that never runs, or that only handles texts, makes no workflow another one.
     """
-    own = repeat.attempt.workflow
-    if own is None:
+    if repeat.attempt.workflow is None:
         return 0.0
-    return 1.0 / sum(other.workflow is not None and other.workflow.fingerprint == own.fingerprint for other in repeat.siblings)
+    kinds = _kinds(repeat.siblings)
+    own = next(kind for sibling, kind in zip(repeat.siblings, kinds, strict=True) if sibling is repeat.attempt)
+    return 1.0 / kinds.count(own)
+
+
+def _kinds(siblings: Sequence[Attempt]) -> list[int]:
+    """A number for each sibling, equal for those that are alike, directly or by way of others; -1 without a workflow."""
+    kinds = [-1 if sibling.workflow is None else number for number, sibling in enumerate(siblings)]
+    for traits in ([each.workflow and each.workflow.skeleton for each in siblings], [_ran(each) for each in siblings]):
+        first: dict[object, int] = {}
+        for number, trait in enumerate(traits):
+            if not trait or kinds[number] < 0:
+                continue
+            other, own = kinds[first.setdefault(trait, number)], kinds[number]
+            kinds = [other if kind == own else kind for kind in kinds]
+    return kinds
+
+
+def _ran(attempt: Attempt) -> tuple[tuple[str, ...], ...]:
+    """The operators that each run called, in order, repetitions folded; empty where a machine failed one."""
+    if any(run.outcome is Outcome.INFRA_ERROR for run in attempt.runs):
+        return ()
+    return tuple(tuple(name for name, _ in groupby(call.operator for call in run.execution.trace)) for run in attempt.runs)
 
 
 @TERMS.register("calls")
@@ -72,7 +97,10 @@ def cost(repeat: Repeat) -> float:
 
 @TERMS.register("latency")
 def latency(repeat: Repeat) -> float:
-    """Seconds of wall time of the workflows, one round after the other."""
+    """Seconds that the workflows took, one round after the other: their own time and what serving their requests to the worker took.
+
+    What requests wait in line is left out, since that depends on who else asks. A reply that is kept counts as it did at first.
+    """
     return sum(run.execution.wall_s for run in repeat.spent)
 
 

@@ -64,6 +64,10 @@ class SandboxActor:
         """Judges an answer by the hidden tests."""
         return await self._sandbox.judge(problem, answer)
 
+    async def is_well(self) -> bool:
+        """Answers: its loop goes on."""
+        return True
+
     async def close(self) -> None:
         """Ends every process of the sandbox."""
         await self._sandbox.close()

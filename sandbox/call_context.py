@@ -6,12 +6,13 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from sandbox.budget import Budget, Reserved
+from sandbox.run_clock import RunClock
 from sandbox.settings import BudgetSettings
 from workflow.operators.context import TestReport
 from workflow.problem import Problem
 from workflow.verifiers.runner import ProgramResult
 from workflow.worker.crew import DEFAULT_WORKER
-from workflow.worker.interface import Message, PromptRefused, Worker
+from workflow.worker.interface import Message, PromptRefused, Reply, Worker
 
 
 class Box(Protocol):
@@ -42,6 +43,9 @@ class RunContext(Protocol):
     box: Box
     budget: Budget
     seed: int
+    clock: RunClock
+    said: list[str]
+    """What the worker replied and what programs of its printed, in order."""
     asked: Counter[Hashable]
     """How often each request was made so far: equal requests of a run get different samples."""
     last_ended: int
@@ -70,6 +74,12 @@ class CallContext:
         return self._host.problem
 
     async def ask(self, messages: Sequence[Message], *, temperature: float | None = None, max_tokens: int | None = None) -> str:
+        with self._host.clock.waiting() as wait:
+            reply = await self._complete(messages, temperature, max_tokens)
+            wait.served_s = reply.latency_s
+        return reply.text
+
+    async def _complete(self, messages: Sequence[Message], temperature: float | None, max_tokens: int | None) -> Reply:
         host = self._host
         self.prompt = messages[-1]["content"] if messages else ""
         worker, rates = host.workers[self.worker]
@@ -94,7 +104,8 @@ class CallContext:
         if reply.truncated and not reply.text.strip():
             self.refused += 1
             raise PromptRefused(f"the worker was still thinking when its {reply.completion_tokens} tokens were used up: it wrote no answer")
-        return reply.text
+        host.said.append(reply.text)
+        return reply
 
     def _bill(self, reserved: Reserved, prompt_tokens: int, completion_tokens: int, dollars: float) -> None:
         self._host.budget.settle(reserved, prompt_tokens + completion_tokens, dollars)
@@ -108,4 +119,6 @@ class CallContext:
         return await self._host.box.run_tests(self._host.problem, solution, tests)
 
     async def run_program(self, source: str) -> ProgramResult:
-        return await self._host.box.run_program(source)
+        done = await self._host.box.run_program(source)
+        self._host.said.append(done.output if done.ok else "")
+        return done

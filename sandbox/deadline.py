@@ -72,6 +72,15 @@ class Deadline:
         """Seconds not yet spent, known outside of its body; 0 or less where there are none."""
         return self._countdown.left_s
 
+    def pause(self) -> None:
+        """Stops spending its seconds, within its body."""
+        self._countdown.stop()
+
+    def resume(self) -> None:
+        """Goes on spending them, unless they are spent."""
+        if self._countdown.left_s > 0:
+            self._countdown.start()
+
     async def __aenter__(self) -> "Deadline":
         self._timeout = asyncio.timeout(None)
         await self._timeout.__aenter__()

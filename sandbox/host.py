@@ -21,7 +21,8 @@ from sandbox.channel import Channel
 from sandbox.guest.frames import FrameError
 from sandbox.process import BackendError
 from sandbox.records import OperatorCall
-from sandbox.settings import BudgetSettings
+from sandbox.run_clock import RunClock
+from sandbox.settings import BudgetSettings, LimitSettings
 from workflow.operators import OPERATORS, Operator
 from workflow.operators.context import BudgetExceeded
 from workflow.problem import Problem
@@ -52,12 +53,14 @@ class WorkflowHost:
         budget: BudgetSettings,
         seed: int,
         operators: Mapping[str, type[Operator]] = OPERATORS,
+        limits: LimitSettings | None = None,
         others: Mapping[str, NamedWorker] | None = None,
     ) -> None:
         """
         Args:
             others: further workers, by the names with which operators ask for them.
         """
+        limits = limits or LimitSettings()
         self.problem = problem.public_view()
         self.workers: Mapping[str, NamedWorker] = {DEFAULT_WORKER: NamedWorker(worker, budget), **(others or {})}
         self.box = box
@@ -66,8 +69,11 @@ class WorkflowHost:
         self.operators = operators
         self.asked: Counter[Hashable] = Counter()
         self.trace: list[OperatorCall] = []
+        self.said: list[str] = []
         self.infrastructure: str = ""
         """Why the run says nothing about the workflow: the worker endpoint or the sandbox failed in it."""
+        self.clock = RunClock(limits, lambda: self._give_up(limits.worker_wait_s))
+        self._channel: Channel | None = None
         self._slots = asyncio.Semaphore(budget.concurrent_calls)
         self._start = time.monotonic()
         self._calls = 0
@@ -76,6 +82,7 @@ class WorkflowHost:
 
     async def serve(self, channel: Channel) -> dict[str, Any]:
         """Answers calls until the finish frame, and returns that. Raises FrameError where the guest breaks the protocol."""
+        self._channel = channel
         tasks: dict[asyncio.Task[None], int] = {}
         loop = asyncio.get_running_loop()
 
@@ -102,6 +109,11 @@ class WorkflowHost:
             for task in list(tasks):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _give_up(self, waited_s: float) -> None:
+        self.infrastructure = f"the worker took longer than sandbox.limits.worker_wait_s={waited_s:g} for the requests of one run"
+        if self._channel is not None:
+            self._channel.abort()
 
     def _check_finish(self, finish: Any) -> dict[str, Any]:
         """A finish frame's object as far as the guest's word counts: its budget was exceeded only where we said so."""

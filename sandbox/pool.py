@@ -30,7 +30,7 @@ from workflow.worker.crew import DEFAULT_WORKER
 R = TypeVar("R")
 
 GRACE_S = 30.0
-"""Seconds beyond the most that a run's own deadlines may last, after which an actor counts as hung."""
+"""Seconds beyond the most that a run's own deadlines may last, after which an actor is asked whether it is well, and for its answer."""
 START_TIMEOUT_S = 90.0
 """Seconds for a sandbox to prove its isolation."""
 CLOSE_TIMEOUT_S = 10.0
@@ -129,9 +129,14 @@ class SandboxPool:
             return Run(Execution(Outcome.INFRA_ERROR, None, (), message, 0.0, self.level), None)
 
         limits = self.settings.limits
-        deadline_s = longest_s(limits.workflow_wall_s) + longest_s(limits.wall_s) * 2 + self._judging_s(problem) + GRACE_S
+        deadline_s = longest_s(limits.workflow_wall_s) + longest_s(limits.wall_s) * 2 + GRACE_S
         return await self._with_retries(
-            problem.id, lambda actor: actor.run.remote(workflow, problem, seed, public), lambda run: run.outcome, fail, deadline_s
+            problem.id,
+            lambda actor: actor.run.remote(workflow, problem, seed, public),
+            lambda run: run.outcome,
+            fail,
+            deadline_s,
+            longest_s(limits.worker_wait_s) + self._judging_s(problem),
         )
 
     async def judge(self, problem: Problem, answer: str) -> Verdict:
@@ -140,9 +145,14 @@ class SandboxPool:
         def fail(message: str) -> Verdict:
             return Verdict(Outcome.INFRA_ERROR, (), (message,), 0.0, self.level)
 
-        deadline_s = longest_s(self.settings.limits.wall_s) * 2 + self._judging_s(problem) + GRACE_S
+        deadline_s = longest_s(self.settings.limits.wall_s) * 2 + GRACE_S
         return await self._with_retries(
-            problem.id, lambda actor: actor.judge.remote(problem, answer), lambda verdict: verdict.outcome, fail, deadline_s
+            problem.id,
+            lambda actor: actor.judge.remote(problem, answer),
+            lambda verdict: verdict.outcome,
+            fail,
+            deadline_s,
+            self._judging_s(problem),
         )
 
     def _judging_s(self, problem: Problem) -> float:
@@ -158,7 +168,13 @@ class SandboxPool:
         outcome: Callable[[R], Outcome],
         fail: Callable[[str], R],
         deadline_s: float,
+        waits_s: float = 0.0,
     ) -> R:
+        """
+        Args:
+            deadline_s: after which an actor counts as hung unless it answers that it is well.
+            waits_s: how much longer one that is well may take.
+        """
         result = fail("not run")
         avoid: SandboxPlace | None = None
         tries = lost = 0
@@ -168,8 +184,8 @@ class SandboxPool:
             place = await self._take(key, avoid)
             actor = place.actor
             try:
-                async with asyncio.timeout(deadline_s):  # not wait_for, which loses a cancellation that meets the result
-                    result = await await_result(call(actor.handle))
+                async with asyncio.timeout(deadline_s + waits_s):  # not wait_for, which loses a cancellation that meets the result
+                    result = await _while_well(actor.handle, call(actor.handle), deadline_s)
                 tries += 1
             except RayTaskError as error:  # the run's own: the actor is well
                 result = fail(f"{place.name}: {reason(error)}"[:300])
@@ -217,3 +233,16 @@ class SandboxPool:
         for budget in self._shared.values():
             budget.kill()
         self._shared = {}
+
+
+async def _while_well(actor: Any, reference: Awaitable[R], check_s: float) -> R:
+    """The result of an actor's call. Every ``check_s`` seconds the actor is asked whether it is well; TimeoutError where it is silent."""
+    result = asyncio.ensure_future(await_result(reference))
+    try:
+        while not (await asyncio.wait({result}, timeout=check_s))[0]:
+            async with asyncio.timeout(GRACE_S):
+                await await_result(actor.is_well.remote())
+        return result.result()
+    finally:
+        result.cancel()
+        await asyncio.gather(result, return_exceptions=True)

@@ -1,8 +1,11 @@
 """What a run in the sandbox leaves behind. Written by the trusted side only."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from workflow.outcome import Outcome
+from workflow.pickled import restore
 from workflow.verifiers.verifier import Trust
 from workflow.worker.crew import DEFAULT_WORKER
 
@@ -42,6 +45,9 @@ class OperatorCall:
     refused: int = 0
     """Requests that the worker's endpoint did not take or whose reply it filtered."""
 
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        restore(self, state)
+
 
 @dataclass(frozen=True, slots=True)
 class Execution:
@@ -55,8 +61,14 @@ class Execution:
     error: str
     """Last line of the failure, bounded; empty for ANSWERED."""
     wall_s: float
+    """Seconds that the workflow took: its own time and what serving its requests took, without what they waited in line."""
     isolation: str
     """Level of the box that ran it, for example ``namespace``."""
+    own_answer: bool = False
+    """True where the workflow wrote the answer itself: it does not derive from anything that the worker said (``sandbox.origin``)."""
+
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        restore(self, state)
 
     @property
     def worker_calls(self) -> int:

@@ -3,18 +3,17 @@
 import asyncio
 import hashlib
 import socket
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sandbox.backend import Backend, ZygoteBackend
 from sandbox.call_context import NamedWorker
 from sandbox.channel import Channel
-from sandbox.deadline import Deadline
 from sandbox.guest.frames import FrameError
 from sandbox.host import WorkflowHost
 from sandbox.judges import judge
 from sandbox.judges.bench import Bench
+from sandbox.origin import is_own_answer
 from sandbox.process import BackendError, Process
 from sandbox.program import run_program
 from sandbox.records import Execution, Run, Verdict
@@ -119,7 +118,8 @@ class Sandbox:
         tries = 1
         while True:
             operators = AFLOW_OPERATORS if workflow.form == "aflow" else OPERATORS
-            host = WorkflowHost(problem, self.worker, self, self.settings.budget, seed, operators, self.others)
+            limits = self.settings.limits
+            host = WorkflowHost(problem, self.worker, self, self.settings.budget, seed, operators, limits, self.others)
             execution = await self._attempt(host, workflow)
             if execution.outcome is not Outcome.INFRA_ERROR or host.infrastructure or tries == TRIES:
                 return execution  # a failed worker is not tried again: it has its own retries
@@ -138,7 +138,6 @@ class Sandbox:
             return (await run_program(self.backend, self.settings.limits, source)).result()
 
     async def _attempt(self, host: WorkflowHost, workflow: Workflow) -> Execution:
-        started = time.monotonic()
         answer: str | None = None
         process: Process | None = None
         channel: Channel | None = None
@@ -146,12 +145,12 @@ class Sandbox:
         try:
             channel = Channel(ours)
             process = await self.backend.spawn("workflow", [theirs])
-            async with Deadline(self.settings.limits.workflow_wall_s):
+            async with host.clock:
                 await channel.send(_start_frame(workflow, host))
                 finish = await host.serve(channel)
             outcome, answer, error = _outcome(finish), finish.get("answer"), str(finish.get("error", ""))
         except TimeoutError:
-            outcome, error = Outcome.TIMED_OUT, f"no answer within {self.settings.limits.workflow_wall_s:g} s"
+            outcome, error = Outcome.TIMED_OUT, f"no answer within {self.settings.limits.workflow_wall_s:g} s of its own"
         except (FrameError, BackendError) as failure:
             outcome, error = (
                 (Outcome.INFRA_ERROR, "") if host.infrastructure else await _ending(process, failure, self.settings.limits.cpu_s)
@@ -168,8 +167,9 @@ class Sandbox:
             answer=None if host.infrastructure else answer,
             trace=tuple(sorted(host.trace, key=lambda call: call.index)),
             error=(host.infrastructure or error)[:400],
-            wall_s=time.monotonic() - started,
+            wall_s=host.clock.run_s,
             isolation=self.backend.level,
+            own_answer=answer is not None and is_own_answer(answer, workflow, host.problem, host.said),
         )
 
 

@@ -14,7 +14,10 @@ class LimitSettings(Settings):
     wall_s: float = Field(default=10.0, gt=0)
     """Deadline of one judgement (all tests of one answer)."""
     workflow_wall_s: float = Field(default=120.0, gt=0)
-    """Deadline of one workflow run, worker latency included."""
+    """Deadline of one workflow run in its own time: what it waits for the worker does not count."""
+    worker_wait_s: float = Field(default=1800.0, gt=0)
+    """Seconds that one run may wait for the worker, all its requests together; a run beyond is lost to the machine, not scored.
+    Far more than ``sandbox.budget.calls`` long replies take, else a workflow could have its failures masked by asking for long ones."""
     cpu_s: int = Field(default=10, ge=1)
     memory_mib: int = Field(default=1024, ge=64)
     open_files: int = Field(default=64, ge=16)

@@ -22,8 +22,8 @@ def workflow(fingerprint: str = "a", units: int = 3) -> Workflow:
     return Workflow("class Workflow: ...", fingerprint, ("generate",), 0, 0, 0, units)
 
 
-def run(outcome: Outcome, passed: int = 0, calls: int = 1, wall_s: float = 0.5) -> Run:
-    trace = (OperatorCall(0, "generate", "", "", "", calls, 0, 0, 0, 0.001 * calls, 0.0, 0.1),)
+def run(outcome: Outcome, passed: int = 0, calls: int = 1, wall_s: float = 0.5, operator: str = "generate") -> Run:
+    trace = (OperatorCall(0, operator, "", "", "", calls, 0, 0, 0, 0.001 * calls, 0.0, 0.1),)
     judged = outcome in (Outcome.PASSED, Outcome.WRONG_ANSWER)
     execution = Execution(Outcome.ANSWERED if judged else outcome, "x" if judged else None, trace, "", wall_s, "landlock")
     verdict = Verdict(outcome, tuple(i < passed for i in range(4)), (), 0.1, "landlock")
@@ -105,7 +105,7 @@ def test_the_total_is_the_mean_over_runs():
 
 def test_siblings_with_equal_workflows_share_their_distinctness():
     attempt = Attempt(workflow("a"), (run(Outcome.PASSED, passed=4),))
-    other = Attempt(workflow("b"), (run(Outcome.PASSED, passed=4),))
+    other = Attempt(workflow("b"), (run(Outcome.PASSED, passed=4, operator="custom"),))
     scores = score_group([attempt, attempt, other, Attempt(None, ())], problem(), SETTINGS)
     assert [result.terms["diversity"] for result in scores if result is not None] == [0.5, 0.5, 1.0, 0.0]
 

@@ -22,8 +22,10 @@ from workflow.program import Workflow
 FINGERPRINTS = st.lists(st.one_of(st.none(), st.sampled_from("abcdef")), max_size=16)
 
 
-def run_with(calls: int, test_runs: int, *, dollars: float = 0.0, wall_s: float = 1.0, passed: tuple[bool, ...] = (True,)) -> Run:
-    trace = (OperatorCall(0, "x", "", "", "", calls, test_runs, 0, 0, dollars, 0.0, 0.0),)
+def run_with(
+    calls: int, test_runs: int, *, dollars: float = 0.0, wall_s: float = 1.0, passed: tuple[bool, ...] = (True,), operator: str = "x"
+) -> Run:
+    trace = (OperatorCall(0, operator, "", "", "", calls, test_runs, 0, 0, dollars, 0.0, 0.0),)
     outcome = Outcome.PASSED if all(passed) else Outcome.WRONG_ANSWER
     return Run(Execution(Outcome.ANSWERED, "answer", trace, "", wall_s, "landlock"), Verdict(outcome, passed, (), 0.1, "landlock"))
 
@@ -43,7 +45,7 @@ def complexity(units: int) -> float:
 
 
 def diversity(fingerprints: list[str | None]) -> list[float]:
-    group = [attempt(*([run_with(1, 0)] if fingerprint else []), fingerprint=fingerprint) for fingerprint in fingerprints]
+    group = [attempt(*([run_with(1, 0, operator=name)] if name else []), fingerprint=name) for name in fingerprints]
     return [value("diversity", one, *(other for other in group if other is not one)) for one in group]
 
 
@@ -81,6 +83,13 @@ def test_diversity_does_not_depend_on_the_order_of_siblings(fingerprints: list[s
     random.shuffle(order)
     shares = diversity(fingerprints)
     assert diversity([fingerprints[i] for i in order]) == [shares[i] for i in order]
+
+
+def test_siblings_that_ran_the_same_operators_are_alike_whatever_else_their_workflows_hold():
+    same, other = [attempt(run_with(1, 0), fingerprint=name) for name in "abc"], attempt(run_with(1, 0, operator="y"), fingerprint="d")
+    assert [value("diversity", one, *(each for each in [*same, other] if each is not one)) for one in [*same, other]] == [1 / 3] * 3 + [1]
+    by_way = attempt(run_with(1, 0, operator="y"), fingerprint="a")
+    assert value("diversity", other, by_way, same[0]) == 1 / 3, "the one that ran the same has the skeleton of another"
 
 
 def test_calls_beyond_the_first_count_and_a_test_run_counts_its_share():

@@ -150,7 +150,7 @@ ENDS = {
     "its answer": "return 'first'",
     "an exception": "raise ValueError('no')",
     "its exit": "os._exit(0)",
-    "its deadline": "await asyncio.sleep(3600)",
+    "the end of all patience with the worker": "await asyncio.sleep(3600)",
 }
 
 
@@ -158,7 +158,7 @@ ENDS = {
 async def test_requests_under_way_when_a_run_ends_are_in_its_trace_and_on_its_bill(end: str):
     worker = UnevenWorker()
     budget = BudgetSettings(reserved_completion_tokens=500, **PRICES)
-    settings = SandboxSettings(budget=budget, limits=LimitSettings(workflow_wall_s=5.0))
+    settings = SandboxSettings(budget=budget, limits=LimitSettings(worker_wait_s=5.0))
     async with box("landlock", settings, worker) as sandbox:
         execution = await sandbox.execute(raw(RACE.format(calls=8, end=ENDS[end])), PROBLEM, 7)
     cut = [call for call in execution.trace if call.error == ENDED_FIRST]

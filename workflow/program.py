@@ -1,9 +1,11 @@
 """The Workflow record: a checked program that the policy wrote."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from workflow.outcome import Outcome
+from workflow.pickled import restore
 
 Form = Literal["ours", "aflow", "raw"]
 """The language that a workflow is written in: our own, AFlow's published form, or a bare program on the operator channel (audits)."""
@@ -16,7 +18,7 @@ class Workflow:
     source: str
     """Python text of ``class Workflow`` as the policy wrote it."""
     fingerprint: str
-    """Hash of the normalised AST (names of locals, layout, docstrings removed): equal topology, equal fingerprint."""
+    """Hash of the normalised AST (names of locals, layout, docstrings removed): equal behaviour, so that siblings may share a run."""
     operators: tuple[str, ...]
     """Names of the operators at each call site, in source order."""
     branches: int
@@ -30,6 +32,17 @@ class Workflow:
     form: Form = "ours"
     prompts: str = ""
     """Text of the prompt module of a workflow in AFlow's form."""
+    skeleton: str = ""
+    """Hash of its operators and control flow alone (``workflow.language.skeleton``): equal topology, whatever its texts. The fingerprint
+    where none was read, as of AFlow's form."""
+
+    def __post_init__(self) -> None:
+        if not self.skeleton:
+            object.__setattr__(self, "skeleton", self.fingerprint)
+
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        restore(self, state)
+        self.__post_init__()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ LATE_SHARE = 0.25
 
 @dataclass
 class Shape:
-    """One workflow topology (fingerprint) among the trained policy's episodes on one kind of problem."""
+    """One workflow topology (skeleton) among the trained policy's episodes on one kind of problem."""
 
     text: str
     """A completion that holds it."""
@@ -126,7 +126,7 @@ def _shapes(file: Path, wanted: Callable[[Row], bool]) -> dict[tuple[str, bool],
     found: dict[tuple[str, bool], dict[str, Shape]] = {}
     for row in late:
         cell = found.setdefault((band(row["level"], levels), bool(row["has_examples"])), {})
-        shape = cell.setdefault(row["fingerprint"], Shape(row["text"]))
+        shape = cell.setdefault(row.get("skeleton") or row["fingerprint"], Shape(row["text"]))
         shape.seen += 1
         if row["level"] is not None:
             shape.levels[row["level"]] += 1

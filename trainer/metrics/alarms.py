@@ -60,8 +60,8 @@ RULES = (
         "workflow/no_worker",
         lambda s: s.max_no_worker,
         True,
-        "answers come without a worker call: the policy writes the solution into the workflow instead of designing one; read such "
-        "episodes in episodes.jsonl, and weigh calls and cost less, since an answer of its own costs neither",
+        "answers derive from no worker's reply: the policy writes the solution into the workflow instead of designing one; read such "
+        "episodes in episodes.jsonl, and keep reward.require_worker on, since an answer of its own costs no call",
     ),
     Rule(
         "drift",

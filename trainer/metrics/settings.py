@@ -12,13 +12,13 @@ class AlarmSettings(Settings):
     min_valid: float = Field(default=0.7, ge=0, le=1)
     """Share of completions with a workflow that can run."""
     min_topology_entropy: float = Field(default=0.2, ge=0)
-    """Entropy of the workflows' fingerprints in a step, in nats; 0 where all are the same."""
+    """Entropy of the workflows' skeletons in a step, in nats; 0 where all are the same."""
     min_distinct: float = Field(default=0.01, ge=0, le=1)
-    """Distinct workflows in a step over all of them."""
+    """Distinct skeletons of workflows in a step over all of the workflows."""
     max_test_gap: float = Field(default=0.3, ge=0, le=1)
     """Share of answers whose last test run passed in the workflow and whose hidden tests fail, among those whose last one passed."""
     max_no_worker: float = Field(default=0.1, ge=0, le=1)
-    """Share of answers that no worker was asked for."""
+    """Share of answers that derive from no reply of a worker."""
     max_kl: float = Field(default=1.0, ge=0)
     """KL to the reference, where ``kl_coef`` asks for one."""
     max_rollout_gap: float = Field(default=0.05, ge=0)

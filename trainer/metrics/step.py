@@ -27,8 +27,8 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
     """Reward and its parts, outcomes, shapes of workflows and calls by level, over all episodes that a step collected, learnt or not.
 
     ``reward/*`` are means over scored episodes, ``outcome/*`` shares of all episodes, ``infra/masked`` the
-    number of episodes that infrastructure failures kept out of the loss, ``workflow/no_worker`` the share of answers that no
-    worker was asked for.
+    number of episodes that infrastructure failures kept out of the loss, ``workflow/no_worker`` the share of answers that
+    derive from no reply of a worker.
     """
     episodes = [episode for group in groups for episode in group.episodes]
     rounds = [part for episode in episodes for part in episode.rounds]
@@ -48,12 +48,12 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
     if workflows:
         metrics["workflow/operators"] = float(np.mean([len(workflow.operators) for workflow in workflows]))
         metrics["workflow/units"] = float(np.mean([workflow.units for workflow in workflows]))
-        metrics["workflow/distinct"] = float(len({workflow.fingerprint for workflow in workflows})) / len(workflows)
+        metrics["workflow/distinct"] = float(len({workflow.skeleton for workflow in workflows})) / len(workflows)
         if len(workflows) >= ENOUGH_WORKFLOWS:
-            metrics["workflow/topology_entropy"] = _entropy([workflow.fingerprint for workflow in workflows])
+            metrics["workflow/topology_entropy"] = _entropy([workflow.skeleton for workflow in workflows])
     answered = [run for part in rounds for run in part.runs if run.verdict is not None]
     if answered:
-        metrics["workflow/no_worker"] = float(np.mean([run.execution.worker_calls == 0 for run in answered]))
+        metrics["workflow/no_worker"] = float(np.mean([run.execution.own_answer or run.execution.worker_calls == 0 for run in answered]))
     metrics["completion/tokens"] = float(np.mean([sum(episode.response_mask) for episode in episodes]))
     metrics["completion/truncated"] = float(np.mean([part.completion.finish_reason == "length" for part in rounds]))
     return (

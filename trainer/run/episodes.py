@@ -52,6 +52,7 @@ def _round(part: Round, trace_characters: int) -> dict[str, Any]:
         "finish": part.completion.finish_reason,
         "refusal": part.refusal.message if part.refusal else None,
         "fingerprint": part.workflow.fingerprint if part.workflow else None,
+        "skeleton": part.workflow.skeleton if part.workflow else None,
         "runs": [_run(run, trace_characters) for run in part.runs],
     }
     if part.feedback:
@@ -65,6 +66,7 @@ def _run(run: Run, trace_characters: int) -> dict[str, Any]:
         "outcome": str(run.outcome),
         "performance": round(verdict.performance, 4) if verdict else None,
         **({"public": round(run.public.performance, 4)} if run.public else {}),
+        **({"own_answer": True} if execution.own_answer else {}),
         "calls": execution.worker_calls,
         "test_runs": execution.test_runs,
         "cost": execution.cost_dollars,

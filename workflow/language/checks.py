@@ -7,9 +7,9 @@ and its line.
 import ast
 import builtins
 from collections.abc import Callable, Collection, Iterator
-from typing import NamedTuple
 
 from workflow.language.awaits import find_unawaited
+from workflow.language.reach import Fault, find_reached, is_dunder
 from workflow.language.workers import find_unknown_workers
 from workflow.operators import OPERATORS
 from workflow.outcome import Outcome
@@ -23,14 +23,6 @@ ALLOWED_MODULES = frozenset(
 PREBOUND = frozenset({"asyncio", "OperatorError", "BudgetExceeded"})
 """Names that are there without an import: what ``await self.generate(problem)`` may raise can be caught by name."""
 
-ALLOWED_ASYNCIO = frozenset(
-    {
-        *("gather", "wait", "wait_for", "as_completed", "create_task", "ensure_future", "shield", "sleep", "timeout", "TaskGroup"),
-        *("Semaphore", "Lock", "Event", "Queue", "Task", "Future"),
-        *("FIRST_COMPLETED", "FIRST_EXCEPTION", "ALL_COMPLETED", "TimeoutError", "CancelledError"),
-    }
-)
-
 FORBIDDEN_NAMES = frozenset(
     {
         *("exec", "eval", "compile", "open", "input", "breakpoint", "exit", "quit", "help", "copyright", "credits", "license"),
@@ -39,33 +31,7 @@ FORBIDDEN_NAMES = frozenset(
 )
 """Builtins that a workflow has no use for; a local variable of that name is fine."""
 
-FRAME_ATTRIBUTES = frozenset(
-    {
-        *(
-            "f_back",
-            "f_builtins",
-            "f_code",
-            "f_globals",
-            "f_locals",
-            "f_trace",
-            "tb_frame",
-            "tb_next",
-            "gi_code",
-            "gi_frame",
-            "gi_yieldfrom",
-        ),
-        *("cr_await", "cr_code", "cr_frame", "cr_origin", "ag_await", "ag_code", "ag_frame", "co_code", "co_consts", "func_globals", "mro"),
-    }
-)
-
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-
-
-class Fault(NamedTuple):
-    """One forbidden construct."""
-
-    line: int
-    message: str
 
 
 def check_tree(tree: ast.Module, workers: Collection[str] = ()) -> Refusal | None:
@@ -75,7 +41,7 @@ def check_tree(tree: ast.Module, workers: Collection[str] = ()) -> Refusal | Non
         return Refusal(Outcome.NO_WORKFLOW, "The source defines no `class Workflow` at its top level.")
     workflow = classes[-1]
     checks: list[Callable[[ast.Module, ast.ClassDef], Iterator[Fault]]] = [
-        *(_top_level, _class_body, _entry, _imports, _names, _attributes, _members, _find_nested_classes, _awaits),
+        *(_top_level, _class_body, _entry, _imports, _names, _reached, _members, _find_nested_classes, _awaits),
     ]
     faults = [fault for check in checks for fault in check(tree, workflow)]
     faults += [Fault(*unknown) for unknown in find_unknown_workers(workflow, workers)]
@@ -83,11 +49,6 @@ def check_tree(tree: ast.Module, workers: Collection[str] = ()) -> Refusal | Non
         return None
     first = min(faults, key=lambda fault: fault.line)
     return Refusal(Outcome.FORBIDDEN, f"Line {first.line}: {first.message}.", first.line)
-
-
-def is_dunder(name: str) -> bool:
-    """True for names such as ``__class__``."""
-    return len(name) > 4 and name.startswith("__") and name.endswith("__")
 
 
 def _is_text(node: ast.stmt) -> bool:
@@ -173,9 +134,6 @@ def _imports(tree: ast.Module, workflow: ast.ClassDef) -> Iterator[Fault]:
             module = "." * node.level + (node.module or "")
             if module not in {*ALLOWED_MODULES, "collections.abc"}:
                 yield Fault(node.lineno, f"`from {module} import` is not allowed; modules are {allowed}")
-            for alias in node.names:
-                if alias.name == "*" or (module == "asyncio" and alias.name not in ALLOWED_ASYNCIO) or alias.name.startswith("_"):
-                    yield Fault(node.lineno, f"`from {module} import {alias.name}` is not allowed")
 
 
 def _bound_names(tree: ast.Module) -> set[str]:
@@ -207,14 +165,8 @@ def _names(tree: ast.Module, workflow: ast.ClassDef) -> Iterator[Fault]:
                 yield Fault(node.lineno, f"the name `{node.id}` is not defined")
 
 
-def _attributes(tree: ast.Module, workflow: ast.ClassDef) -> Iterator[Fault]:
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Attribute):
-            continue
-        if is_dunder(node.attr) or node.attr in FRAME_ATTRIBUTES:
-            yield Fault(node.lineno, f"the attribute `.{node.attr}` is not allowed")
-        elif isinstance(node.value, ast.Name) and node.value.id == "asyncio" and node.attr not in ALLOWED_ASYNCIO:
-            yield Fault(node.lineno, f"`asyncio.{node.attr}` is not allowed")
+def _reached(tree: ast.Module, workflow: ast.ClassDef) -> Iterator[Fault]:
+    yield from find_reached(tree, ALLOWED_MODULES)
 
 
 def _members(tree: ast.Module, workflow: ast.ClassDef) -> Iterator[Fault]:

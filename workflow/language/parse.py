@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from workflow.language.checks import check_tree
 from workflow.language.shape import fingerprint, measure
+from workflow.language.skeleton import skeleton
 from workflow.outcome import Outcome
 from workflow.program import Refusal, Workflow
 
@@ -66,7 +67,7 @@ def parse_source(source: str, workers: tuple[str, ...] = ()) -> Workflow | Refus
     refusal = _check_size(tree) or _check_compiles(source) or check_tree(tree, workers)
     if refusal is not None:
         return refusal
-    return Workflow(source, fingerprint(tree), *measure(tree))
+    return Workflow(source, fingerprint(tree), *measure(tree), skeleton=skeleton(tree))
 
 
 def find_source(text: str) -> str | None:

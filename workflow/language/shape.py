@@ -2,9 +2,9 @@
 
 ``units`` is the complexity measure of the reward: the paper names AST-based complexity and publishes no formula. One
 unit each for a statement, an ``await``, an operator site, a comprehension loop, a conditional expression, a boolean
-connective, an assignment expression and a lambda. Free are docstrings, imports, ``pass``, the two headers that every
-workflow has, and ``return answer``, since naming a value before it is returned is a matter of style. So a single call
-has 3 units either way and a test-and-revise loop 12.
+connective, an assignment expression, a lambda, a decorator, a default argument, an ``except`` and a ``case``. Free are
+docstrings, imports, ``pass``, the two headers that every workflow has, and ``return answer``, since naming a value before it
+is returned is a matter of style. So a single call has 3 units either way and a test-and-revise loop 12.
 """
 
 import ast
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from workflow.operators import OPERATORS
 
 _FREE = (ast.Import, ast.ImportFrom, ast.Pass, ast.ClassDef)
-_UNITS = (ast.Await, ast.comprehension, ast.IfExp, ast.NamedExpr, ast.Lambda)
+_UNITS = (ast.Await, ast.comprehension, ast.IfExp, ast.NamedExpr, ast.Lambda, ast.ExceptHandler, ast.match_case)
 _BRANCHES = (ast.If, ast.IfExp, ast.BoolOp, ast.ExceptHandler, ast.match_case)
 _LOOPS = (ast.For, ast.AsyncFor, ast.While, ast.comprehension)
 _NESTING = (
@@ -62,7 +62,10 @@ def _units(node: ast.AST) -> int:
     if isinstance(node, ast.stmt):
         is_entry = isinstance(node, ast.AsyncFunctionDef) and node.name == "__call__"
         hands_on = isinstance(node, ast.Return) and isinstance(node.value, ast.Name)
-        return int(not (isinstance(node, _FREE) or is_entry or hands_on or _is_text_alone(node)))
+        decorators = len(node.decorator_list) if isinstance(node, _FUNCTIONS) else 0
+        return decorators + int(not (isinstance(node, _FREE) or is_entry or hands_on or _is_text_alone(node)))
+    if isinstance(node, ast.arguments):
+        return len(node.defaults) + sum(default is not None for default in node.kw_defaults)
     return len(node.values) - 1 if isinstance(node, ast.BoolOp) else int(isinstance(node, _UNITS))
 
 

@@ -21,7 +21,8 @@ class Reply:
     completion_tokens: int
     cost_dollars: float
     latency_s: float
-    """Seconds from request to reply, without those that it waited for its turn; a cached reply keeps the latency of the original."""
+    """Seconds in which the endpoint served it, without waiting in line; a cached reply keeps the latency of the original. What a run
+    took, and so the reward's ``latency``, is counted by it."""
     cached: bool = False
     """True where the reply came from the client's cache; it is billed like the original."""
     reasoning: str = ""

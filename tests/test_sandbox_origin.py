@@ -1,0 +1,111 @@
+"""Whose answer it is: what the workflow wrote itself, and what derives from the worker."""
+
+import json
+import pickle
+
+import pytest
+
+from sandbox.origin import is_own_answer
+from sandbox.records import Execution
+from workflow.language.parse import parse_source
+from workflow.outcome import Outcome
+from workflow.problem import Problem
+from workflow.program import Workflow
+
+BODY = """    seen = set()
+    out = []
+    for x in xs:
+        if x not in seen:
+            seen.add(x)
+            out.append(x)
+    return out"""
+CODE = f"def f(xs):\n{BODY}"
+OTHER = (
+    "def f(xs):\n    result = []\n    for item in xs:\n        if item not in result:\n            result.append(item)\n    return result"
+)
+FUNCTION = Problem("p/0", "Write f(xs): its distinct elements, in order.", "f", (), ("assert f([1, 1]) == [1]",))
+NUMBER = Problem("p/1", "How many?", "", (), ("42",), verifier="number")
+
+
+def workflow(*lines: str) -> Workflow:
+    parsed = parse_source("class Workflow:\n    async def __call__(self, problem):\n" + "\n".join("        " + line for line in lines))
+    assert isinstance(parsed, Workflow), parsed
+    return parsed
+
+
+def fenced(code: str) -> str:
+    return f"Here it is.\n\n```python\n{code}\n```\nIt works."
+
+
+CALL = "draft = await self.generate(problem)"
+PIECES = ", ".join(repr(line) for line in CODE.splitlines())
+OWN = {
+    "no call": ([f"return {CODE!r}"], CODE, []),
+    "no reply": ([CALL, "return draft"], "", ["", " "]),
+    "a call that is ignored": ([CALL, f"return {CODE!r}"], CODE, [fenced(OTHER)]),
+    "a call that says nothing": ([CALL, f"return {CODE!r}"], CODE, ["ok"]),
+    "in pieces": ([CALL, f"return chr(10).join([{PIECES}])"], CODE, [fenced(OTHER)]),
+    "with a comment more": ([CALL, f"return {CODE!r}"], CODE + "\n# done", [fenced(OTHER)]),
+    "with a name put in": ([CALL, f"return {CODE.replace('seen', '%s')!r} % (('seen',) * 3)"], CODE, [fenced(OTHER)]),
+    "repeated by the worker": ([f"return await self.custom(problem, {('Answer exactly: ' + CODE)!r})"], CODE, [fenced(CODE)]),
+    "as numbers": ([CALL, f"return bytes({list(CODE.encode())}).decode()"], CODE, ["Sure."]),
+    "backwards": ([CALL, f"return {CODE[::-1]!r}[::-1]"], CODE, ["I would sort them."]),
+}
+DERIVED = {
+    "returned": ([CALL, "return draft"], CODE, [fenced(CODE)]),
+    "the last of several": ([CALL, CALL, "return draft"], OTHER, [fenced(CODE), fenced(OTHER)]),
+    "formatted": ([CALL, "return 'import math\\n\\n' + draft.strip()"], f"import math\n\n{CODE}", [fenced(CODE)]),
+    "renamed": ([CALL, "return draft.replace('seen', 'known')"], CODE.replace("seen", "known"), [fenced(CODE)]),
+    "joined": ([CALL, CALL, "return draft + draft"], f"{CODE}\n\n{OTHER.replace('f(', 'g(')}", [fenced(CODE), fenced(OTHER)]),
+    "read from JSON": ([CALL, "return draft"], CODE, [json.dumps({"code": CODE})]),
+    "in other quotes and brackets": (
+        [CALL, "return draft"],
+        "def f(xs):\n    return ('a')",
+        ['```python\ndef f(xs):\n    return "a"\n```'],
+    ),
+    "after a hint": ([f"return await self.generate(problem, {'Use a set called seen, and for x in xs: loop.'!r})"], CODE, [fenced(CODE)]),
+    "after a sketch": (["return await self.generate(problem, 'def f(xs): ...')"], CODE, [fenced(CODE)]),
+    "cut to a line": ([CALL, "return draft"], "def f(xs):\n    return list(dict.fromkeys(xs))", ["Use `return list(dict.fromkeys(xs))`."]),
+    "wrong and short": ([CALL, "return 'pass'"], "pass", ["no idea"]),
+}
+
+
+@pytest.mark.parametrize(("lines", "answer", "replies"), OWN.values(), ids=OWN)
+def test_a_solution_that_the_workflow_holds_is_its_own(lines: list[str], answer: str, replies: list[str]):
+    assert is_own_answer(answer, workflow(*lines), FUNCTION, replies)
+
+
+@pytest.mark.parametrize(("lines", "answer", "replies"), DERIVED.values(), ids=DERIVED)
+def test_what_comes_from_a_reply_in_whatever_form_derives_from_it(lines: list[str], answer: str, replies: list[str]):
+    assert not is_own_answer(answer, workflow(*lines), FUNCTION, replies)
+
+
+@pytest.mark.parametrize(
+    ("line", "answer", "replies", "own"),
+    [
+        ("return '#### 42'", "#### 42", [], True),
+        ("return '#### 42'", "#### 42", ["It is 41."], True),
+        ("return f'#### {42}'", "#### 42", ["It is 41."], True),
+        ("return f'#### {42}'", "#### 42", ["So 6 * 7 = 42."], False),
+        ("return (await self.program(problem)).output", "42", ["```python\ndef solve(): return 6 * 7\n```", "42"], False),
+        ("return draft", "The answer is 42.", ["#### 42"], False),
+        ("for _ in range(42): draft = str(int(draft) + 1)\n        return draft", "42", ["0"], False),
+        ("return str(int(draft) + 2)", "42", ["It is 40."], False),
+    ],
+)
+def test_a_number_is_the_workflows_own_where_it_is_a_literal_and_no_reply_has_it(line: str, answer: str, replies: list[str], own: bool):
+    assert is_own_answer(answer, workflow(CALL, line), NUMBER, replies) is own
+
+
+def test_a_text_that_cannot_be_read_counts_as_derived_and_ends_soon():
+    for text in ("(" * 15_000, "-" * 15_000 + "1", "x" * 300_000, "\ud800", "a b " * 60_000):
+        assert not is_own_answer(text, workflow(CALL, "return draft"), FUNCTION, [text])
+        is_own_answer(text, workflow(CALL, "return draft"), NUMBER, [text, "no"])
+
+
+def test_an_execution_of_an_earlier_version_is_read_back():
+    execution = Execution(Outcome.ANSWERED, "x", (), "", 1.0, "landlock", own_answer=True)
+    assert pickle.loads(pickle.dumps(execution)) == execution
+    earlier = Execution.__new__(Execution)
+    earlier.__setstate__([Outcome.ANSWERED, "x", (), "", 1.0, "landlock"])
+    assert earlier == Execution(Outcome.ANSWERED, "x", (), "", 1.0, "landlock")
