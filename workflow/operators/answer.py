@@ -3,6 +3,7 @@
 import re
 
 from workflow.operators.operator import Operator
+from workflow.text import cut_thoughts
 
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL)
 
@@ -39,6 +40,7 @@ State the final answer of this solution alone, without units or explanation, bet
 
 
 def read_answer(reply: str) -> str:
-    """What stands between the last ``<answer>`` tags; the whole reply where there are none."""
+    """What stands between the last ``<answer>`` tags; the whole reply where there are none. Thoughts are not read."""
+    reply = cut_thoughts(reply)
     found = _ANSWER.findall(reply)
     return (found[-1] if found else reply).strip()
