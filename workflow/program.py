@@ -14,7 +14,7 @@ class Workflow:
     """A statically checked workflow. Made by ``workflow.language.parse`` and, in AFlow's form, by ``workflow.aflow`` only."""
 
     source: str
-    """Python text of ``class Workflow`` as the policy wrote it."""
+    """Python text of ``class Workflow`` as the policy wrote it, but for ``repairs``."""
     fingerprint: str
     """Hash of the normalised AST (names of locals, layout, docstrings removed): equal topology, equal fingerprint."""
     operators: tuple[str, ...]
@@ -30,6 +30,8 @@ class Workflow:
     form: Form = "ours"
     prompts: str = ""
     """Text of the prompt module of a workflow in AFlow's form."""
+    repairs: tuple[str, ...] = ()
+    """Harmless habits that were put right in ``source`` (``workflow.language.repair``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,6 @@ class Refusal:
     outcome: Outcome
     """NO_WORKFLOW, SYNTAX_ERROR or FORBIDDEN."""
     message: str
-    """One sentence that names the construct."""
+    """A sentence for each construct that is refused, in the order of the source."""
     line: int | None = None
     """Line within the workflow's source, where there is one."""

@@ -14,7 +14,8 @@ from typing import TypeVar
 
 from workflow.blocks import Block, Parsing, find_bare, find_blocks
 from workflow.code import is_stub, join_needed, read_answer_text
-from workflow.language.checks import check_tree
+from workflow.language.checks import ALLOWED_MODULES, check_tree
+from workflow.language.repair import repair
 from workflow.language.shape import fingerprint, measure
 from workflow.outcome import Outcome
 from workflow.program import Refusal, Workflow
@@ -60,10 +61,19 @@ def parse_source(source: str) -> Workflow | Refusal:
     tree = parse_tree(source)
     if isinstance(tree, Refusal):
         return tree
-    refusal = _check_size(tree) or _check_compiles(source) or check_tree(tree)
+    refusal = _check_size(tree) or _check_compiles(source)
     if refusal is not None:
         return refusal
-    return Workflow(source, fingerprint(tree), *measure(tree))
+    repairs = repair(tree, ALLOWED_MODULES)
+    if (refusal := check_tree(tree)) is not None:
+        return refusal
+    if repairs:
+        try:
+            source = ast.unparse(tree)
+        except ValueError:  # quotes that Python cannot write out again
+            return Refusal(Outcome.FORBIDDEN, f"The workflow has what is of no use here: {', '.join(repairs)}. Leave it out.")
+        tree = ast.parse(source)
+    return Workflow(source, fingerprint(tree), *measure(tree), repairs=repairs)
 
 
 def find_source(text: str) -> str | None:
