@@ -4,6 +4,7 @@ import ast
 import builtins
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from workflow.blocks import Block, Parsing, find_bare, find_blocks
 from workflow.text import cut_end_tokens, split_thoughts
@@ -94,6 +95,23 @@ def _method(blocks: Sequence[Block], name: str) -> str | None:
             if any(isinstance(node, _DEFINITIONS) and node.name == name for node in kind.body):
                 return f"{join_needed(block, blocks)}\n\n{name} = {kind.name}().{name}"
     return None
+
+
+@lru_cache(maxsize=4096)
+def read_preamble(query: str, entry_point: str) -> tuple[str, ...]:
+    """What stands before the function in a query that shows its beginning, statement by statement: it holds for the solution, too.
+
+    Of a query that is Python (HumanEval) all but the function; of code in running text (BigCodeBench) the imports.
+    """
+    parsing = Parsing(len(query))
+    tree = parsing.tree(query)
+    if tree is not None:
+        given = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom) or _bound_by(node)]
+        return tuple(ast.unparse(node) for node in given if entry_point not in _bound_by(node))
+    fenced, prose = find_blocks(query, parsing)
+    bare = find_bare([*prose, *(block.source for block in fenced if block.tree is None)], parsing)
+    trees = [block.tree for block in (*fenced, *bare) if block.tree is not None]
+    return tuple(ast.unparse(node) for tree in trees for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom))
 
 
 def join_needed(chosen: Block, blocks: Iterable[Block]) -> str:

@@ -21,6 +21,11 @@ from workflow.program import Workflow
 class Renderer(Protocol):
     """Writes the policy's prompts; ``rollout.prompt.meta_prompt.MetaPrompt`` is the real one."""
 
+    @property
+    def opened(self) -> str:
+        """The tag of the thoughts inside which the prompts end; empty where they end outside."""
+        ...
+
     def render(self, problem: Problem) -> tuple[int, ...]:
         """The problem as prompt token ids."""
         ...
@@ -60,7 +65,7 @@ async def converse(
     completion, context, feedback, feedback_ids = first, tuple(prompt_ids), "", ()
     while True:
         number = len(rounds)
-        parsed = parse_workflow(completion.text)
+        parsed = parse_workflow(renderer.opened + completion.text)
         workflow, refusal = (parsed, None) if isinstance(parsed, Workflow) else (None, parsed)
         runs = await run(number, workflow) if workflow is not None else ()
         rounds.append(Round(completion, workflow, refusal, runs, feedback, feedback_ids))
