@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from rollout.groups.collect import Runner, stable_seed
-from rollout.prompt.meta_prompt import prompt_text
+from rollout.prompt.facts import PromptFacts
+from rollout.prompt.meta_prompt import DEFAULT_FACTS, prompt_text
 from rollout.prompt.template import PromptTemplate
 from rollout.settings import DistilSettings
 from workflow.language.parse import parse_workflow
@@ -71,12 +72,10 @@ def summary(counts: Counter[str]) -> str:
     )
 
 
-async def _trace(
-    index: int, problem: Problem, prompt: PromptTemplate, teacher: Worker, runner: Runner, distil: DistilSettings, seed: int
-) -> Trace:
+async def _trace(index: int, problem: Problem, prompt: str, teacher: Worker, runner: Runner, distil: DistilSettings, seed: int) -> Trace:
     try:
         reply = await teacher.complete(
-            [{"role": "user", "content": prompt_text(prompt, problem)}],
+            [{"role": "user", "content": prompt}],
             seed=stable_seed(seed, "teacher", index),
             temperature=distil.temperature,
             max_tokens=distil.max_tokens,
@@ -108,6 +107,7 @@ async def distil_traces(
     seed: int,
     first: int = 0,
     passed: int = 0,
+    facts: PromptFacts = DEFAULT_FACTS,
     teaches: Callable[[Trace], bool] = lambda trace: trace.outcome is Outcome.PASSED,
 ) -> AsyncIterator[Trace]:
     """Traces in the order of their requests, until ``settings.traces`` exist that can be learnt from or ``max_requests`` were sent.
@@ -115,6 +115,7 @@ async def distil_traces(
     Args:
         problems: training problems; request ``i`` is about ``problems[i % len(problems)]``.
         first: request to begin with, and ``passed``: traces to learn from that exist already (a resumed distillation).
+        facts: what the prompts say of the run.
         teaches: whether a trace is one to learn from; left out: whether its workflow passed.
 
     Raises:
@@ -127,7 +128,9 @@ async def distil_traces(
         while passed < settings.traces and (next_index < settings.max_requests or waiting):
             while len(waiting) < settings.concurrency and next_index < settings.max_requests:
                 problem = problems[next_index % len(problems)]
-                waiting.append(asyncio.ensure_future(_trace(next_index, problem, prompt, teacher, runner, settings, seed)))
+                waiting.append(
+                    asyncio.ensure_future(_trace(next_index, problem, prompt_text(prompt, problem, facts), teacher, runner, settings, seed))
+                )
                 next_index += 1
             trace = await waiting.pop(0)
             passed += teaches(trace)

@@ -43,7 +43,7 @@ async def train(settings: RunSettings, run: RunFolder) -> None:
         return
     base = await prepare_policy(settings, run)
     started = run.sft_policy if run.is_done("sft") else base
-    prompt = await asyncio.to_thread(check_prompt, started, settings.model, settings.rollout)
+    prompt = await asyncio.to_thread(check_prompt, started, settings.model, settings.rollout, settings.prompt_facts)
     tasks = await asyncio.to_thread(fitting, load_tasks(settings.tasks), prompt, settings.model, run.say)
     parts = find_started_parts(due)
     policy_at = await asyncio.to_thread(run.reachable, started) if parts["engines"] else None
@@ -107,6 +107,7 @@ async def distil(system: System, settings: RunSettings, run: RunFolder, prompt: 
             seed=settings.trainer.seed,
             first=known[-1].index + 1 if known else 0,
             passed=len(lessons.useful),
+            facts=prompt.facts,
             teaches=lessons.add,
         ):
             run.append_trace(trace)

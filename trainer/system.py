@@ -164,7 +164,8 @@ class System:
 
         assert self.policy is not None
         settings = self.settings
-        prompt = MetaPrompt(AutoTokenizer.from_pretrained(self.policy), settings.model, settings.rollout.max_feedback_tokens)
+        tokenizer = AutoTokenizer.from_pretrained(self.policy)
+        prompt = MetaPrompt(tokenizer, settings.model, settings.rollout.max_feedback_tokens, settings.prompt_facts)
         return Collector(await self.fleet(), await self.sandbox(), prompt, settings.rollout, settings.reward, settings.trainer.seed)
 
     def teacher(self) -> AbstractAsyncContextManager[Worker]:

@@ -34,6 +34,11 @@ def split_thoughts(text: str, before: int | None = None) -> tuple[str, str]:
     return (text[start:], "") if opening else ("", text)
 
 
+def opened_thoughts(prompt: str) -> str:
+    """The tag of the thoughts that a prompt opens at its end; empty where it opens none."""
+    return next((tag for tag in THOUGHTS if prompt.rstrip().endswith(tag)), "")
+
+
 def is_unfinished(text: str) -> bool:
     """True where a reply opens its thoughts and never closes them."""
     thoughts, answer = split_thoughts(text)

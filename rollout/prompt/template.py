@@ -6,12 +6,14 @@ path when settings are loaded: so a run's config.yaml has what the policy reads,
 
 import contextlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from jinja2 import StrictUndefined, TemplateError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from rollout.prompt.facts import PromptFacts
 from workflow.registry import Registry, load_plugins, nearest
 
 FOLDER = Path(__file__).parent / "templates"
@@ -26,10 +28,13 @@ PLACEHOLDERS: Mapping[str, Any] = {
     "answer": "the final solution as a text",
     "operators": "- await self.generate(problem: str) -> str",
     "modules": "asyncio, math",
+    "forbidden": "`eval`, `exec`",
     "example": "class Workflow: ...",
+    **asdict(PromptFacts(worker="a-model", worker_price="$1 per million tokens", rounds=2)),
 }
 """What a template may show, each with a value to try it with. ``public_tests`` is a list; ``answer`` says what a workflow returns;
-``operators`` is the catalogue, ``modules`` what a workflow may import, ``example`` the source of one."""
+``operators`` is the catalogue as far as it fits the problem, ``modules`` what a workflow may import, ``forbidden`` which names it may not
+use, ``example`` the source of one. The others are fields of ``rollout.prompt.facts.PromptFacts``."""
 _JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
 
 

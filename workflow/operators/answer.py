@@ -17,6 +17,7 @@ class Answer(Operator):
 {problem}
 </problem>
 Think step by step. Then give the final answer alone, without units or explanation, between <answer> and </answer>."""
+    for_code = False
 
     async def __call__(self, problem: str) -> str:
         return read_answer(await self._ask(problem=problem))
@@ -34,6 +35,7 @@ class Format(Operator):
 {solution}
 </solution>
 State the final answer of this solution alone, without units or explanation, between <answer> and </answer>."""
+    for_code = False
 
     async def __call__(self, problem: str, solution: str) -> str:
         return read_answer(await self._ask(problem=problem, solution=solution))

@@ -37,6 +37,8 @@ class Operator(ABC):
     prompt: ClassVar[str]
     """Template of the user message; sections are XML tags."""
     cost: ClassVar[CostClass] = CostClass.WORKER_CALL
+    for_code: ClassVar[bool | None] = None
+    """True where it is of use only where answers are code, False where only for other answers; None for all."""
 
     def __init__(self, context: OperatorContext) -> None:
         self.context = context
