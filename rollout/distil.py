@@ -128,9 +128,8 @@ async def distil_traces(
         while passed < settings.traces and (next_index < settings.max_requests or waiting):
             while len(waiting) < settings.concurrency and next_index < settings.max_requests:
                 problem = problems[next_index % len(problems)]
-                waiting.append(
-                    asyncio.ensure_future(_trace(next_index, problem, prompt_text(prompt, problem, facts), teacher, runner, settings, seed))
-                )
+                text = prompt_text(prompt, problem, facts)
+                waiting.append(asyncio.ensure_future(_trace(next_index, problem, text, teacher, runner, settings, seed)))
                 next_index += 1
             trace = await waiting.pop(0)
             passed += teaches(trace)

@@ -104,10 +104,9 @@ def test_only_operators_that_fit_the_answer_are_shown(verifier: str, shown: bool
 
 
 def test_a_runs_settings_are_the_facts_of_its_prompts() -> None:
-    values = {"rollout": {"rounds": 3}, "sandbox": {"budget": {"calls": 7}}, "reward": {"test_run_calls": 0.1}}
-    facts = load(
-        demo_values({**values, "worker": {"model": "w", "prompt_dollars_per_million": 0, "completion_dollars_per_million": 0}})
-    ).prompt_facts
+    worker = {"model": "w", "prompt_dollars_per_million": 0, "completion_dollars_per_million": 0}
+    values = {"rollout": {"rounds": 3}, "sandbox": {"budget": {"calls": 7}}, "reward": {"test_run_calls": 0.1}, "worker": worker}
+    facts = load(demo_values(values)).prompt_facts
     assert (facts.rounds, facts.calls, facts.test_run_calls, facts.worker, facts.worker_price) == (3, 7, 0.1, "w", "")
 
 
@@ -142,9 +141,7 @@ def test_a_template_that_would_not_do_is_refused_with_a_sentence(text: str, said
 
 
 def test_an_unknown_prompt_is_refused_with_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"model.meta_prompt=ful is neither .*; the nearest is full: name one of brief, full, reasoning, or give"
-    ):
+    with pytest.raises(ValueError, match=r"model.meta_prompt=ful is neither .*; the nearest is full: name one of brief, full, reasoning, "):
         load(demo_values({"model": {"meta_prompt": "ful"}}))
     with pytest.raises(ValueError, match=r"distil.prompt=nowhere.jinja is neither a prompt's name nor a template file"):
         load(demo_values({"distil": {"prompt": "nowhere.jinja"}}))
