@@ -8,6 +8,7 @@ from typing import Protocol
 from sandbox.budget import Budget, Reserved
 from workflow.operators.context import TestReport
 from workflow.problem import Problem
+from workflow.text import cut_thoughts, is_unfinished
 from workflow.verifiers.runner import ProgramResult
 from workflow.worker.interface import Message, PromptRefused, Worker
 
@@ -76,6 +77,8 @@ class CallContext:
             raise
         self._bill(reserved, reply.prompt_tokens, reply.completion_tokens, reply.cost_dollars)
         self.truncated += reply.truncated
+        if (reply.truncated or is_unfinished(reply.text)) and not cut_thoughts(reply.text).strip():
+            raise PromptRefused("the worker spent all its tokens on thinking and gave no answer: ask it for less at once")
         return reply.text
 
     def _bill(self, reserved: Reserved, prompt_tokens: int, completion_tokens: int, dollars: float) -> None:

@@ -62,6 +62,18 @@ REPEATED += [
     "class Workflow\n",
 ]
 REPEATED += ["```py\nclass Workflow\n", "class ", "<answer>", "</answer>", "<problem>", "<problem ", "A ", "option is ", "def f", "def  "]
+REPEATED += [
+    "~~~\n",
+    "> ```\n",
+    "   ```\n",
+    "<think>",
+    "def f():\n",
+    "import x\n",
+    "from x ",
+    "```python def f(): pass```\n",
+    "def f(x): return x```\n",
+]
+REPEATED += ["verdict is the solution is ", "is A ", ": ", "so A ", "\\frac{1}{2}", "#### 1 111", "<|", "|>", "\u200b", "\ufeff"]
 REPEATED += ["def f(\n", "assert f(1) == 1\n", "assert f(1)==g\n", "assert (\n", "</think>", " \n", "x = \n"]
 BEFORE = ("", "```python\n")
 

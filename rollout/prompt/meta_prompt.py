@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import fields
-from functools import cached_property
 
 from transformers import PreTrainedTokenizerBase
 
@@ -55,7 +54,7 @@ class MetaPrompt:
         self.facts = facts
         self._max_feedback_tokens = max_feedback_tokens
 
-    @cached_property
+    @property
     def opened(self) -> str:
         """The tag of the thoughts inside which the chat template ends a prompt (``<think>``, as R1's do); empty where it does not."""
         chat = [{"role": "user", "content": "?"}]

@@ -1,5 +1,6 @@
 """The meta-prompt."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -56,6 +57,13 @@ def test_no_prompt_shows_hidden_tests_or_the_reference(tokenizer: PreTrainedToke
 def test_without_public_tests_the_full_prompt_has_no_place_for_them(tokenizer: PreTrainedTokenizerFast) -> None:
     text = MetaPrompt(tokenizer, demo_model(meta_prompt="full")).text(replace(PROBLEM, public_tests=()))
     assert text.endswith("</query>") and "<public_tests>" not in text
+
+
+@pytest.mark.parametrize(("ending", "opened"), [("<think>\n", "<think>"), ("", ""), ("<think>\n\n</think>\n", "")])
+def test_a_chat_template_tells_which_thoughts_it_opens(tokenizer: PreTrainedTokenizerFast, ending: str, opened: str) -> None:
+    thinking = copy.copy(tokenizer)
+    thinking.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}<a>" + ending + "{% endif %}"
+    assert MetaPrompt(thinking, demo_model()).opened == opened
 
 
 def test_braces_in_a_query_pass_unchanged(tokenizer: PreTrainedTokenizerFast) -> None:
