@@ -52,7 +52,7 @@ def _model(config: RunSettings) -> Iterator[str]:
 
 def _prompts(config: RunSettings) -> Iterator[str]:
     for setting, value in (("model.meta_prompt", config.model.meta_prompt), ("distil.prompt", config.distil.prompt)):
-        if problem := problem_of_prompt(setting, value):
+        if value is not None and (problem := problem_of_prompt(setting, value)):
             yield problem
 
 
@@ -71,6 +71,10 @@ def _tasks(config: RunSettings) -> Iterator[str]:
 
 def _worker(config: RunSettings) -> Iterator[str]:
     yield from _answering(config.worker)
+    if config.judge.model:
+        yield from _answering(config.judge)
+    elif config.judge.base_url:
+        yield f"judge.base_url={redact_url(config.judge.base_url)!r} without a model: set judge.model to one that the endpoint serves."
 
 
 def _answering(asked: WorkerSettings) -> Iterator[str]:

@@ -14,9 +14,9 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from reward.score import Score
-from rollout.distil import Trace
 from rollout.groups.stream import StreamState
 from rollout.records import Completion, Episode, Group, Round
+from rollout.traces import TeacherRound, Trace
 from sandbox.records import Execution, OperatorCall, Run, Verdict
 from tests.run_factory import settings
 from trainer.metrics.spending import Spending
@@ -102,25 +102,34 @@ def test_finished_stages_are_known_to_the_next_session(tmp_path: Path):
 
 
 def test_traces_survive_a_crash_in_the_middle_of_a_line(tmp_path: Path):
-    trace = Trace(0, "p/1", "Write f", "Plan\nclass Workflow", Outcome.PASSED)
+    trace = Trace(0, "p/1", "Write f", (TeacherRound("Plan\nclass Workflow"),), Outcome.PASSED)
     with opened(settings(tmp_path / "run")) as run:
         run.append_trace(trace)
         with (run.path / "traces.jsonl").open("a") as out:
             out.write('{"index": 1, "problem')
     with opened(settings(tmp_path / "run")) as run:
         assert run.read_traces() == [trace]
-        second = Trace(1, "p/2", "Write g", "ä ×", Outcome.WRONG_ANSWER)
+        second = Trace(1, "p/2", "Write g", (TeacherRound("ä ×"),), Outcome.WRONG_ANSWER)
         run.append_trace(second)
         assert run.read_traces() == [trace, second]
 
 
-def test_traces_keep_their_reasoning_and_rows_of_older_runs_have_none(tmp_path: Path):
-    trace = Trace(0, "p/1", "Write f", "class Workflow", Outcome.PASSED, "It is easy.", "stop")
+def test_traces_keep_their_rounds_and_rows_of_older_runs_have_one(tmp_path: Path):
+    rounds = (TeacherRound("class Workflow", "It is easy.", "stop"), TeacherRound("class Workflow", "Hm.", "stop", "Round 1 of 10: no."))
+    trace = Trace(0, "p/1", "Write f", rounds, Outcome.PASSED, kept=1, reward=0.9)
+    older = {"index": 1, "problem_id": "p/2", "query": "q", "outcome": "passed"}
     with opened(settings(tmp_path / "run")) as run:
         run.append_trace(trace)
         with (run.path / "traces.jsonl").open("a") as out:
-            out.write('{"index":1,"problem_id":"p/2","query":"q","text":"t","outcome":"passed"}\n')
-        assert run.read_traces() == [trace, Trace(1, "p/2", "q", "t", Outcome.PASSED)]
+            out.write(json.dumps(older | {"text": "t"}) + "\n")
+            out.write(json.dumps(older | {"text": "t", "reasoning": "r", "finish_reason": "stop", "fault": ""}) + "\n")
+            out.write(json.dumps(older | {"text": "", "outcome": "infra_error", "fault": "down"}) + "\n")
+        assert run.read_traces() == [
+            trace,
+            Trace(1, "p/2", "q", (TeacherRound("t"),), Outcome.PASSED),
+            Trace(1, "p/2", "q", (TeacherRound("t", "r", "stop"),), Outcome.PASSED),
+            Trace(1, "p/2", "q", (), Outcome.INFRA_ERROR, fault="down"),
+        ]
 
 
 async def test_a_resumed_run_has_no_row_twice(tmp_path: Path):

@@ -9,7 +9,7 @@ from rollout.prompt.facts import PromptFacts, prompt_facts
 from rollout.settings import DistilSettings, ModelSettings, RolloutSettings
 from sandbox.settings import SandboxSettings
 from trainer.cluster.settings import ClusterSettings, SweepSettings
-from workflow.settings import MayChange, Settings, SimulatedWorkerSettings, TaskSettings, WorkerSettings
+from workflow.settings import JudgeSettings, MayChange, Settings, SimulatedWorkerSettings, TaskSettings, WorkerSettings
 
 
 class OptimizerSettings(Settings):
@@ -226,6 +226,7 @@ class RunSettings(Settings):
 
     model: ModelSettings = ModelSettings()
     worker: WorkerSettings = WorkerSettings()
+    judge: JudgeSettings = JudgeSettings()
     simulated: SimulatedWorkerSettings = SimulatedWorkerSettings()
     tasks: TaskSettings = TaskSettings()
     sandbox: SandboxSettings = SandboxSettings()

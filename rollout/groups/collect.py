@@ -98,13 +98,20 @@ class Collector:
         shared = SharedRuns(self, problem, tag, ask)
 
         def conversation(index: int, first: Completion) -> "asyncio.Task[Conversation]":
-            async def sample(number: int, context: tuple[int, ...]) -> Completion:
-                return (await self._sample(context, 1, ask, stable_seed(seed, "round", number, index), sticky))[0]
+            context = prompt_ids
+
+            async def answer(number: int, before: Completion, feedback: str) -> tuple[Completion, tuple[int, ...]]:
+                """Ids are carried, never tokenised again: the learner sees what was sampled, an engine's prefix cache what it knows."""
+                nonlocal context
+                ids = self.renderer.feedback(feedback, ended=before.finish_reason == "stop")
+                context = (*context, *before.token_ids, *ids)
+                (completion,) = await self._sample(context, 1, ask, stable_seed(seed, "round", number, index), sticky)
+                return completion, ids
 
             async def run(number: int, workflow: Workflow) -> tuple[Run, ...]:
                 return await shared.runs(number, index, workflow)
 
-            return asyncio.ensure_future(converse(first, prompt_ids, ask, self.renderer, sample=sample, run=run))
+            return asyncio.ensure_future(converse(first, ask, opened=self.renderer.opened, answer=answer, run=run))
 
         talks = [conversation(index, first) for index, first in enumerate(firsts)]
         try:

@@ -156,7 +156,7 @@ def _calls(groups: Sequence[Group]) -> dict[str, float]:
                 if group.problem.level is not None:
                     by_level.setdefault(f"level_{group.problem.level}", []).append(calls)
             for run in (run for part in episode.rounds for run in part.runs):
-                spent[id(run)] = run.execution.cost_dollars  # siblings may share one run: it was paid once
+                spent[id(run)] = run.cost_dollars  # siblings may share one run: it was paid once
     return {f"calls/{name}": float(np.mean(values)) for name, values in by_level.items()} | {"spend/dollars": sum(spent.values())}
 
 

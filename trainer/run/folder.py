@@ -18,10 +18,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
-from rollout.distil import Trace
 from rollout.groups.stream import StreamState
 from rollout.policy_files import is_url
 from rollout.records import Group
+from rollout.traces import Trace, trace_of_row
 from trainer.run.checkpoints import Checkpointed, Checkpoints
 from trainer.run.console import RunConsole
 from trainer.run.episodes import episode_rows
@@ -32,7 +32,6 @@ from trainer.run.mirror import RunStorage
 from trainer.run.sinks import Metrics, Opening, open_sinks
 from trainer.run.state import RunState, adopt_settings
 from trainer.settings import RunSettings
-from workflow.outcome import Outcome
 
 
 class RunFolder:
@@ -196,7 +195,7 @@ class RunFolder:
 
     def read_traces(self) -> list[Trace]:
         """All traces so far, in the order of their requests."""
-        return [Trace(**{**row, "outcome": Outcome(row["outcome"])}) for row in self.files.traces.rows()]
+        return [trace_of_row(row) for row in self.files.traces.rows()]
 
     async def restore(self, learner: Checkpointed) -> tuple[int, StreamState | None]:
         """Loads the newest whole checkpoint, if any, and drops what was logged after it.

@@ -32,7 +32,7 @@ MAX_DEPTH = 80
 MAX_INTEGER_BITS = 256
 """Longer numbers cannot even be printed (CPython's limit is 4300 digits)."""
 
-_CLASS = re.compile(r"^([^\S\n]*)class[^\S\n]+Workflow\b", re.MULTILINE)
+_CLASS = re.compile(r"(?:^|(?<=</think>))[^\S\n]*class[^\S\n]+Workflow\b", re.MULTILINE)
 _CODE_LINE = re.compile(r"\s|$|class\b|def\b|async\b|@|import\s|from\s|#|[)\]}]|[A-Za-z_]\w*\s*(?::.*)?=")
 
 

@@ -7,7 +7,7 @@ from workflow.text import split_thoughts
 
 _TAG = re.compile(r"</?think>")
 _BLANK_START = re.compile(r"\A(?:[^\S\n]*\n)+")
-_CLASS = re.compile(r"^[^\S\n]*class[^\S\n]+Workflow\b", re.MULTILINE)
+_CLASS = re.compile(r"(?:^|(?<=</think>))[^\S\n]*class[^\S\n]+Workflow\b", re.MULTILINE)
 _FENCE = re.compile(r"^[^\S\n]*```", re.MULTILINE)
 
 
