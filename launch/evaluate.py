@@ -198,7 +198,7 @@ def readable_tasks(settings: Config, run_dir: Path | None, policies: dict[str, P
 
     tasks = load_tasks(settings.tasks)
     readers = list(policies.values()) or list(choose_policies(run_dir, [], own=True).values())[:1]
-    prompts = [check_prompt(reader, settings.model, settings.rollout, settings.crew) for reader in readers]
+    prompts = [check_prompt(reader, settings.model, settings.rollout, settings.prompt_facts) for reader in readers]
     return fitting(tasks, prompts[0], settings.model, say) if prompts else tasks
 
 

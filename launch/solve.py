@@ -102,7 +102,7 @@ def check_length(policy: Path, settings: Config, problem: Problem) -> None:
     """Raises ValueError where the policy cannot be loaded or the query is too long for it."""
     from rollout.policy_check import check_prompt, longest_prompt
 
-    prompt = check_prompt(policy, settings.model, settings.rollout, settings.crew)
+    prompt = check_prompt(policy, settings.model, settings.rollout, settings.prompt_facts)
     (ids,) = prompt.ids([problem])
     limit, longest = settings.model.max_prompt_tokens, longest_prompt(policy, settings.model, settings.rollout)
     if len(ids) > limit:

@@ -12,7 +12,8 @@ from reward.group import score_group
 from reward.settings import RewardSettings
 from rollout.groups.collect import Runner, stable_seed
 from rollout.groups.episode import converse
-from rollout.prompt.meta_prompt import prompt_text
+from rollout.prompt.facts import PromptFacts
+from rollout.prompt.meta_prompt import DEFAULT_FACTS, prompt_text
 from rollout.prompt.template import PromptTemplate
 from rollout.records import Completion, Episode
 from rollout.settings import DistilSettings, ModelSettings, RolloutSettings
@@ -22,7 +23,6 @@ from workflow.language.reasoning import join_reasoning, split_reasoning
 from workflow.outcome import Outcome
 from workflow.problem import Problem
 from workflow.program import Workflow
-from workflow.worker.crew import WorkerCard
 from workflow.worker.interface import Message, PromptRefused, Worker, WorkerError
 
 
@@ -91,12 +91,13 @@ class Distiller:
     prompt: PromptTemplate
     """What the teacher reads; see ``teacher_prompt``."""
     seed: int
-    workers: Sequence[WorkerCard] = ()
-    """Whom operators may ask by name; empty where the run has one worker."""
+    facts: PromptFacts = DEFAULT_FACTS
+    """What the prompts say of the run, but for the teacher's own number of rounds."""
 
     async def trace(self, index: int, problem: Problem) -> Trace:
         """Asks about one problem. Failures of machines and refusals of the endpoint come back as outcomes, never raised."""
-        talk = _Teacher(self.teacher, self.settings, prompt_text(self.prompt, problem, self.workers), (self.seed, "teacher", index))
+        text = prompt_text(self.prompt, problem, replace(self.facts, rounds=self.settings.rounds))
+        talk = _Teacher(self.teacher, self.settings, text, (self.seed, "teacher", index))
         ask = self.rollout.model_copy(update={"rounds": self.settings.rounds, "judged_round": self.settings.keep_round})
 
         async def answer(number: int, before: Completion, feedback: str) -> tuple[Completion, tuple[int, ...]]:
@@ -108,7 +109,7 @@ class Distiller:
 
         trace = Trace(index, problem.id, problem.query, (), Outcome.NO_WORKFLOW)
         try:
-            done = await converse(await talk.answer(), ask, answer=answer, run=run, workers=tuple(one.name for one in self.workers))
+            done = await converse(await talk.answer(), ask, answer=answer, run=run, workers=tuple(one.name for one in self.facts.workers))
         except _NothingToRun:
             return replace(trace, rounds=tuple(talk.rounds), kept=len(talk.rounds) - 1)
         except WorkerError as failure:

@@ -4,15 +4,14 @@ Of a hub id only configuration and tokenizer are fetched, not the weights.
 """
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rollout.policy_files import check_weights, check_weights_at_hub, hub_files
-from rollout.prompt.meta_prompt import MetaPrompt
+from rollout.prompt.facts import PromptFacts
+from rollout.prompt.meta_prompt import DEFAULT_FACTS, MetaPrompt
 from rollout.settings import ModelSettings, RolloutSettings, context_tokens
 from workflow.problem import Problem
-from workflow.worker.crew import WorkerCard
 
 PROBE = Problem("probe", "Write f(xs).", "f", (), ())
 WRITES = "class Workflow"
@@ -23,12 +22,12 @@ ALREADY_SCALED = ("default", "su", "longrope", "llama3", "yarn", "deepseek_yarn"
 """Kinds of rotary embeddings whose ``factor`` is in ``max_position_embeddings`` already."""
 
 
-def check_prompt(policy: str | Path, model: ModelSettings, rollout: RolloutSettings, workers: Sequence[WorkerCard] = ()) -> MetaPrompt:
+def check_prompt(policy: str | Path, model: ModelSettings, rollout: RolloutSettings, facts: PromptFacts = DEFAULT_FACTS) -> MetaPrompt:
     """The meta-prompt of a policy that engines and learner can load, as far as its small files tell.
 
     Args:
         policy: a Hugging Face folder or a hub id.
-        workers: whom operators may ask by name; empty where the run has one worker.
+        facts: what its prompts say of the run.
 
     Raises:
         ValueError: it cannot be loaded or used; one sentence that says why, and the remedy.
@@ -42,7 +41,7 @@ def check_prompt(policy: str | Path, model: ModelSettings, rollout: RolloutSetti
         check_weights_at_hub(folder, name)
     _check_context(context_of(config), name, model, rollout)
     tokenizer = _tokenizer(folder, name)
-    prompt = MetaPrompt(tokenizer, model, rollout.max_feedback_tokens, workers)
+    prompt = MetaPrompt(tokenizer, model, rollout.max_feedback_tokens, facts)
     _check_turns(prompt, tokenizer.eos_token_id, config, name, rounds=rollout.rounds)
     return prompt
 

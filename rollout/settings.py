@@ -16,8 +16,9 @@ class ModelSettings(Settings):
     max_prompt_tokens: int = Field(default=3072, ge=8)
     max_response_tokens: int = Field(default=4096, ge=8)
     meta_prompt: str = "full"
-    """What the policy reads. ``brief``: the query alone; ``full``: instructions, operator catalogue and query; or the path of a
-    template file of your own (``rollout/prompt/templates`` has these two), whose text is kept in the run's config.yaml."""
+    """What the policy reads. ``brief``: the query alone; ``full``: instructions, operator catalogue, an example and query;
+    ``reasoning``: the same without the example, for models that reason by themselves; or the path of a template file of your own
+    (``rollout/prompt/templates`` has these three), whose text is kept in the run's config.yaml."""
 
 
 class RolloutSettings(Settings):

@@ -10,6 +10,7 @@ from sandbox.run_clock import RunClock
 from sandbox.settings import BudgetSettings
 from workflow.operators.context import TestReport
 from workflow.problem import Problem
+from workflow.text import cut_thoughts, is_unfinished
 from workflow.verifiers.runner import ProgramResult
 from workflow.worker.crew import DEFAULT_WORKER
 from workflow.worker.interface import Message, PromptRefused, Reply, Worker
@@ -101,9 +102,9 @@ class CallContext:
             raise
         self._bill(reserved, reply.prompt_tokens, reply.completion_tokens, reply.cost_dollars)
         self.truncated += reply.truncated
-        if reply.truncated and not reply.text.strip():
+        if (reply.truncated or is_unfinished(reply.text)) and not cut_thoughts(reply.text).strip():
             self.refused += 1
-            raise PromptRefused(f"the worker was still thinking when its {reply.completion_tokens} tokens were used up: it wrote no answer")
+            raise PromptRefused("the worker spent all its tokens on thinking and gave no answer: ask it for less at once")
         host.said.append(reply.text)
         return reply
 

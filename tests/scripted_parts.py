@@ -77,6 +77,9 @@ class ScriptedRunner:
 class ScriptedRenderer:
     """Every prompt is the same three tokens; a feedback turn is token 8, after token 9 where the completion did not end itself."""
 
+    def __init__(self, opened: str = "") -> None:
+        self.opened = opened
+
     def render(self, problem: Problem) -> tuple[int, ...]:
         return (1, 2, 3)
 

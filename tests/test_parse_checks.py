@@ -1,5 +1,6 @@
 """What the language refuses, and how it says so."""
 
+import re
 import textwrap
 
 import pytest
@@ -75,9 +76,9 @@ def test_honest_code_is_accepted(source: str):
 
 
 REFUSED = {
-    "import_os": (call("import os", GENERATE), 3, "import os"),
+    "import_os": (call("import os", "answer = os.name"), 3, "import os"),
     "import_submodule": (call(GENERATE, before="import asyncio.subprocess\n"), 1, "import asyncio.subprocess"),
-    "from_os": (call(GENERATE, before="from os import path\n"), 1, "from os import"),
+    "from_os": (call("answer = path", before="from os import path\n"), 1, "from os import"),
     "from_asyncio": (call(GENERATE, before="from asyncio import create_subprocess_shell\n"), 1, "create_subprocess_shell"),
     "star_import": (call(GENERATE, before="from math import *\n"), 1, "import *"),
     "relative_import": (call(GENERATE, before="from . import x\n"), 1, "from . import"),
@@ -85,7 +86,7 @@ REFUSED = {
     "eval": (call("answer = eval('1')"), 3, "eval"),
     "open": (call("answer = open('/etc/passwd').read()"), 3, "open"),
     "dunder_import": (call("answer = __import__('os')"), 3, "__import__"),
-    "getattr": (call("answer = getattr(self, 'generate')"), 3, "getattr"),
+    "getattr": (call("answer = getattr(self, problem.query)"), 3, "getattr"),
     "globals": (call("answer = globals()"), 3, "globals"),
     "builtins": (call("answer = __builtins__"), 3, "__builtins__"),
     "dunder_attribute": (call("answer = self.__class__"), 3, ".__class__"),
@@ -101,7 +102,7 @@ REFUSED = {
     "base_class": (call(GENERATE).replace("Workflow:", "Workflow(str):"), 1, "base classes"),
     "metaclass": (call(GENERATE).replace("Workflow:", "Workflow(metaclass=type):"), 1, "keywords"),
     "class_decorator": ("@staticmethod\n" + call(GENERATE), 2, "decorators"),
-    "method_decorator": (call(GENERATE, methods="@property\ndef draft(self):\n    return 1"), 6, "decorator"),
+    "method_decorator": (call(GENERATE, methods="@classmethod\ndef draft(self):\n    return 1"), 6, "decorator"),
     "special_method": (call(GENERATE, methods="def __getattr__(self, name):\n    return 1"), 5, "__getattr__"),
     "init_with_parameters": (call(GENERATE, methods="def __init__(self, llm):\n    self.llm = llm"), 5, "__init__"),
     "no_self": (call(GENERATE, methods="def clean(text):\n    return text"), 5, "self"),
@@ -110,7 +111,7 @@ REFUSED = {
     "sync_call": ("class Workflow:\n    def __call__(self, problem):\n        return ''", 2, "async def __call__(self, problem)"),
     "call_without_problem": ("class Workflow:\n    async def __call__(self):\n        return ''", 2, "async def __call__(self, problem)"),
     "call_with_more": (
-        "class Workflow:\n    async def __call__(self, problem, n=3):\n        return ''",
+        "class Workflow:\n    async def __call__(self, problem, n):\n        return ''",
         2,
         "async def __call__(self, problem)",
     ),
@@ -155,8 +156,31 @@ def test_a_refusal_names_the_construct_and_its_line(source: str, line: int, word
     assert refusal.message.startswith(f"Line {line}: ") and refusal.message.endswith(".")
 
 
-def test_the_first_of_several_faults_is_named():
-    assert refused(call("x = eval('1')", "import os", GENERATE)).line == 3
+MANY = """import subprocess
+class Helper:
+    pass
+class Workflow:
+    def __init__(self, llm):
+        super().__init__()
+    async def __call__(self, problem, retries=2):
+        plan = self.plan(problem)
+        subprocess.run(plan)
+        return getattr(plan, problem.query)
+if __name__ == "__main__":
+    pass
+"""
+
+
+def test_all_faults_are_told_in_the_order_of_their_lines():
+    refusal = refused(MANY)
+    assert refusal.line == 1
+    assert re.findall(r"Line (\d+): ", refusal.message) == ["1", "2", "5", "8", "10"]
+
+
+def test_a_fault_that_is_repeated_is_told_once_and_of_very_many_the_first():
+    assert refused(call("x = eval('1')", "y = eval('2')", GENERATE)).message == "Line 3: `eval` is not allowed."
+    many = refused(call(*(f"x = undefined_{number}" for number in range(20)), GENERATE)).message
+    assert "Line 10: the name `undefined_7`" in many and many.endswith(". And 12 more.")
 
 
 def test_an_overlong_source_is_refused():

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow.language.parse import MAX_COMPLETION_CHARACTERS, find_source, parse_workflow
+from workflow.code import MAX_CHARACTERS
+from workflow.language.parse import find_source, parse_workflow
 from workflow.outcome import Outcome
 from workflow.program import Refusal, Workflow
 
@@ -75,7 +76,7 @@ def test_code_that_follows_a_bare_class_is_kept():
 
 
 def test_the_end_of_an_overlong_completion_still_counts():
-    assert find_source("so " * MAX_COMPLETION_CHARACTERS + "\n" + fenced(SOURCE)) == SOURCE
+    assert find_source("so " * MAX_CHARACTERS + "\n" + fenced(SOURCE)) == SOURCE
 
 
 def test_a_class_cut_off_by_the_token_limit_is_a_syntax_error():

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from conf.schema import load
+from rollout.prompt.facts import PromptFacts
 from rollout.prompt.meta_prompt import EXAMPLE, prompt_text
 from rollout.prompt.template import PROMPTS, PromptTemplate
 from tests.demo import demo_values
 from tests.scripted_parts import problem
-from workflow.language.checks import ALLOWED_MODULES
+from workflow.language.checks import ALLOWED_MODULES, FORBIDDEN_NAMES
 from workflow.operators import catalogue
 from workflow.problem import Problem
 from workflow.reference import load_reference_workflows
@@ -20,16 +21,20 @@ from workflow.verifiers import find_verifier
 FULL = """You design a multi-agent workflow for one query. Worker agents will solve the query by running it; \
 you do not solve the query yourself.
 
-Reason first, briefly: how hard is the query, and which checks are possible? Then write the workflow as one Python code block \
-that defines `class Workflow` with `async def __call__(self, problem)`. Every worker call costs money: use as many as the query \
-needs and no more.
+Reason first, briefly: how hard is the query, and which checks are possible? Then write the workflow as one Python code block. \
+Every worker call costs money: use as many as the query needs and no more.
 
 Rules of the language:
+- The source defines exactly one class, `class Workflow`, without bases and decorators, with `async def __call__(self, problem)`. \
+It may have `__init__(self)` and helper methods; functions, constants and imports may stand beside it.
 - `__call__` returns {answer}.
 - Operators are methods of `self`; each call of one is awaited, several at once with `asyncio.gather`.
-- Loops, conditions, local functions and helper methods are allowed. Give every loop a bound.
+- A run may make 40 operator calls, 8 of them at once, and take 120 seconds, without those in which workers answer. Loops, conditions and local functions are allowed. \
+Give every loop a bound.
+- A call that fails raises `OperatorError`, one beyond the budget `BudgetExceeded`; both may be caught.
+- Running tests asks no worker, but counts as 0.3 of a worker call.
 - `problem` has `.query`, `.entry_point` and `.public_tests`; it can be passed as it is wherever an operator takes a problem.
-- Imports: {modules}. No files, no network, no names or attributes with leading underscores, no `eval` or `exec`.
+- Imports: {modules}. No files, no network, no other names of the form `__x__`, none of {forbidden}.
 
 Operators:
 {operators}
@@ -42,7 +47,7 @@ An example of a workflow:
 <query>
 {query}
 </query>{examples}"""
-"""The full meta-prompt as policies have been trained on it."""
+"""The full meta-prompt with the declared budgets."""
 ODD = replace(
     problem(1),
     query='Return {"a": {0}} and {{ query }} {% if x %} <b>&amp;\n\n',
@@ -52,13 +57,14 @@ PROBLEMS = [problem(0), problem(0, examples=False), replace(problem(2), verifier
 
 
 @pytest.mark.parametrize("one", PROBLEMS)
-def test_the_full_prompt_is_to_the_byte_what_policies_were_trained_on(one: Problem) -> None:
+def test_the_full_prompt_says_to_the_byte_what_is_enforced(one: Problem) -> None:
     tests = "\n".join(one.public_tests)
     assert prompt_text(PromptTemplate("model.meta_prompt", "full"), one) == FULL.format(
         answer=find_verifier(one.verifier).answer.format(entry_point=one.entry_point),
         modules=", ".join(sorted(ALLOWED_MODULES)),
-        operators=catalogue(),
-        example=load_reference_workflows()[EXAMPLE].source,
+        forbidden=", ".join(f"`{name}`" for name in sorted(FORBIDDEN_NAMES)),
+        operators=catalogue(is_code=find_verifier(one.verifier).is_code),
+        example="class Workflow" + load_reference_workflows()[EXAMPLE].source.partition("class Workflow")[2],
         query=one.query,
         examples=f"\n<public_tests>\n{tests}\n</public_tests>" if tests else "",
     )
@@ -67,6 +73,41 @@ def test_the_full_prompt_is_to_the_byte_what_policies_were_trained_on(one: Probl
 @pytest.mark.parametrize("one", PROBLEMS)
 def test_the_brief_prompt_is_the_query_to_the_byte(one: Problem) -> None:
     assert prompt_text(PromptTemplate("model.meta_prompt", "brief"), one) == one.query
+
+
+FACTS = PromptFacts(9, 3, 45.0, 4, 0.5, "o1-mini", "$3 per million tokens read and $12 per million written")
+
+
+@pytest.mark.parametrize("name", ["full", "reasoning"])
+def test_a_prompt_names_the_budgets_the_rounds_the_worker_and_its_price(name: str) -> None:
+    text = prompt_text(PromptTemplate("model.meta_prompt", name), problem(0), FACTS)
+    for said in ("9 operator calls, 3 of them at once", "45 seconds", "up to 4 workflows", "counts as 0.5 of a worker call"):
+        assert said in text
+    assert "The worker is o1-mini, which costs $3 per million tokens read and $12 per million written." in text
+    silent = prompt_text(PromptTemplate("model.meta_prompt", name), problem(0), PromptFacts())
+    assert "The worker is" not in silent and "one a round" not in silent
+
+
+def test_the_prompt_for_models_that_reason_has_no_example_and_the_same_rules() -> None:
+    full, reasoning = (prompt_text(PromptTemplate("model.meta_prompt", name), problem(0), FACTS) for name in ("full", "reasoning"))
+    assert "An example" in full and "An example" not in reasoning and "Reason first" not in reasoning
+    rules = full[full.index("Rules of the language") : full.index("An example")]
+    assert rules in reasoning and full[full.index("<query>") :] in reasoning
+
+
+@pytest.mark.parametrize(("verifier", "shown"), [("function", False), ("stdio", False), ("number", True)])
+def test_only_operators_that_fit_the_answer_are_shown(verifier: str, shown: bool) -> None:
+    text = prompt_text(PromptTemplate("model.meta_prompt", "full"), replace(problem(0), verifier=verifier))
+    operators = text[text.index("Operators:") : text.index("An example")]
+    assert [f"self.{name}(" in operators for name in ("answer", "format", "program")] == [shown] * 3
+    assert ("self.test(" in operators) is not shown and "self.generate(" in operators and "self.custom(" in operators
+
+
+def test_a_runs_settings_are_the_facts_of_its_prompts() -> None:
+    worker = {"model": "w", "prompt_dollars_per_million": 0, "completion_dollars_per_million": 0}
+    values = {"rollout": {"rounds": 3}, "sandbox": {"budget": {"calls": 7}}, "reward": {"test_run_calls": 0.1}, "worker": worker}
+    facts = load(demo_values(values)).prompt_facts
+    assert (facts.rounds, facts.calls, facts.test_run_calls, facts.worker, facts.worker_price) == (3, 7, 0.1, "w", "")
 
 
 def settings_with(text: str, tmp_path: Path) -> dict[str, Any]:
@@ -100,7 +141,7 @@ def test_a_template_that_would_not_do_is_refused_with_a_sentence(text: str, said
 
 
 def test_an_unknown_prompt_is_refused_with_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"model.meta_prompt=ful is neither .*; the nearest is full: name one of brief, full, or give"):
+    with pytest.raises(ValueError, match=r"model.meta_prompt=ful is neither .*; the nearest is full: name one of brief, full, reasoning, "):
         load(demo_values({"model": {"meta_prompt": "ful"}}))
     with pytest.raises(ValueError, match=r"distil.prompt=nowhere.jinja is neither a prompt's name nor a template file"):
         load(demo_values({"distil": {"prompt": "nowhere.jinja"}}))

@@ -50,7 +50,9 @@ def judged(hidden: float, public: float | None, *, of: int = 10, calls: int = 1,
     return replace(base, verdict=verdict(hidden, SECRET), public=verdict(public, "assert f([1]) == 1") if public is not None else None)
 
 
-def maker(runs: Sequence[Run], texts: Sequence[str] = (SINGLE_CALL,), *, finish: str = "stop", **settings) -> tuple[Collector, list[Run]]:
+def maker(
+    runs: Sequence[Run], texts: Sequence[str] = (SINGLE_CALL,), *, finish: str = "stop", opened: str = "", **settings
+) -> tuple[Collector, list[Run]]:
     """A collector whose n-th execution ends as the n-th of ``runs``."""
     left = list(runs)
 
@@ -58,7 +60,8 @@ def maker(runs: Sequence[Run], texts: Sequence[str] = (SINGLE_CALL,), *, finish:
         return left.pop(0)
 
     rollout = RolloutSettings(**{"group_size": 2, "runs_per_workflow": 1, "rounds": 3, **settings})
-    return Collector(RecordingSampler(texts, finish), ScriptedRunner(rule), ScriptedRenderer(), rollout, RewardSettings(), seed=3), left
+    sampler, renderer = RecordingSampler(texts, finish), ScriptedRenderer(opened)
+    return Collector(sampler, ScriptedRunner(rule), renderer, rollout, RewardSettings(), seed=3), left
 
 
 async def one_episode(collector: Collector, **kwargs) -> Episode:
@@ -180,3 +183,16 @@ async def test_public_tests_are_judged_only_where_a_further_round_may_read_them(
     collector.runner = Noting(None)
     await one_episode(collector)
     assert asked == [rounds > 1]
+
+
+DRAFT = f"Perhaps:\n{SINGLE_CALL}\nBut wait, the query"
+
+
+@pytest.mark.parametrize(
+    ("opened", "text", "found"), [("<think>", DRAFT, False), ("<think>", f"{DRAFT}</think>{SINGLE_CALL}", True), ("", DRAFT, True)]
+)
+async def test_a_draft_in_thoughts_that_the_prompt_opened_and_nobody_closed_is_no_workflow(opened: str, text: str, found: bool):
+    collector, _ = maker([judged(1.0, 1.0)], [text], rounds=1, opened=opened)
+    episode = await one_episode(collector)
+    assert (episode.workflow is not None) is found
+    assert found or (episode.refusal is not None and "ended inside its thoughts" in episode.refusal.message)

@@ -40,6 +40,30 @@ async def test_partial_credit_counts_the_tests_that_pass():
     assert result.outcome is Outcome.WRONG_ANSWER and result.passed == (True, True, False, True) and result.performance == 0.75
 
 
+PROMPT = (
+    "from typing import List\nimport missing_package\n\ndef double(x):\n    return 2 * x\n\ndef f(xs: List[int]) -> int:\n    '''Adds.'''\n"
+)
+BARE = "def f(xs: List[int]) -> int:\n    return sum(double(x) for x in xs) // 2"
+
+
+@pytest.mark.parametrize(
+    ("verifier", "test"),
+    [
+        ("function", "assert f([1, 2]) == 3"),
+        ("unittest", "import unittest\nclass T(unittest.TestCase):\n    def test(self):\n        self.assertEqual(f([1, 2]), 3)\n"),
+    ],
+)
+async def test_the_imports_and_helpers_of_the_prompt_are_in_force_for_a_candidate(verifier: str, test: str):
+    problem = Problem("t/0", PROMPT, "f", (), (test,), verifier=verifier)
+    async with Sandbox(SandboxSettings()) as sandbox:
+        assert (await sandbox.judge(problem, BARE)).outcome is Outcome.PASSED
+        late = f"from __future__ import annotations\n{BARE}"
+        assert (await sandbox.judge(problem, late)).outcome is Outcome.PASSED
+        own = BARE.replace("double(x)", "double(x) + 2")
+        assert (await sandbox.judge(problem, f"def double(x):\n    return 2 * x - 2\n\n{own}")).outcome is Outcome.PASSED
+        assert (await sandbox.judge(replace(problem, query="Add."), BARE)).outcome is Outcome.WRONG_ANSWER
+
+
 FORGERIES = {
     "equal to everything": "class E:\n    def __eq__(self, o): return True\n    def __ne__(self, o): return False\ndef f(xs): return E()",
     "int subclass": "class E(int):\n    def __eq__(self, o): return True\n    __hash__ = int.__hash__\ndef f(xs): return E(1)",

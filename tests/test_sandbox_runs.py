@@ -212,3 +212,33 @@ async def test_libraries_that_were_asked_for_can_be_imported_and_others_cannot()
 async def test_a_library_that_is_not_installed_is_named_at_the_start():
     with pytest.raises(ValueError, match=r"sandbox\.libraries: nowhere_to_be_found cannot be loaded"):
         await ZygoteBackend(SandboxSettings(libraries=("nowhere_to_be_found",))).start()
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        ("report = await self.test(problem, 'def f(xs): return sum(xs)')\nreturn str(report['passed'] and report.passed)", "True"),
+        ("return {'solution': 'x'}", "x"),
+        ("return {'solution': 'x', 'cost': 1.5}", "x"),
+        ("import ast, copy, textwrap, time\nreturn copy.copy(textwrap.dedent(str(ast.literal_eval('[1]')) * (time.time() > 0)))", "[1]"),
+    ],
+)
+async def test_habits_of_aflows_workflows_mean_what_they_say(body: str, answer: str):
+    assert (await execute(body)).answer == answer
+
+
+async def test_a_dict_with_several_texts_is_no_answer():
+    assert "returned dict" in (await refused("return {'solution': 'x', 'plan': 'y'}")).error
+
+
+@pytest.mark.parametrize(("text", "finish"), [("", "length"), ("<think>Let me see", "length"), ("<think>Let me see", "stop")])
+async def test_a_reply_that_is_all_thinking_is_no_answer_but_a_failed_call_that_is_billed(text: str, finish: str):
+    worker = ScriptedWorker(text, finish_reason=finish)
+    execution = await execute("try:\n    return await self.generate(problem)\nexcept Exception as error:\n    return str(error)", worker)
+    assert "spent all its tokens on thinking" in (execution.answer or "")
+    assert execution.worker_calls == 1 and execution.trace[0].completion_tokens == 20
+
+
+async def test_thoughts_of_a_worker_reach_no_workflow():
+    worker = ScriptedWorker("<think>Long thoughts.</think>\n\nA plan.<|im_end|>")
+    assert (await execute("return await self.custom(problem, 'Plan.')", worker)).answer == "\n\nA plan."

@@ -13,6 +13,7 @@ import pytest
 
 from sandbox.judges import perturb
 from workflow.aflow import is_aflow
+from workflow.blocks import Parsing
 from workflow.code import extract_code
 from workflow.language.parse import parse_workflow
 from workflow.nano.simulated.job import read_job
@@ -62,6 +63,18 @@ REPEATED += [
     "class Workflow\n",
 ]
 REPEATED += ["```py\nclass Workflow\n", "class ", "<answer>", "</answer>", "<problem>", "<problem ", "A ", "option is ", "def f", "def  "]
+REPEATED += [
+    "~~~\n",
+    "> ```\n",
+    "   ```\n",
+    "<think>",
+    "def f():\n",
+    "import x\n",
+    "from x ",
+    "```python def f(): pass```\n",
+    "def f(x): return x```\n",
+]
+REPEATED += ["verdict is the solution is ", "is A ", ": ", "so A ", "\\frac{1}{2}", "#### 1 111", "<|", "|>", "\u200b", "\ufeff"]
 REPEATED += ["def f(\n", "assert f(1) == 1\n", "assert f(1)==g\n", "assert (\n", "</think>", " \n", "x = \n"]
 BEFORE = ("", "```python\n")
 
@@ -88,6 +101,16 @@ def test_a_parser_takes_time_in_proportion_to_its_text(parser: str):
         for before in BEFORE:
             with within_cpu_s(CPU_S, f"{before!r} and many of {piece!r}"):
                 PARSERS[parser](before + piece * (CHARACTERS // len(piece)) + "\nx")
+
+
+def test_a_text_is_parsed_only_so_often_and_a_megabyte_only_at_its_end():
+    parsing, source, parsed = Parsing(1000), "x = 1\n" * 100, 0
+    while not parsing.is_spent:
+        parsing.tree(source)
+        parsed += len(source)
+    assert parsed <= 3 * 1000 + 10_000 + len(source) and parsing.tree("x = 1") is None
+    with within_cpu_s(CPU_S * 3, "a megabyte of fences"):
+        assert extract_code("```py\nx\n```\n" * 80_000 + "```python\ndef f(x):\n    return x\n```", "f") == "def f(x):\n    return x"
 
 
 @pytest.mark.parametrize("piece", [" ", "\n", "\t", "$ ", "- "])

@@ -15,6 +15,7 @@ from trainer.evaluation.rows import minus, refuse_if_all_lost, result_row
 from trainer.evaluation.show import print_table
 from trainer.evaluation.trials import Trial, Trials, evaluate_workflow, trials_of_groups
 from trainer.metrics.step import group_metrics
+from trainer.run.episodes import episode_rows
 from trainer.run.terminal import Terminal
 from trainer.settings import EvaluationSettings
 from workflow.language.parse import parse_workflow
@@ -81,6 +82,14 @@ def test_answers_that_no_worker_was_asked_for_are_counted(calls: tuple[int, int]
     runs = (*(run(Outcome.PASSED, passed=4, calls=count) for count in calls), run(Outcome.CRASHED, calls=0))
     episode = Episode("e", (Round(completion(SINGLE_CALL), workflow(SINGLE_CALL), None, runs),), 0, None)
     assert group_metrics([Group(problem(0), (1, 2), (episode,))])["workflow/no_worker"] == share
+
+
+def test_workflows_that_were_repaired_are_counted_and_named_in_their_row():
+    habit = replace(workflow(SINGLE_CALL), repairs=("super().__init__()",))
+    rounds = [Round(completion(SINGLE_CALL), each, None, (run(Outcome.PASSED, passed=4),)) for each in (habit, workflow(SINGLE_CALL))]
+    group = Group(problem(0), (1, 2), tuple(Episode(f"e{index}", (part,), 0, None) for index, part in enumerate(rounds)))
+    assert group_metrics([group])["workflow/repaired"] == 0.5
+    assert [row.get("repairs") for row in episode_rows(0, group, 0)] == [["super().__init__()"], None]
 
 
 async def test_a_partly_failed_problem_counts_its_good_runs_only():

@@ -114,14 +114,15 @@ async def test_an_episode_is_parsed_with_the_names_of_its_run():
         assert all((episode.rounds[0].workflow is not None) is valid for episode in group.episodes)
 
 
-def test_the_policy_is_told_of_workers_and_prices_only_where_there_are_several():
-    template = PromptTemplate("model.meta_prompt", "full")
-    text = prompt_text(template, problem(0), config().crew)
+@pytest.mark.parametrize("name", ["full", "reasoning"])
+def test_the_policy_is_told_of_workers_and_prices_only_where_there_are_several(name: str):
+    template, facts = PromptTemplate("model.meta_prompt", name), config().prompt_facts
+    text = prompt_text(template, problem(0), facts)
     assert '`worker="NAME"`' in text and "without it `default` is asked" in text
     assert "- large: l, 2.5 of the prompt, 10.0 of the reply. Harder problems.\n" in text and " Easy ones.\n" in text
     assert "worker=" not in prompt_text(template, problem(0))
     own = PromptTemplate("model.meta_prompt", "{{ query }}{% for one in workers %} {{ one.name }}{% endfor %}")
-    assert prompt_text(own, problem(0), config().crew) == f"{problem(0).query} default large"
+    assert prompt_text(own, problem(0), facts) == f"{problem(0).query} default large"
 
 
 def test_no_operator_has_a_parameter_of_that_name():

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from reward.settings import RewardSettings
+from rollout.prompt.facts import PromptFacts, prompt_facts
 from rollout.settings import DistilSettings, ModelSettings, RolloutSettings
 from sandbox.settings import SandboxSettings
 from trainer.cluster.settings import ClusterSettings, SweepSettings
@@ -252,6 +253,11 @@ class RunSettings(Settings):
     logger: MayChange[LoggerSettings] = LoggerSettings()
     cluster: MayChange[ClusterSettings] = ClusterSettings()
     sweep: MayChange[SweepSettings] = SweepSettings()
+
+    @property
+    def prompt_facts(self) -> PromptFacts:
+        """What the meta-prompts of the run say of it."""
+        return prompt_facts(self.sandbox, self.rollout, self.reward, self.worker, self.workers)
 
     @property
     def crew(self) -> tuple[WorkerCard, ...]:

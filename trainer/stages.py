@@ -42,7 +42,7 @@ async def train(settings: RunSettings, run: RunFolder) -> None:
         return
     base = await prepare_policy(settings, run)
     started = run.sft_policy if run.is_done("sft") else base
-    prompt = await asyncio.to_thread(check_prompt, started, settings.model, settings.rollout, settings.crew)
+    prompt = await asyncio.to_thread(check_prompt, started, settings.model, settings.rollout, settings.prompt_facts)
     tasks = await asyncio.to_thread(fitting, load_tasks(settings.tasks), prompt, settings.model, run.say)
     parts = find_started_parts(due)
     policy_at = await asyncio.to_thread(run.reachable, started) if parts["engines"] else None
@@ -106,7 +106,7 @@ async def distil(system: System, settings: RunSettings, run: RunFolder, prompt: 
             settings.reward,
             teacher_prompt(settings.distil, settings.model),
             settings.trainer.seed,
-            settings.crew,
+            prompt.facts,
         )
         async for trace in distiller.traces(
             system.tasks.train,

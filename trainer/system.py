@@ -171,7 +171,8 @@ class System:
 
         assert self.policy is not None
         settings = self.settings
-        prompt = MetaPrompt(AutoTokenizer.from_pretrained(self.policy), settings.model, settings.rollout.max_feedback_tokens, settings.crew)
+        tokenizer = AutoTokenizer.from_pretrained(self.policy)
+        prompt = MetaPrompt(tokenizer, settings.model, settings.rollout.max_feedback_tokens, settings.prompt_facts)
         names = tuple(one.name for one in settings.crew)
         return Collector(await self.fleet(), await self.sandbox(), prompt, settings.rollout, settings.reward, settings.trainer.seed, names)
 

@@ -1,22 +1,167 @@
-"""Finding the program in a worker's reply."""
+"""Finding the program in a text of a model: the last complete definition, with what it needs from other blocks."""
 
+import ast
+import builtins
 import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
-_FENCE = re.compile(r"^[^\S\n]*```([^\n`]*)\n(.*?)(?:^[^\S\n]*```[^\S\n]*$|\Z)", re.DOTALL | re.MULTILINE)
-_PYTHON = ("python", "py", "python3", "")
+from workflow.blocks import Block, Parsing, find_bare, find_blocks
+from workflow.text import cut_end_tokens, split_thoughts
+
+MAX_CHARACTERS = 200_000
+"""Only the end of a longer text is searched."""
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def extract_code(text: str, entry_point: str = "") -> str:
-    """The program in a reply: the last Python fence, or the whole text where there is no fence.
+    """The program in a reply: the last complete definition of ``entry_point``, with what it needs from other blocks.
 
-    Among several fences the last one that defines ``entry_point`` wins, since many models close with an example of
-    use. A fence that is cut off at the end of the text counts; fences in other languages count only where there
-    is no Python one.
+    Thoughts are no part of a reply. A stub (``...``, ``raise NotImplementedError``) is no complete definition. A class with a method of
+    that name is one, whose method is bound to the name. Without ``entry_point`` the last Python block counts; where there are no
+    blocks, the longest piece that is Python, else the whole text.
     """
-    fences = [(language.strip().lower(), code) for language, code in _FENCE.findall(text)]
-    blocks = [code for language, code in fences if language in _PYTHON] or [code for _, code in fences]
-    if not blocks:
-        return text.strip("\n")
-    if len(blocks) > 1 and entry_point:
-        blocks = [code for code in blocks if re.search(rf"\b(?:def|class)\s+{re.escape(entry_point)}\b", code)] or blocks
-    return blocks[-1].strip("\n")
+    named = re.compile(rf"\b(?:def|class)\s{{1,9}}{re.escape(entry_point)}\b") if entry_point else None
+    text = read_answer_text(text, named)
+    parsing = Parsing(len(text))
+    whole = parsing.block(text, "python")
+    if whole.tree is not None and (not entry_point or _defines(whole.tree, entry_point)):
+        return whole.source.strip("\n")
+    fenced, prose = find_blocks(text, parsing)
+    python = [block for block in fenced if block.language in ("python", "")] or fenced
+    if not entry_point:
+        labelled = [block for block in python if block.language == "python"] or python
+        bare = [] if labelled else sorted(find_bare(prose, parsing), key=lambda block: len(block.source))
+        found = _last([block for block in labelled if block.tree is not None], labelled, bare)
+        return join_needed(found, python) if found else text.strip("\n")
+    found, blocks = _defining(python, entry_point), python
+    if found is None:
+        bare = list(find_bare([*prose, *(block.source for block in python if block.tree is None)], parsing))
+        blocks = [*python, *bare]
+        found = _defining(blocks, entry_point)
+    if found is None and (method := _method(blocks, entry_point)) is not None:
+        return method
+    if found is None and named is not None:
+        found = _last([block for block in blocks if named.search(block.source)], python)
+    return join_needed(found, blocks) if found else whole.source.strip("\n")
+
+
+def read_answer_text(text: str, code: re.Pattern[str] | None) -> str:
+    """The end of a text without its thoughts and end tokens, in plain lines.
+
+    Args:
+        code: what the answer's code begins with; thoughts end before the last of it.
+    """
+    text = text[-MAX_CHARACTERS:].replace("\r\n", "\n").removeprefix("\ufeff")
+    starts = [found.start() for found in code.finditer(text)] if code and "</think>" in text else []
+    return cut_end_tokens(split_thoughts(text, starts[-1] if starts else None)[1])
+
+
+def _last(*choices: Sequence[Block]) -> Block | None:
+    return next((blocks[-1] for blocks in choices if blocks), None)
+
+
+def _defining(blocks: Sequence[Block], name: str) -> Block | None:
+    """The last block with a complete definition, else the last with a stub."""
+    defining = [(block, found) for block in blocks if block.tree is not None and (found := _defines(block.tree, name))]
+    return _last([block for block, found in defining if not is_stub(found)], [block for block, _ in defining])
+
+
+def _defines(tree: ast.Module, name: str) -> ast.stmt | None:
+    """The last statement at top level that binds a name to a function, a class or a value."""
+    return next(
+        (node for node in reversed(tree.body) if name in _bound_by(node) and not isinstance(node, ast.Import | ast.ImportFrom)), None
+    )
+
+
+def is_stub(node: ast.stmt) -> bool:
+    """True for a definition that does nothing yet: ``...``, ``pass``, ``raise NotImplementedError``, or such methods alone."""
+    if not isinstance(node, _DEFINITIONS):
+        return False
+    return all(_is_empty(each) or (isinstance(each, _DEFINITIONS) and is_stub(each)) for each in node.body)
+
+
+def _is_empty(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Raise) and node.exc is not None:
+        kind = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+        return isinstance(kind, ast.Name) and kind.id == "NotImplementedError"
+    return isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+
+
+def _method(blocks: Sequence[Block], name: str) -> str | None:
+    """The last block with a class that has such a method, which is then bound to the name (``class Solution`` of coding sites)."""
+    for block in reversed(blocks):
+        for kind in [node for node in (block.tree.body if block.tree else []) if isinstance(node, ast.ClassDef)]:
+            if any(isinstance(node, _DEFINITIONS) and node.name == name for node in kind.body):
+                return f"{join_needed(block, blocks)}\n\n{name} = {kind.name}().{name}"
+    return None
+
+
+@lru_cache(maxsize=4096)
+def read_preamble(query: str, entry_point: str) -> tuple[str, ...]:
+    """What stands before the function in a query that shows its beginning, statement by statement: it holds for the solution, too.
+
+    Of a query that is Python (HumanEval) all but the function; of code in running text (BigCodeBench) the imports.
+    """
+    parsing = Parsing(len(query))
+    tree = parsing.tree(query)
+    if tree is not None:
+        given = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom) or _bound_by(node)]
+        return tuple(ast.unparse(node) for node in given if entry_point not in _bound_by(node))
+    fenced, prose = find_blocks(query, parsing)
+    bare = find_bare([*prose, *(block.source for block in fenced if block.tree is None)], parsing)
+    trees = [block.tree for block in (*fenced, *bare) if block.tree is not None]
+    return tuple(ast.unparse(node) for tree in trees for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom))
+
+
+def join_needed(chosen: Block, blocks: Iterable[Block]) -> str:
+    """The source of a block, after the definitions and imports in other blocks that it reaches."""
+    if chosen.tree is None:
+        return chosen.source
+    given: dict[str, tuple[int, ast.stmt, str]] = {}
+    for block in blocks:
+        lines = block.source.split("\n")
+        for node in block.tree.body if block.tree is not None and block is not chosen else []:
+            first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", []))])
+            given |= {name: (len(given), node, "\n".join(lines[first - 1 : node.end_lineno])) for name in _bound_by(node)}
+    needed: dict[str, tuple[int, ast.stmt, str]] = {}
+    missing = list(missing_names(chosen.tree)) if given else []
+    while missing:
+        name = missing.pop()
+        if name in given and name not in needed:
+            needed[name] = given[name]
+            missing += missing_names(given[name][1])
+    texts = list(dict.fromkeys(text for _, _, text in sorted(needed.values(), key=lambda each: each[0])))
+    parts = [chosen.source, *texts] if "from __future__" in chosen.source else [*texts, chosen.source]
+    return "\n\n".join(parts)
+
+
+def _bound_by(node: ast.stmt) -> set[str]:
+    """The names that a definition, an import or an assignment gives a meaning."""
+    if isinstance(node, _DEFINITIONS):
+        return {node.name}
+    return bound_names(node) if isinstance(node, ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign) else set()
+
+
+def missing_names(tree: ast.AST) -> set[str]:
+    """Names that are read and that neither the tree nor Python gives a meaning."""
+    read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    return read - bound_names(tree) - set(dir(builtins))
+
+
+def bound_names(tree: ast.AST) -> set[str]:
+    """Every name that a tree binds, in any scope."""
+    bound: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store() | ast.Del()) | ast.arg(arg=name):
+                bound.add(name)
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                bound.add(name)
+            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+                bound.add(name)
+            case ast.MatchMapping(rest=str(name)):
+                bound.add(name)
+            case ast.alias(name=name, asname=alias):
+                bound.add(alias or name.partition(".")[0])
+    return bound

@@ -16,7 +16,7 @@ class Workflow:
     """A statically checked workflow. Made by ``workflow.language.parse`` and, in AFlow's form, by ``workflow.aflow`` only."""
 
     source: str
-    """Python text of ``class Workflow`` as the policy wrote it."""
+    """Python text of ``class Workflow`` as the policy wrote it, but for ``repairs``."""
     fingerprint: str
     """Hash of the normalised AST (names of locals, layout, docstrings removed): equal behaviour, so that siblings may share a run."""
     operators: tuple[str, ...]
@@ -35,6 +35,8 @@ class Workflow:
     skeleton: str = ""
     """Hash of its operators and control flow alone (``workflow.language.skeleton``): equal topology, whatever its texts. The fingerprint
     where none was read, as of AFlow's form."""
+    repairs: tuple[str, ...] = ()
+    """Harmless habits that were put right in ``source`` (``workflow.language.repair``)."""
 
     def __post_init__(self) -> None:
         if not self.skeleton:
@@ -52,6 +54,6 @@ class Refusal:
     outcome: Outcome
     """NO_WORKFLOW, SYNTAX_ERROR or FORBIDDEN."""
     message: str
-    """One sentence that names the construct."""
+    """A sentence for each construct that is refused, in the order of the source."""
     line: int | None = None
     """Line within the workflow's source, where there is one."""

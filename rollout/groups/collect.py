@@ -133,7 +133,7 @@ class Collector:
             async def run(number: int, workflow: Workflow) -> tuple[Run, ...]:
                 return await shared.runs(number, index, workflow)
 
-            return asyncio.ensure_future(converse(first, ask, answer=answer, run=run, workers=self.workers))
+            return asyncio.ensure_future(converse(first, ask, opened=self.renderer.opened, answer=answer, run=run, workers=self.workers))
 
         talks = [conversation(index, first) for index, first in enumerate(firsts)]
         try:

@@ -19,6 +19,11 @@ from workflow.program import Workflow
 class Renderer(Protocol):
     """Writes the policy's prompts; ``rollout.prompt.meta_prompt.MetaPrompt`` is the real one."""
 
+    @property
+    def opened(self) -> str:
+        """The tag of the thoughts inside which the prompts end; empty where they end outside."""
+        ...
+
     def render(self, problem: Problem) -> tuple[int, ...]:
         """The problem as prompt token ids."""
         ...
@@ -43,6 +48,7 @@ async def converse(
     first: Completion,
     ask: RolloutSettings,
     *,
+    opened: str = "",
     answer: Callable[[int, Completion, str], Awaitable[tuple[Completion, tuple[int, ...]]]],
     run: Callable[[int, Workflow], Awaitable[tuple[Run, ...]]],
     workers: tuple[str, ...] = (),
@@ -50,6 +56,7 @@ async def converse(
     """Up to ``ask.rounds`` rounds, the first of which has been sampled.
 
     Args:
+        opened: the tag of the thoughts inside which the prompts end, as ``Renderer.opened``.
         answer: (round from 0, completion before, feedback on it) -> the next completion, and the tokens between the two.
         run: (round from 0, workflow) -> its executions.
         workers: whom operators may ask by name.
@@ -58,7 +65,7 @@ async def converse(
     completion, feedback, feedback_ids = first, "", ()
     while True:
         number = len(rounds)
-        parsed = parse_workflow(completion.text, workers)
+        parsed = parse_workflow(opened + completion.text, workers)
         workflow, refusal = (parsed, None) if isinstance(parsed, Workflow) else (None, parsed)
         runs = await run(number, workflow) if workflow is not None else ()
         rounds.append(Round(completion, workflow, refusal, runs, feedback, feedback_ids))

@@ -4,18 +4,20 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
+from rollout.prompt.facts import PromptFacts, shown
 from rollout.prompt.template import PromptTemplate
 from rollout.settings import ModelSettings
-from workflow.language.checks import ALLOWED_MODULES
+from workflow.language.checks import ALLOWED_MODULES, FORBIDDEN_NAMES
 from workflow.operators import catalogue
 from workflow.problem import Problem
 from workflow.reference import load_reference_workflows
+from workflow.text import opened_thoughts
 from workflow.verifiers import find_verifier
-from workflow.worker.crew import WorkerCard
 
 EXAMPLE = "test_and_revise_2"
 """Reference workflow that meta-prompts show."""
 
+DEFAULT_FACTS = PromptFacts()
 MARK = "@@completion@@"
 """Stands for a completion where a chat template is asked for what follows one."""
 
@@ -28,12 +30,12 @@ class MetaPrompt:
         tokenizer: PreTrainedTokenizerBase,
         settings: ModelSettings,
         max_feedback_tokens: int = 128,
-        workers: Sequence[WorkerCard] = (),
+        facts: PromptFacts = DEFAULT_FACTS,
     ) -> None:
         """
         Args:
             max_feedback_tokens: length of a feedback turn, ``rollout.max_feedback_tokens``.
-            workers: whom operators may ask by name; empty where the run has one worker.
+            facts: what the prompts say of the run.
 
         Raises:
             ValueError: the tokenizer has no chat template, or the setting names no prompt that can be used.
@@ -48,8 +50,14 @@ class MetaPrompt:
         self._template = PromptTemplate("model.meta_prompt", settings.meta_prompt)
         self.name = self._template.name
         """Of the template, for messages."""
+        self.facts = facts
         self._max_feedback_tokens = max_feedback_tokens
-        self._workers = workers
+
+    @property
+    def opened(self) -> str:
+        """The tag of the thoughts inside which the chat template ends a prompt (``<think>``, as R1's do); empty where it does not."""
+        chat = [{"role": "user", "content": "?"}]
+        return opened_thoughts(str(self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)))
 
     def ids(self, problems: Sequence[Problem]) -> list[list[int]]:
         """Prompt token ids of each problem, however long."""
@@ -107,18 +115,25 @@ class MetaPrompt:
 
     def text(self, problem: Problem) -> str:
         """The user's message."""
-        return prompt_text(self._template, problem, self._workers)
+        return prompt_text(self._template, problem, self.facts)
 
 
-def prompt_text(template: PromptTemplate, problem: Problem, workers: Sequence[WorkerCard] = ()) -> str:
+def prompt_text(template: PromptTemplate, problem: Problem, facts: PromptFacts = DEFAULT_FACTS) -> str:
     """A problem as a template shows it; nothing of its hidden tests or its reference is in reach."""
+    verifier = find_verifier(problem.verifier)
     return template.render(
         query=problem.query,
         entry_point=problem.entry_point,
         public_tests=problem.public_tests,
-        answer=find_verifier(problem.verifier).answer.format(entry_point=problem.entry_point),
-        operators=catalogue(),
+        answer=verifier.answer.format(entry_point=problem.entry_point),
+        operators=catalogue(is_code=verifier.is_code),
         modules=", ".join(sorted(ALLOWED_MODULES)),
-        example=load_reference_workflows()[EXAMPLE].source,
-        workers=workers,
+        forbidden=", ".join(f"`{name}`" for name in sorted(FORBIDDEN_NAMES)),
+        example=_without_docstring(load_reference_workflows()[EXAMPLE].source),
+        **shown(facts),
     )
+
+
+def _without_docstring(source: str) -> str:
+    """A reference's source without the text in front of its class, which cites its paper."""
+    return source[source.index("class Workflow") :]

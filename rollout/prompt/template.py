@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import StrictUndefined, TemplateError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from rollout.prompt.facts import PromptFacts, shown
 from workflow.registry import Registry, load_plugins, nearest
 from workflow.worker.crew import WorkerCard
 
@@ -20,6 +21,7 @@ PROMPTS: Registry[Path] = Registry(
     "model.meta_prompt", {file.stem: file for file in sorted(FOLDER.glob("*.jinja"))}, is_one=lambda found: isinstance(found, Path)
 )
 """Template files by name."""
+_WORKERS = (WorkerCard("default", "m", 0.15, 0.6), WorkerCard("large", "l", 2.5, 10.0, "harder problems"))
 PLACEHOLDERS: Mapping[str, Any] = {
     "query": "Write f(xs).",
     "entry_point": "f",
@@ -27,12 +29,13 @@ PLACEHOLDERS: Mapping[str, Any] = {
     "answer": "the final solution as a text",
     "operators": "- await self.generate(problem: str) -> str",
     "modules": "asyncio, math",
+    "forbidden": "`eval`, `exec`",
     "example": "class Workflow: ...",
-    "workers": (WorkerCard("default", "m", 0.15, 0.6), WorkerCard("large", "l", 2.5, 10.0, "harder problems")),
+    **shown(PromptFacts(worker="a-model", worker_price="$1 per million tokens", rounds=2, workers=_WORKERS)),
 }
 """What a template may show, each with a value to try it with. ``public_tests`` is a list; ``answer`` says what a workflow returns;
-``operators`` is the catalogue, ``modules`` what a workflow may import, ``example`` the source of one, ``workers`` whom operators may ask by
-name (``workflow.worker.crew``), empty where a run has one worker."""
+``operators`` is the catalogue as far as it fits the problem, ``modules`` what a workflow may import, ``forbidden`` which names it may not
+use, ``example`` the source of one. The others are fields of ``rollout.prompt.facts.PromptFacts``."""
 _JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
 
 

@@ -1,6 +1,7 @@
 """Role S: holds the candidate solution and answers calls with plain values. Hostile by assumption; owns nothing."""
 
 import builtins
+import contextlib
 import random
 import socket
 from typing import Any
@@ -18,6 +19,7 @@ def serve(judge: socket.socket) -> None:
     assert start is not None
     random.seed(0)  # the same answer has the same verdict in every box
     namespace: dict[str, Any] = {"__name__": "candidate", "__builtins__": builtins}
+    run_preamble(start["preamble"], namespace)
     try:
         exec(compile(start["source"], "<candidate>", "exec", dont_inherit=True), namespace)
         function = namespace[start["entry_point"]]
@@ -28,6 +30,13 @@ def serve(judge: socket.socket) -> None:
     held: list[Any] = []
     while (call := receive(judge)) is not None:
         send(judge, _answer(namespace[call["name"]] if call.get("name") in namespace else function, call, held))
+
+
+def run_preamble(statements: list[str], namespace: dict[str, Any]) -> None:
+    """Runs the problem's own imports and helpers; one that fails is left out, since the candidate may not need it."""
+    for statement in statements:
+        with contextlib.suppress(Exception):
+            exec(compile(statement, "<problem>", "exec", dont_inherit=True), namespace)
 
 
 def _answer(function: Any, call: dict[str, Any], held: list[Any]) -> dict[str, Any]:

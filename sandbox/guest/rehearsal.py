@@ -46,7 +46,7 @@ def rehearse() -> None:
     _play(workflow.run, [{**start, "source": AT_ONCE}])
     _play(workflow.run, [{**start, "source": IN_TURN}])
     call = {"args": encode([[1, 2]]), "kwargs": encode({})}
-    _play(candidate.serve, [{"source": SOLUTION, "entry_point": "f"}, call])
+    _play(candidate.serve, [{"source": SOLUTION, "entry_point": "f", "preamble": ["import math"]}, call])
     tests = {"setup": "", "tests": ["assert f([1, 2]) == 3"], "entry_point": "f", "call_timeout_s": 1.0, "spares": 0}
     script, answers = socket.socketpair()
     with script:

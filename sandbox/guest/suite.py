@@ -12,6 +12,7 @@ import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from sandbox.guest.candidate import run_preamble
 from sandbox.guest.frames import receive, send
 
 
@@ -34,6 +35,7 @@ def run(host: socket.socket) -> None:
     module.__dict__["__builtins__"] = builtins
     sys.modules["__test__"] = module
     random.seed(0)
+    run_preamble(start["preamble"], module.__dict__)
     try:
         exec(compile(start["source"], "__test__", "exec", dont_inherit=True), module.__dict__)
         exec(compile(start["setup"], "__test__", "exec", dont_inherit=True), module.__dict__)

@@ -30,11 +30,20 @@ SEND_TIMEOUT_S = 10.0
 
 
 async def examine_apart(
-    bench: Bench, limits: LimitSettings, source: str, entry_point: str, tests: Sequence[str], setup: str, *, own: bool
+    bench: Bench,
+    limits: LimitSettings,
+    source: str,
+    entry_point: str,
+    tests: Sequence[str],
+    setup: str,
+    preamble: Sequence[str],
+    *,
+    own: bool,
 ) -> Examined:
     """The candidate ``source``, test by test.
 
     Args:
+        preamble: statements that hold for the candidate, such as the imports of the problem's prompt.
         own: the tests are the task set's; others, such as a worker's, run in a process of their own.
 
     Raises:
@@ -42,7 +51,7 @@ async def examine_apart(
     """
     start = {"setup": setup, "tests": list(tests), "entry_point": entry_point, "spares": SPARES}
     start |= {"call_timeout_s": limits.wall_s * CALL_SHARE, "cpu_s": limits.cpu_s}
-    candidate = Candidate(bench.backend, source, entry_point)
+    candidate = Candidate(bench.backend, source, entry_point, preamble)
     try:
         async with bench.judge(standing=own) as judge:
             judgement = Judgement(judge, candidate, len(tests))
@@ -56,13 +65,13 @@ async def examine_apart(
 class Candidate:
     """The answer's process, and the fresh ones that take its place."""
 
-    def __init__(self, backend: Backend, source: str, entry_point: str) -> None:
+    def __init__(self, backend: Backend, source: str, entry_point: str, preamble: Sequence[str]) -> None:
         self._backend = backend
         self._process: Process | None = None
         try:
-            self._frame = encode_frame({"source": source, "entry_point": entry_point})
+            self._frame = encode_frame({"source": source, "entry_point": entry_point, "preamble": list(preamble)})
         except FrameError as error:  # does not load, then
-            self._frame = encode_frame({"source": f"raise ValueError({str(error)!r})", "entry_point": entry_point})
+            self._frame = encode_frame({"source": f"raise ValueError({str(error)!r})", "entry_point": entry_point, "preamble": []})
 
     async def start(self, judge: Judge, message: dict[str, Any]) -> None:
         """Starts a fresh process that loads the source, and hands the judge its socket with ``message``.

@@ -7,6 +7,7 @@ from sandbox.judges.function import examine_apart
 from sandbox.judges.suite import examine_beside
 from sandbox.program import run_program
 from sandbox.settings import LimitSettings
+from workflow.code import read_preamble
 from workflow.problem import Problem
 from workflow.verifiers.runner import Examined, JudgeError, ProgramResult
 from workflow.worker.interface import Worker, WorkerError
@@ -33,10 +34,13 @@ class BoxRunner:
     async def test_apart(self, source: str, tests: Sequence[str]) -> Examined:
         problem = self._problem
         own = set(tests) <= {*problem.public_tests, *problem.hidden_tests}
-        return await examine_apart(self._bench, self._limits, source, problem.entry_point, tests, problem.test_setup, own=own)
+        preamble = read_preamble(problem.query, problem.entry_point)
+        return await examine_apart(self._bench, self._limits, source, problem.entry_point, tests, problem.test_setup, preamble, own=own)
 
     async def test_beside(self, source: str, tests: Sequence[str]) -> Examined:
-        return await examine_beside(self._bench.backend, self._limits, source, tests, self._problem.test_setup)
+        problem = self._problem
+        preamble = read_preamble(problem.query, problem.entry_point)
+        return await examine_beside(self._bench.backend, self._limits, source, tests, problem.test_setup, preamble)
 
     async def run_programs(self, source: str, inputs: Sequence[str]) -> tuple[list[ProgramResult], bool]:
         limits, left_s = self._limits, self._limits.wall_s

@@ -7,7 +7,8 @@ left for a forger is to tell the controls from the tests. Verdicts carry the tru
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sandbox.backend import Backend
 from sandbox.channel import Channel
@@ -23,7 +24,9 @@ CALL_SHARE = 0.5
 FORGED = "it passes the same test with wrong expectations"
 
 
-async def examine_beside(backend: Backend, limits: LimitSettings, source: str, tests: Sequence[str], setup: str) -> Examined:
+async def examine_beside(
+    backend: Backend, limits: LimitSettings, source: str, tests: Sequence[str], setup: str, preamble: Sequence[str]
+) -> Examined:
     """Test by test: a candidate must pass the test and fail its controls.
 
     Raises BackendError, FrameError or OSError for faults of our own.
@@ -32,9 +35,10 @@ async def examine_beside(backend: Backend, limits: LimitSettings, source: str, t
         controls = [[perturb(test, side) for test in tests] for side in SIDES]
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # whoever wrote the test, the box is not at fault
         return Examined([f"no control can be made of a test ({type(error).__name__})"] * len(tests), False)
+    start = {"source": source, "setup": setup, "preamble": list(preamble)}
     found, *checks = await asyncio.gather(
-        _run(backend, limits, source, list(tests), setup),
-        *(_run(backend, limits, source, [control for control in group if control is not None], setup) for group in controls),
+        _run(backend, limits, start, list(tests)),
+        *(_run(backend, limits, start, [control for control in group if control is not None]) for group in controls),
     )
     results = list(found.results)
     for group, check in zip(controls, checks, strict=True):
@@ -45,7 +49,7 @@ async def examine_beside(backend: Backend, limits: LimitSettings, source: str, t
     return Examined(results, found.late or any(check.late for check in checks))
 
 
-async def _run(backend: Backend, limits: LimitSettings, source: str, tests: list[str], setup: str) -> Examined:
+async def _run(backend: Backend, limits: LimitSettings, start: Mapping[str, Any], tests: list[str]) -> Examined:
     """Every test in turn; after one that hangs or kills its process the others get a fresh one."""
     results: list[str | None] = []
     late = False
@@ -53,13 +57,13 @@ async def _run(backend: Backend, limits: LimitSettings, source: str, tests: list
     while len(results) < len(tests):
         if deadline.left_s <= 0:
             return Examined(results + [f"no answer within {limits.wall_s:g} s"] * (len(tests) - len(results)), True)
-        fresh = await _one_process(backend, source, tests[len(results) :], setup, deadline, limits.wall_s * CALL_SHARE)
+        fresh = await _one_process(backend, start, tests[len(results) :], deadline, limits.wall_s * CALL_SHARE)
         results += fresh.results
         late = late or fresh.late
     return Examined(results, late)
 
 
-async def _one_process(backend: Backend, source: str, tests: list[str], setup: str, deadline: Deadline, test_timeout_s: float) -> Examined:
+async def _one_process(backend: Backend, start: Mapping[str, Any], tests: list[str], deadline: Deadline, test_timeout_s: float) -> Examined:
     """At least one result, unless the host's side fails."""
     ours, theirs = socket.socketpair()
     channel = Channel(ours)
@@ -67,7 +71,7 @@ async def _one_process(backend: Backend, source: str, tests: list[str], setup: s
     results: list[str | None] = []
     try:
         process = await backend.spawn("suite", [theirs])
-        await channel.send({"source": source, "tests": tests, "setup": setup})
+        await channel.send({**start, "tests": tests})
         async with deadline:
             loaded = await channel.receive()
             if loaded is None:

@@ -1,5 +1,6 @@
 """The meta-prompt."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -35,9 +36,9 @@ def test_the_brief_prompt_is_the_query_between_the_turns_of_the_chat(tokenizer: 
     assert tokenizer.eos_token_id not in ids
 
 
-def test_the_full_prompt_names_every_operator_the_query_and_its_public_tests(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_the_full_prompt_names_every_operator_that_fits_the_query_and_its_public_tests(tokenizer: PreTrainedTokenizerFast) -> None:
     text = MetaPrompt(tokenizer, demo_model(meta_prompt="full")).text(PROBLEM)
-    assert [name for name in OPERATORS if f"self.{name}(" not in text] == []
+    assert [name for name in OPERATORS if f"self.{name}(" not in text] == ["answer", "program", "format"]
     assert PROBLEM.query in text and PROBLEM.public_tests[0] in text and "`f`" in text
 
 
@@ -46,7 +47,7 @@ def test_the_full_prompt_shows_an_example_that_the_parser_accepts(tokenizer: Pre
     assert isinstance(parse_workflow(text), Workflow)
 
 
-@pytest.mark.parametrize("kind", ["brief", "full"])
+@pytest.mark.parametrize("kind", ["brief", "full", "reasoning"])
 def test_no_prompt_shows_hidden_tests_or_the_reference(tokenizer: PreTrainedTokenizerFast, kind: str) -> None:
     settings = demo_model(meta_prompt=kind, max_prompt_tokens=8192)
     text = tokenizer.decode(MetaPrompt(tokenizer, settings).render(PROBLEM))
@@ -56,6 +57,13 @@ def test_no_prompt_shows_hidden_tests_or_the_reference(tokenizer: PreTrainedToke
 def test_without_public_tests_the_full_prompt_has_no_place_for_them(tokenizer: PreTrainedTokenizerFast) -> None:
     text = MetaPrompt(tokenizer, demo_model(meta_prompt="full")).text(replace(PROBLEM, public_tests=()))
     assert text.endswith("</query>") and "<public_tests>" not in text
+
+
+@pytest.mark.parametrize(("ending", "opened"), [("<think>\n", "<think>"), ("", ""), ("<think>\n\n</think>\n", "")])
+def test_a_chat_template_tells_which_thoughts_it_opens(tokenizer: PreTrainedTokenizerFast, ending: str, opened: str) -> None:
+    thinking = copy.copy(tokenizer)
+    thinking.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}<a>" + ending + "{% endif %}"
+    assert MetaPrompt(thinking, demo_model()).opened == opened
 
 
 def test_braces_in_a_query_pass_unchanged(tokenizer: PreTrainedTokenizerFast) -> None:

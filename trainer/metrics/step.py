@@ -28,7 +28,7 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
 
     ``reward/*`` are means over scored episodes, ``outcome/*`` shares of all episodes, ``infra/masked`` the
     number of episodes that infrastructure failures kept out of the loss, ``workflow/no_worker`` the share of answers that
-    derive from no reply of a worker.
+    derive from no reply of a worker, ``workflow/repaired`` that of workflows with a harmless habit that was put right.
     """
     episodes = [episode for group in groups for episode in group.episodes]
     rounds = [part for episode in episodes for part in episode.rounds]
@@ -49,6 +49,7 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
         metrics["workflow/operators"] = float(np.mean([len(workflow.operators) for workflow in workflows]))
         metrics["workflow/units"] = float(np.mean([workflow.units for workflow in workflows]))
         metrics["workflow/distinct"] = float(len({workflow.skeleton for workflow in workflows})) / len(workflows)
+        metrics["workflow/repaired"] = float(np.mean([bool(workflow.repairs) for workflow in workflows]))
         if len(workflows) >= ENOUGH_WORKFLOWS:
             metrics["workflow/topology_entropy"] = _entropy([workflow.skeleton for workflow in workflows])
     answered = [run for part in rounds for run in part.runs if run.verdict is not None]

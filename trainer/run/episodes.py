@@ -55,6 +55,8 @@ def _round(part: Round, trace_characters: int) -> dict[str, Any]:
         "skeleton": part.workflow.skeleton if part.workflow else None,
         "runs": [_run(run, trace_characters) for run in part.runs],
     }
+    if part.workflow and part.workflow.repairs:
+        row["repairs"] = list(part.workflow.repairs)
     if part.feedback:
         row["feedback"] = part.feedback
     return row

@@ -1,13 +1,14 @@
 """Static checks of a workflow's AST: what the language allows. Feedback, not security: see ``workflow.language.parse``.
 
-Each check yields faults, and the first fault in the source becomes the Refusal, so that its message names the construct
-and its line.
+Each check yields faults. All of them are told, in the order of the source, each with its construct and its line, so that one more
+round can put all of them right.
 """
 
 import ast
 import builtins
 from collections.abc import Callable, Collection, Iterator
 
+from workflow.code import bound_names
 from workflow.language.awaits import find_unawaited
 from workflow.language.reach import Fault, find_reached, is_dunder
 from workflow.language.workers import find_unknown_workers
@@ -16,7 +17,10 @@ from workflow.outcome import Outcome
 from workflow.program import Refusal
 
 ALLOWED_MODULES = frozenset(
-    {"asyncio", "collections", "functools", "itertools", "json", "math", "random", "re", "statistics", "string", "typing"}
+    {
+        *("ast", "asyncio", "collections", "copy", "functools", "itertools", "json", "math", "random", "re", "statistics", "string"),
+        *("textwrap", "time", "typing"),
+    }
 )
 """What a workflow may import."""
 
@@ -34,8 +38,12 @@ FORBIDDEN_NAMES = frozenset(
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
+MAX_FAULTS = 8
+"""How many faults a refusal tells."""
+
+
 def check_tree(tree: ast.Module, workers: Collection[str] = ()) -> Refusal | None:
-    """The first fault of a parsed workflow as a Refusal; None where there is none. ``workers``: as of ``parse_workflow``."""
+    """The faults of a parsed workflow as a Refusal; None where there are none. ``workers``: as of ``parse_workflow``."""
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Workflow"]
     if not classes:
         return Refusal(Outcome.NO_WORKFLOW, "The source defines no `class Workflow` at its top level.")
@@ -47,8 +55,12 @@ def check_tree(tree: ast.Module, workers: Collection[str] = ()) -> Refusal | Non
     faults += [Fault(*unknown) for unknown in find_unknown_workers(workflow, workers)]
     if not faults:
         return None
-    first = min(faults, key=lambda fault: fault.line)
-    return Refusal(Outcome.FORBIDDEN, f"Line {first.line}: {first.message}.", first.line)
+    first = min(fault.line for fault in faults)
+    told = list(dict.fromkeys(sorted(faults)))
+    seen = {fault.message: fault for fault in reversed(told)}
+    told = [f"Line {fault.line}: {fault.message}." for fault in told if seen[fault.message] is fault]
+    more = f" And {len(told) - MAX_FAULTS} more." if len(told) > MAX_FAULTS else ""
+    return Refusal(Outcome.FORBIDDEN, " ".join(told[:MAX_FAULTS]) + more, first)
 
 
 def _is_text(node: ast.stmt) -> bool:
@@ -77,9 +89,10 @@ def _class_body(tree: ast.Module, workflow: ast.ClassDef) -> Iterator[Fault]:
 
 
 def _method(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[Fault]:
-    static = [isinstance(decorator, ast.Name) and decorator.id == "staticmethod" for decorator in node.decorator_list]
-    if not all(static):
-        yield Fault(node.lineno, f"method {node.name} has a decorator; only staticmethod is allowed")
+    decorators = [decorator.id if isinstance(decorator, ast.Name) else "" for decorator in node.decorator_list]
+    static = "staticmethod" in decorators
+    if not {"staticmethod", "property"}.issuperset(decorators):
+        yield Fault(node.lineno, f"method {node.name} has a decorator; only staticmethod and property are allowed")
     if node.name in OPERATORS:
         yield Fault(node.lineno, f"method {node.name} would replace the operator of that name; give it another name")
     if is_dunder(node.name) and node.name not in ("__call__", "__init__"):
@@ -136,26 +149,8 @@ def _imports(tree: ast.Module, workflow: ast.ClassDef) -> Iterator[Fault]:
                 yield Fault(node.lineno, f"`from {module} import` is not allowed; modules are {allowed}")
 
 
-def _bound_names(tree: ast.Module) -> set[str]:
-    """Every name that the source binds in any scope."""
-    bound: set[str] = set()
-    for node in ast.walk(tree):
-        match node:
-            case ast.Name(id=name, ctx=ast.Store() | ast.Del()) | ast.arg(arg=name):
-                bound.add(name)
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                bound.add(name)
-            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
-                bound.add(name)
-            case ast.MatchMapping(rest=str(name)):
-                bound.add(name)
-            case ast.alias(name=name, asname=alias):
-                bound.add(alias or name.partition(".")[0])
-    return bound
-
-
 def _names(tree: ast.Module, workflow: ast.ClassDef) -> Iterator[Fault]:
-    bound = _bound_names(tree)
+    bound = bound_names(tree)
     known = bound | PREBOUND | set(dir(builtins))
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):

@@ -5,43 +5,44 @@ every workflow as hostile whether it passed these checks or not.
 """
 
 import ast
-import bisect
 import re
 import textwrap
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
-from workflow.language.checks import check_tree
+from workflow.blocks import Block, Parsing, find_bare, find_blocks
+from workflow.code import is_stub, join_needed, read_answer_text
+from workflow.language.checks import ALLOWED_MODULES, check_tree
+from workflow.language.repair import repair
 from workflow.language.shape import fingerprint, measure
 from workflow.language.skeleton import skeleton
 from workflow.outcome import Outcome
 from workflow.program import Refusal, Workflow
+from workflow.text import is_unfinished, show_blanks
 
 T = TypeVar("T")
 
+UNFINISHED = "The completion ended inside its thoughts, so it holds no workflow: close them and write it."
+
 MAX_SOURCE_BYTES = 16_384
-MAX_COMPLETION_CHARACTERS = 200_000
-"""Only the end of a longer completion is searched."""
 MAX_NODES = 4_000
 MAX_DEPTH = 80
 """Nesting of the AST; honest workflows stay below 30."""
 MAX_INTEGER_BITS = 256
 """Longer numbers cannot even be printed (CPython's limit is 4300 digits)."""
 
-_CLASS = re.compile(r"^([^\S\n]*)class[^\S\n]+Workflow\b", re.MULTILINE)
-_FENCE = re.compile(r"^[^\S\n]*```([^\n`]*)$\n?", re.MULTILINE)
+_CLASS = re.compile(r"(?:^|(?<=</think>))[^\S\n]*class[^\S\n]+Workflow\b", re.MULTILINE)
 _CODE_LINE = re.compile(r"\s|$|class\b|def\b|async\b|@|import\s|from\s|#|[)\]}]|[A-Za-z_]\w*\s*(?::.*)?=")
-_MAX_CLOSINGS = 8
 
 
 def parse_workflow(completion_text: str, workers: tuple[str, ...] = ()) -> Workflow | Refusal:
     """The workflow in a completion.
 
-    What follows the reasoning (``</think>``) counts, else the whole text. There the last fenced block with a
-    ``class Workflow`` is taken; where no fence has one, the last bare ``class Workflow`` to the end of its code;
-    a plain source is its own workflow.
+    What follows the thoughts counts (``workflow.text``). There the last fenced block with a ``class Workflow`` is taken, with what it
+    needs from other blocks; where no fence has one, the last bare ``class Workflow`` to the end of its code; a plain source is its
+    own workflow.
 
     Args:
         workers: names of the run's workers; empty where it has one, without a name.
@@ -51,7 +52,7 @@ def parse_workflow(completion_text: str, workers: tuple[str, ...] = ()) -> Workf
     """
     source = find_source(completion_text)
     if source is None:
-        return Refusal(Outcome.NO_WORKFLOW, "The completion holds no `class Workflow`.")
+        return Refusal(Outcome.NO_WORKFLOW, UNFINISHED if is_unfinished(completion_text) else "The completion holds no `class Workflow`.")
     return parse_source(source, workers)
 
 
@@ -64,44 +65,44 @@ def parse_source(source: str, workers: tuple[str, ...] = ()) -> Workflow | Refus
     tree = parse_tree(source)
     if isinstance(tree, Refusal):
         return tree
-    refusal = _check_size(tree) or _check_compiles(source) or check_tree(tree, workers)
+    refusal = _check_size(tree) or _check_compiles(source)
     if refusal is not None:
         return refusal
-    return Workflow(source, fingerprint(tree), *measure(tree), skeleton=skeleton(tree))
+    repairs = repair(tree, ALLOWED_MODULES)
+    if (refusal := check_tree(tree, workers)) is not None:
+        return refusal
+    if repairs:
+        try:
+            source = ast.unparse(tree)
+        except ValueError:  # quotes that Python cannot write out again
+            return Refusal(Outcome.FORBIDDEN, f"The workflow has what is of no use here: {', '.join(repairs)}. Leave it out.")
+        tree = ast.parse(source)
+    return Workflow(source, fingerprint(tree), *measure(tree), skeleton=skeleton(tree), repairs=repairs)
 
 
 def find_source(text: str) -> str | None:
     """The Python text of the workflow in a completion; None where there is no ``class Workflow``."""
-    text = text[-MAX_COMPLETION_CHARACTERS:].replace("\r\n", "\n")
-    text = text.partition("</think>")[2] or ("" if "</think>" in text else text)
-    if not _CLASS.search(text):
+    text = read_answer_text(text, _CLASS)
+    shown = show_blanks(text)
+    if not _CLASS.search(shown):
         return None
-    fenced = _last_fence(text)
-    if fenced is not None:
-        return fenced
     if isinstance(parse_tree(text), ast.Module):
         return text.strip("\n")
-    return _bare_class(text)
+    parsing = Parsing(len(text))
+    fenced, prose = find_blocks(text, parsing)
+    found = _last_workflow(fenced) or _last_workflow(list(find_bare(prose, parsing)))
+    return join_needed(found, fenced) if found else _bare_class(shown)
 
 
-def _last_fence(text: str) -> str | None:
-    """The last fenced block with a ``class Workflow``; a block may hold fences in its own strings."""
-    fences = list(_FENCE.finditer(text))
-    is_open = False
-    openings: list[int] = []
-    for fence in fences:
-        is_open = bool(fence[1].strip()) or not is_open
-        openings.append(fence.end() if is_open else -1)
-    starts = [fence.start() for fence in fences]
-    for found in reversed(list(_CLASS.finditer(text))):
-        before = bisect.bisect_left(starts, found.start())
-        if not before or openings[before - 1] < 0:
-            continue
-        start = openings[before - 1]
-        closings = starts[before : before + _MAX_CLOSINGS] or [len(text)]
-        blocks = [textwrap.dedent(text[start:closing]).strip("\n") for closing in closings]
-        return next((block for block in blocks if isinstance(parse_tree(block), ast.Module)), blocks[0])
-    return None
+def _last_workflow(blocks: Sequence[Block]) -> Block | None:
+    """The last block with a ``class Workflow``, Python or not: a later one means that no earlier one was meant. Stubs come last."""
+    found = [block for block in blocks if _CLASS.search(block.source)]
+    return next((block for block in reversed(found) if not _is_stub(block)), found[-1] if found else None)
+
+
+def _is_stub(block: Block) -> bool:
+    classes = [node for node in (block.tree.body if block.tree else []) if isinstance(node, ast.ClassDef)]
+    return any(node.name == "Workflow" for node in classes) and all(is_stub(node) for node in classes)
 
 
 def _bare_class(text: str) -> str:

@@ -16,7 +16,7 @@ from workflow.operators import OPERATORS
 ALLOWED_ASYNCIO = frozenset(
     {
         *("gather", "wait", "wait_for", "as_completed", "create_task", "ensure_future", "shield", "sleep", "timeout", "TaskGroup"),
-        *("Semaphore", "Lock", "Event", "Queue", "Task", "Future"),
+        *("Semaphore", "Lock", "Event", "Queue", "Task", "Future", "get_event_loop", "get_running_loop"),
         *("FIRST_COMPLETED", "FIRST_EXCEPTION", "ALL_COMPLETED", "TimeoutError", "CancelledError"),
     }
 )

@@ -3,28 +3,22 @@
 import re
 
 from workflow.language.parse import find_source
+from workflow.text import split_thoughts
 
 _TAG = re.compile(r"</?think>")
-_OTHER_TAGS = re.compile(r"\A\s*(?:<(thinking|thought|reasoning)>(.*?)</\1>|\[THINK\](.*?)\[/THINK\])", re.DOTALL)
 _BLANK_START = re.compile(r"\A(?:[^\S\n]*\n)+")
-_CLASS = re.compile(r"^[^\S\n]*class[^\S\n]+Workflow\b", re.MULTILINE)
+_CLASS = re.compile(r"(?:^|(?<=</think>))[^\S\n]*class[^\S\n]+Workflow\b", re.MULTILINE)
 _FENCE = re.compile(r"^[^\S\n]*```", re.MULTILINE)
 
 
 def split_reasoning(text: str) -> tuple[str, str]:
-    """Reasoning and answer of a reply that may hold ``<think> ... </think>``, or begin with thoughts in other vendors' tags.
+    """Reasoning and answer of a reply whose thoughts stand between ``<think>`` or other vendors' tags (``workflow.text``).
 
-    The opening tag may be missing, since some chat templates open it in the prompt. The last ``</think>`` before the workflow
-    ends the reasoning, so one that the reasoning itself mentions does not. Reasoning that is never closed has no answer.
+    The last closing tag before the workflow ends the reasoning, so one that the reasoning itself mentions does not.
     """
-    text = _OTHER_TAGS.sub(lambda found: f"<think>{found[2] or found[3] or ''}</think>", text, 1)
-    last_class = max((match.start() for match in _CLASS.finditer(text)), default=len(text))
-    end = text.rfind("</think>", 0, last_class)
-    if end < 0:
-        end = text.find("</think>")
-    if end < 0:
-        return (_clean(text), "") if text.lstrip().startswith("<think>") else ("", text)
-    return _clean(text[:end]), _BLANK_START.sub("", text[end + len("</think>") :])
+    last_class = max((match.start() for match in _CLASS.finditer(text)), default=None)
+    thoughts, answer = split_thoughts(text, last_class)
+    return _clean(thoughts), _BLANK_START.sub("", answer) if thoughts else answer
 
 
 def join_reasoning(reasoning: str, answer: str) -> str:

@@ -35,6 +35,10 @@ for _operator in (Generate, Custom, Test, Review, Revise, Ensemble, Answer, Prog
     OPERATORS.add(_operator.name, _operator)
 
 
-def catalogue() -> str:
-    """The operators as the policy and the teacher read them: call, result, meaning, cost."""
-    return "\n".join(operator.describe() for operator in OPERATORS.values())
+def catalogue(*, is_code: bool | None = None) -> str:
+    """The operators as the policy and the teacher read them: call, result, meaning, cost.
+
+    Args:
+        is_code: whether answers are code; operators that are of no use for such answers are left out. None: all are shown.
+    """
+    return "\n".join(operator.describe() for operator in OPERATORS.values() if is_code is None or operator.for_code in (None, is_code))

@@ -3,6 +3,7 @@
 import re
 
 from workflow.operators.operator import Operator
+from workflow.text import cut_thoughts
 
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL)
 
@@ -16,6 +17,7 @@ class Answer(Operator):
 {problem}
 </problem>
 Think step by step. Then give the final answer alone, without units or explanation, between <answer> and </answer>."""
+    for_code = False
 
     async def __call__(self, problem: str) -> str:
         return read_answer(await self._ask(problem=problem))
@@ -33,12 +35,14 @@ class Format(Operator):
 {solution}
 </solution>
 State the final answer of this solution alone, without units or explanation, between <answer> and </answer>."""
+    for_code = False
 
     async def __call__(self, problem: str, solution: str) -> str:
         return read_answer(await self._ask(problem=problem, solution=solution))
 
 
 def read_answer(reply: str) -> str:
-    """What stands between the last ``<answer>`` tags; the whole reply where there are none."""
+    """What stands between the last ``<answer>`` tags; the whole reply where there are none. Thoughts are not read."""
+    reply = cut_thoughts(reply)
     found = _ANSWER.findall(reply)
     return (found[-1] if found else reply).strip()

@@ -7,12 +7,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workflow.operators.operator import Operator
+from workflow.text import cut_thoughts
 
 LETTERS = string.ascii_uppercase
 
-_NAMED = re.compile(
-    r"\b(?:answer|choice|candidate|choose|option|pick|select|solution)\b(?:\s+is)?[\s:*(`\"']*([A-Z])\b(?!')", re.IGNORECASE
+_LETTER = r"[\s:\uff1a*(`\"'{]{0,6}([A-Z])(?![\w'])"
+_CHOSEN = re.compile(
+    r"(?:\b(?i:answer|choice|choose|pick|select|prefer|letter)\b(?:\s(?i:is|the|candidate|option|solution)\b){0,3}"
+    rf"|\b(?i:is)\b|[:\uff1a\u662f\u4e3a\u62e9\u9009]){_LETTER}"
+    r"|(?<!\w)([A-Z])\s(?i:is|seems|looks)\s(?i:the\s)?(?i:right|correct|best|better|answer|winner|choice|most\sconsistent)\b"
 )
+"""Words that choose; \u9009\u62e9 is Chinese for it."""
+_CONCLUDED = re.compile(rf"\b(?i:so|hence|thus|therefore|but|overall)\b,?{_LETTER}")
+_NAMED = re.compile(rf"\b(?i:candidate|option|solution)\b{_LETTER}")
+_SMALL = re.compile(r"\b(?:answer|choice)\b(?:\sis)?[\s:*(`\"']{0,6}([a-z])[*)`\"'.]{0,6}$", re.IGNORECASE | re.MULTILINE)
+MAX_CHARACTERS = 20_000
+"""Only the end of a longer reply is read."""
 _ALONE = re.compile(r"\b([A-Z])\b(?!')")
 
 
@@ -54,16 +64,19 @@ what the problem asks. Answer with its letter alone."""
 def read_choice(reply: str, candidates: int) -> int | None:
     """Position of the candidate that a reply names; None where it names none.
 
-    Understood are a letter alone, "Answer: B" or the like (the last one counts), and running text with just one of the letters.
+    Understood are a letter alone, "Answer: B", "B is best" or the like (the last one counts), a conclusion ("so B"), the candidate named
+    last, and running text with just one of the letters. Thoughts are not read.
     """
+    reply = cut_thoughts(reply)[-MAX_CHARACTERS:]
     valid = set(LETTERS[:candidates])
     bare = re.sub(r"[^A-Za-z]", "", reply).upper()
     lines = [re.sub(r"[^A-Za-z]", "", line).upper() for line in reply.strip().splitlines()[-1:]]
     for text in (bare, *lines):
         if text in valid:
             return LETTERS.index(text)
-    named = [letter.upper() for letter in _NAMED.findall(reply) if letter.upper() in valid]
-    if named:
-        return LETTERS.index(named[-1])
+    for pattern in (_CHOSEN, _SMALL, _CONCLUDED, _NAMED):
+        named = [letter for found in pattern.finditer(reply) for letter in found.groups("") if letter.upper() in valid]
+        if named:
+            return LETTERS.index(named[-1].upper())
     alone = set(_ALONE.findall(reply)) & valid
     return LETTERS.index(alone.pop()) if len(alone) == 1 else None

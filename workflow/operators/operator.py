@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints, is_typeddict
 
 from workflow.operators.context import OperatorContext
+from workflow.text import cut_thoughts
 from workflow.verifiers import find_verifier
 from workflow.verifiers.verifier import Verifier
 from workflow.worker.interface import Message
@@ -36,6 +37,8 @@ class Operator(ABC):
     prompt: ClassVar[str]
     """Template of the user message; sections are XML tags."""
     cost: ClassVar[CostClass] = CostClass.WORKER_CALL
+    for_code: ClassVar[bool | None] = None
+    """True where it is of use only where answers are code, False where only for other answers; None for all."""
 
     def __init__(self, context: OperatorContext) -> None:
         self.context = context
@@ -88,12 +91,12 @@ class Operator(ABC):
         return f"- await {cls.signature()} -> {cls.returns()}\n    {summary} Costs {cls.cost}."
 
     async def _ask(self, **sections: str) -> str:
-        """One worker call with this operator's system message and its template filled in."""
+        """One worker call with this operator's system message and its template filled in: the answer, without thoughts between tags."""
         messages: list[Message] = [
             {"role": "system", "content": self.system},
             {"role": "user", "content": self.prompt.format(**sections).strip()},
         ]
-        return await self.context.ask(messages)
+        return cut_thoughts(await self.context.ask(messages))
 
 
 def operator_problem(cls: type[Operator]) -> str:

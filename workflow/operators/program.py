@@ -30,6 +30,7 @@ class Program(Operator):
 {analysis}{failure}Write a function `solve()` without parameters that computes and returns the final answer, with the standard \
 library alone. Answer with it in one ```python code block."""
     cost = CostClass.PROGRAM
+    for_code = False
 
     async def __call__(self, problem: str, analysis: str = "") -> ProgramReport:
         code = failure = ""

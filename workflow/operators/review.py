@@ -4,8 +4,15 @@ import re
 from typing import TypedDict
 
 from workflow.operators.operator import Operator, section
+from workflow.text import cut_thoughts
 
-_VERDICT = re.compile(r"\bverdict\b\W*(approved?|rejected?|not\s+approved)\b[*_`.:;,\s-]*", re.IGNORECASE)
+_VERDICT = re.compile(
+    r"(?:\bverdict\b(?:\sis\b)?|\u7ed3\u8bba)\W{0,9}(?:the\s(?:solution|code|answer)\sis\s)?"
+    r"(not\s(?:approved?|correct)|approved?|correct|rejected?|incorrect|wrong)\b[*_`.:;,\s-]*",
+    re.IGNORECASE,
+)
+_FIRST_LINE = re.compile(r"\A[\s*_`#>]{0,20}(approved|rejected)\b[*_`.:;,\s-]*$", re.IGNORECASE | re.MULTILINE)
+_LEADS = re.compile(r"(?:(?:my|the|final|overall)\s?){0,2}", re.IGNORECASE)
 _DECORATION = re.compile(r"[*_#`>\s]*")
 
 
@@ -38,11 +45,23 @@ After a rejection, say what is wrong and what belongs there."""
 
 
 def read_review(reply: str) -> ReviewReport:
-    """The verdict in a reply (the last one where there are several) and the text around it as feedback."""
-    verdicts = list(_VERDICT.finditer(reply))
-    approved = bool(verdicts) and verdicts[-1][1].lower().startswith("approve")
-    *before, rest = _VERDICT.split(reply)[::2]  # its one group is every second part
+    """The verdict in a reply and the text around it as feedback. Thoughts are not read.
+
+    The last verdict at the beginning of a line counts, else the last one: text after a verdict may speak of another.
+    """
+    reply = cut_thoughts(reply)
+    pattern = _VERDICT if _VERDICT.search(reply) else _FIRST_LINE
+    verdicts = list(pattern.finditer(reply))
+    leading = [verdict for verdict in verdicts if _leads(reply, verdict.start())] or verdicts
+    approved = bool(leading) and leading[-1][1].lower() in ("approve", "approved", "correct")
+    *before, rest = pattern.split(reply)[::2]  # its one group is every second part
     return {"approved": approved, "feedback": "\n".join([*map(_strip_marks, before), rest]).strip()}
+
+
+def _leads(text: str, start: int) -> bool:
+    """True where nothing but marks and "the final" stands before this place on its line."""
+    begin = max(text.rfind("\n", 0, start) + 1, start - 40)
+    return _LEADS.fullmatch(text[begin:start].strip(" \t*_#`>-")) is not None
 
 
 def _strip_marks(text: str) -> str:

@@ -44,6 +44,7 @@ class Test(Operator):
 {entry_point}Write one short test for the function: a single line `assert {call}(...) == ...` with literal values. \
 Answer with that line in one ```python code block."""
     cost = CostClass.TEST_RUN
+    for_code = True
 
     async def __call__(self, problem: str, solution: str) -> TestingReport:
         entry_point = self.context.problem.entry_point

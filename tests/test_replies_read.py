@@ -1,0 +1,131 @@
+"""What workers say of numbers, candidates and solutions is read as it was meant."""
+
+from fractions import Fraction
+
+import pytest
+
+from workflow.number import read_number
+from workflow.operators.answer import read_answer
+from workflow.operators.ensemble import read_choice
+from workflow.operators.review import read_review
+
+NUMBERS = [
+    ("The answer is 42.", "42"),
+    ("#### 1,234", "1234"),
+    ("\\boxed{3/4}", "3/4"),
+    ("\\boxed{\\frac{3}{4}}", "3/4"),
+    ("<think>Perhaps the answer is 12? No.</think>\nShe has 15 apples.", "15"),
+    ("<think>so #### 12 no</think> Result: 15", "15"),
+    ("**Answer:** 15", "15"),
+    ("Answer: **15**", "15"),
+    ("Final answer: $15.00", "15"),
+    ("The answer is 1.5e3", "1500"),
+    ("The answer is 15%", "15"),
+    ("#### 15 apples out of 20", "15"),
+    ("#### -5", "-5"),
+    ("The answer is -5", "-5"),
+    ("答案是 15。", "15"),
+    ("答案\uff1a15\n(共 3 步)", "15"),
+    ("La réponse est 1 234,5", "1234.5"),
+    ("The answer is \\(15\\).", "15"),
+    ("The answer is $\\boxed{15}$.", "15"),
+    ("The answer is approximately 15 dollars (rounded to 2 decimals).", "15"),
+    ("He pays 15 dollars in 3 days", "3"),
+    ("#### 15\n\nLet me double check: 5*3=15. Yes, 3 boxes.", "15"),
+    ("Therefore, Tom is 15 years old in 2024.", "2024"),
+    ("\\boxed{15\\text{ cm}}", "15"),
+    ("\\boxed{ 1{,}234 }", "1234"),
+    ("#### 1 234", "1234"),
+    ("#### ½", "1/2"),
+    ("The answer is fifteen.", "15"),
+    ("15.0", "15"),
+    ("#### $1,234.50", "1234.5"),
+    ("#### 10:30", "10"),
+    ("#### \uff11\uff15", "15"),
+    ("The final answer is: 15", "15"),
+    ("answer = 15", "15"),
+    ("Answer: x = 15", "15"),
+    ("The answer is x=15.", "15"),
+    ("The answer is 2+3=5", "5"),
+    ("The answer is 15 = 3*5.", "15"),
+    ("#### 1\xa0234", "1234"),
+    ("The answer is twenty-one.", "21"),
+    ("\\boxed{x = 7}", "7"),
+    ("\\boxed{-\\dfrac{1}{2}}", "-1/2"),
+    ("It costs 3 dollars for 2024 200 gram bags", "200"),
+]
+CHOICES = [
+    ("B", 1),
+    ("**B**", 1),
+    ("(B)", 1),
+    ("Answer: B", 1),
+    ("<think>A looks fine. C too.</think>\nB", 1),
+    ("<think>A? The answer is A. Hmm.</think>\n\nB is best because it matches.", 1),
+    ("I choose candidate B over A", 1),
+    ("A and C are wrong, so B", 1),
+    ("The most consistent is B.", 1),
+    ("答案\uff1aB", 1),
+    ("选择B", 1),
+    ("```\nB\n```", 1),
+    ("\\boxed{B}", 1),
+    ('{"solution_letter": "B"}', 1),
+    ("<solution_letter>B</solution_letter>", 1),
+    ("Candidate B is the answer. A is not.", 1),
+    ("B.", 1),
+    ("b", 1),
+    ("The answer is a bit unclear, but B", 1),
+    ("Solution A has a bug. Solution B is right. Solution C has a bug.", 1),
+    ("D", None),
+    ("", None),
+    ("The most consistent solution is B.", 1),
+    ("Candidate B is best because A and C fail.", 1),
+    ("<think>A seems ok but B...</think>\nB", 1),
+    ("I choose candidate (B).", 1),
+    ("A and B agree, so the choice is A", 0),
+    ("Letter: C", 2),
+    ("A candidate that works is B", 1),
+    ("Both A and B are equivalent; pick A or B.", 0),
+]
+"""Of three candidates, A to C."""
+VERDICTS = [
+    ("Verdict: approved", True),
+    ("**Verdict:** approved\nFine.", True),
+    ("Verdict: **Approved**", True),
+    ("verdict - Rejected\nwrong", False),
+    ("<think>Verdict: rejected? no</think>\nVerdict: approved", True),
+    ("Verdict: approved\n\nIf the verdict were rejected I'd say so.", True),
+    ("Verdict: Not approved", False),
+    ("Verdict: approved with minor comments", True),
+    ("Verdict: approve", True),
+    ("结论\uff1aapproved", True),
+    ("The verdict is: approved", True),
+    ("Verdict: correct", True),
+    ("Verdict: The solution is approved.", True),
+    ("verdict - APPROVED", True),
+    ("**Approved**", True),
+    (("Verdict: Rejected. If the fix below were applied the verdict: approved would follow."), False),
+    ("Verdict: incorrect", False),
+    ("My final verdict is: rejected", False),
+    ("The solution looks correct. I approve it.", False),
+]
+
+
+@pytest.mark.parametrize(("answer", "number"), NUMBERS)
+def test_the_number_that_an_answer_ends_on_is_read(answer: str, number: str) -> None:
+    assert read_number(answer) == Fraction(number)
+
+
+@pytest.mark.parametrize(("reply", "choice"), CHOICES)
+def test_the_candidate_that_a_reply_names_is_chosen(reply: str, choice: int | None) -> None:
+    assert read_choice(reply, 3) == choice
+
+
+@pytest.mark.parametrize(("reply", "approved"), VERDICTS)
+def test_a_verdict_is_what_its_line_says(reply: str, approved: bool) -> None:
+    assert read_review(reply)["approved"] is approved
+
+
+def test_thoughts_leak_into_no_feedback_and_no_answer() -> None:
+    report = read_review("<think>Verdict: approved? no</think>\nVerdict: rejected\nOff by one.")
+    assert report == {"approved": False, "feedback": "Off by one."}
+    assert read_answer("<think><answer>1</answer></think><answer>42</answer>") == "42"
