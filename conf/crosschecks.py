@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from conf.credit import problems_of_credit
 from reward.check_terms import problems_of_terms
 from rollout.engines.interface import ENGINES
 from rollout.policies import POLICIES, is_made
@@ -151,6 +152,7 @@ def _sinks(config: RunSettings) -> Iterator[str]:
 
 def _algorithms(config: RunSettings) -> Iterator[str]:
     if "grpo" in config.trainer.stages:
+        yield from problems_of_credit(config)
         grpo = config.trainer.grpo
         problems = list(problems_of_names(grpo))
         yield from problems

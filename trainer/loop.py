@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from rollout.fleet.fleet import Fleet
 from rollout.groups.collect import Collector
+from rollout.groups.counterfactual import with_edits
+from rollout.groups.credit import with_round_scores
 from rollout.groups.stream import GroupStream, StreamState
 from rollout.records import Group
 from trainer.algorithm.batch import policy_batch
@@ -72,7 +74,11 @@ def group_stream(collector: Collector, settings: TrainerSettings, train: Sequenc
     grpo = settings.grpo
 
     async def collect(position: int) -> Group:
-        return await collector.group(problem_at(position, train, settings.seed), tag_at(position, train, grpo.problems_per_step))
+        tag = tag_at(position, train, grpo.problems_per_step)
+        group = await collector.group(problem_at(position, train, settings.seed), tag)
+        if grpo.credit == "round":
+            return with_round_scores(group, collector.reward)
+        return await with_edits(group, tag, collector, grpo.span_edits) if grpo.credit == "span" else group
 
     return GroupStream(collect, stream_limits(settings), last_step=grpo.steps, state=collected)
 

@@ -75,6 +75,13 @@ class GRPOSettings(Settings):
     """An estimator of verl's (``trainer.algorithm.names`` has the names) or one of your own with verl's signature, registered by a
     module of ``trainer.imports`` or named as ``module:name``. The default subtracts the group's mean and divides by the
     deviation in the batch. Groups whose rewards do not differ have advantage 0 under each of them."""
+    credit: Literal["episode", "round", "span"] = "episode"
+    """Which tokens earn what (``trainer.algorithm.credit``). ``episode``: all of an episode its advantage. ``round``: those of each round
+    the advantage of that round among the siblings that have one; takes ``rollout.rounds`` above 1. ``span``: as ``episode``, and those
+    of an operator call in addition what the reward loses without it, for ``span_edits`` calls of a group."""
+    span_edits: int = Field(default=4, ge=1)
+    """Under ``credit=span``: operator calls of a group's workflows, chosen by chance, without which their workflow is run again, as often
+    as ``rollout.runs_per_workflow``. These runs cost what they cost and count in ``max_dollars``, never in a reward."""
     min_deviation: float = Field(default=0.05, ge=0)
     """Least deviation in units of reward that the default estimator divides by, so that a batch which differs by an AST unit is not
     blown up to the size of one that differs by solved problems."""

@@ -13,6 +13,7 @@ from launch.report.result_figures import calls_by_level, reward_against_calls
 from launch.report.run_data import Row, RunData, read_run, setting_of
 from launch.report.tables import final_rows, heat_tables, terms_table
 from launch.report.training_figures import calls_over_steps, learning, operators, outcomes, reward, reward_parts, verifiers
+from launch.report.worth import worth_table
 from trainer.run.console import minutes
 from workflow.worker.redact import with_shown_urls
 
@@ -49,6 +50,7 @@ def render(run: RunData) -> str:
         table=final_rows(run.rows),
         terms=terms_table(run.rows),
         heats=heat_tables(run.rows),
+        worth=worth_table(run.grpo),
         oracle=(run.row("oracle") or {}).get("of", {}),
         examples=example_workflows(run),
         traces=run.traces.most_common(),

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from rollout.groups.collect import cancel_all
+from rollout.groups.credit import differs_in_parts
 from rollout.records import Group
 
 FLAT_SPREAD = 1e-4
@@ -214,9 +215,10 @@ class GroupStream:
 
 
 def is_flat(group: Group) -> bool:
-    """True where no two scored episodes of the group differ in reward by more than ``FLAT_SPREAD``: the group teaches nothing."""
+    """True where no two scored episodes of the group differ in reward by more than ``FLAT_SPREAD``, nor do parts of them: the group
+    teaches nothing."""
     rewards = [episode.score.total for episode in group.episodes if episode.score is not None]
-    return not rewards or max(rewards) - min(rewards) <= FLAT_SPREAD
+    return (not rewards or max(rewards) - min(rewards) <= FLAT_SPREAD) and not differs_in_parts(group, FLAT_SPREAD)
 
 
 def oldest_version(ready: Ready) -> int:

@@ -9,7 +9,7 @@ import torch
 
 from rollout.records import Episode, Group
 from rollout.settings import ModelSettings
-from trainer.algorithm.advantage import advantages
+from trainer.algorithm.credit import credited_advantages
 from trainer.engines.token_rows import TokenRows, pad
 from trainer.settings import GRPOSettings
 from workflow.language.parse import find_source
@@ -74,7 +74,7 @@ def policy_batch(groups: Sequence[Group], settings: GRPOSettings, *, temperature
     return PolicyBatch(
         rows=rows,
         rollout_logprobs_BT=pad([episode.response_logprobs for _, _, episode in kept], torch.float32),
-        advantages_BT=advantages(rewards_B, group_of_row, rows.loss_mask_BT, settings),
+        advantages_BT=credited_advantages(kept, rewards_B, rows.loss_mask_BT, settings),
         rewards_B=rewards_B,
         group_B=torch.tensor(group_of_row),
         temperature=temperature,
