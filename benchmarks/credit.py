@@ -84,7 +84,7 @@ def summarise(found: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
 
 
 @one_sentence_errors
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Runs what is not done yet and prints the result."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.credit", description="Credit by episode, round and span.")
     parser.add_argument("--folder", type=Path, required=True, help="folder of the runs")
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--calls", type=int, default=15_000, help="worker calls of each GRPO (default 15000)")
     parser.add_argument("--run-dir", type=Path, help="a run whose SFT policy is used; default: one is made")
     parser.add_argument("settings", nargs="*", help="further settings of the GRPO runs, name=value")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     os.environ[CALLS] = str(options.calls)
     policy = sft_policy(options.run_dir, MAKE_POLICY, options.folder / "start")
     found: dict[str, list[dict[str, float]]] = {}

@@ -223,4 +223,6 @@ def test_groups_of_earlier_checkpoints_have_no_edits_and_no_scores_of_rounds():
     part.__setstate__([first.completion, first.workflow, first.refusal, first.runs, "", ()])
     old_group.__setstate__([group.problem, group.prompt_ids, group.episodes])
     assert part == first and old_group == group
-    assert pickle.loads(pickle.dumps(group)) == group
+    edit = Edit("revise", "input", None, (Span(0, 0, 1),), 0, 1, 0, 0.001)
+    new = replace(with_round_scores(group, ONLY_PERFORMANCE), edits=(edit,))
+    assert pickle.loads(pickle.dumps(new)) == new

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rollout.groups.token_spans import token_places, token_span
+from rollout.groups.token_spans import WrittenTokens
 from rollout.nano.policy import make_tokenizer
 from workflow.language.parse import find_source
 from workflow.nano.simulated.teacher import corpus
@@ -32,9 +32,8 @@ def written(text: str, lines: tuple[int, int]) -> str:
     """The text of exactly the tokens that wrote these lines, a token a byte."""
     ids, tokens = Bytes().encode(text), Bytes()
     source = find_source(text)
-    places = token_places(ids, text, tokens.decode)
-    assert source is not None and places is not None
-    span = token_span(text, source, lines, places)
+    assert source is not None
+    span = WrittenTokens(ids, text, tokens.decode).span(source, lines)
     assert span is not None
     return tokens.decode(ids[slice(*span)])
 
@@ -56,9 +55,7 @@ def test_characters_of_several_bytes_before_and_within_do_not_shift_the_span():
 def test_code_that_the_thoughts_draft_earns_nothing():
     text = f"<think>\n```python\n{CODE}\n```\nAgain.\n</think>\n```python\n{CODE}\n```"
     tokens = Bytes()
-    places = token_places(tokens.encode(text), text, tokens.decode)
-    assert places is not None
-    span = token_span(text, CODE, (3, 3), places)
+    span = WrittenTokens(tokens.encode(text), text, tokens.decode).span(CODE, (3, 3))
     assert span is not None and span[0] > len(text.partition("</think>")[0])
     assert written(text, (3, 3)) == "        answer = await self.generate(problem)"
 
@@ -72,19 +69,29 @@ def test_the_nano_tokenizer_writes_a_line_with_one_token():
     tokenizer = make_tokenizer(corpus())
     text = f"Plan: ü.\n```python\n{CODE}\n```"
     ids = tokenizer(text, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
-    places = token_places(ids, text, lambda some: str(tokenizer.decode(list(some), skip_special_tokens=True)))
-    assert places is not None and len(places) == len(ids) and places[-1] == (len(text), len(text))
-    span = token_span(text, CODE, (3, 3), places)
+    span = WrittenTokens(ids, text, lambda some: str(tokenizer.decode(list(some), skip_special_tokens=True))).span(CODE, (3, 3))
     assert span is not None and span[1] == span[0] + 1
     assert tokenizer.decode(ids[slice(*span)]) == "\n        answer = await self.generate(problem)"
 
 
+def test_the_last_line_ends_before_the_end_of_text_token():
+    tokens, ids = Bytes(), Bytes().encode(CODE)
+    span = WrittenTokens(ids, CODE, tokens.decode).span(CODE, (9, 9))
+    assert span is not None and span[1] == len(ids) - 1 and tokens.decode(ids[slice(*span)]) == "        return answer"
+
+
+def test_a_character_that_begins_the_line_has_all_its_tokens():
+    text = "ä\nü = 1"
+    tokens, ids = Bytes(), Bytes().encode(text)
+    assert WrittenTokens(ids, text, tokens.decode).span(text, (2, 2)) == (3, len(ids) - 1)
+
+
 def test_tokens_of_another_text_and_a_source_that_does_not_stand_there_have_no_span():
     tokens = Bytes()
-    assert token_places(tokens.encode("abc"), "abd", tokens.decode) is None
-    assert token_span("abc", CODE, (1, 1), [(0, 1), (1, 2), (2, 3)]) is None
+    assert WrittenTokens(tokens.encode("abc"), "abd", tokens.decode).span("abd", (1, 1)) is None
+    assert WrittenTokens(tokens.encode("abc"), "abc", tokens.decode).span(CODE, (1, 1)) is None
 
 
-def test_a_last_character_that_was_cut_off_is_placed():
-    tokens, ids = Bytes(), "aü".encode()[:2]
-    assert token_places(ids, "a\ufffd", tokens.decode) == ((0, 1), (1, 2))
+def test_a_completion_that_was_cut_off_within_a_character_has_its_spans():
+    tokens, ids = Bytes(), "a\nbü".encode()[:4]
+    assert WrittenTokens(ids, "a\nb\ufffd", tokens.decode).span("a\nb\ufffd", (2, 2)) == (2, 4)

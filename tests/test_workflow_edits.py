@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from benchmarks.nano_gap import Meter, run_here
-from workflow.language.edits import call_lines, edit_calls
+from workflow.language.edits import CallEdit, call_lines, edit_call
 from workflow.language.parse import parse_source
 from workflow.nano.problems import nano_problem
 from workflow.nano.simulated.book import Book
@@ -22,6 +22,10 @@ def workflow(*body: str) -> Workflow:
     parsed = parse_source(HEAD + "\n".join(f"        {line}" for line in body))
     assert isinstance(parsed, Workflow), parsed
     return parsed
+
+
+def edit_calls(one: Workflow) -> list[CallEdit | None]:
+    return [edit_call(one, number) for number in range(len(call_lines(one.source)))]
 
 
 def edited(*body: str) -> list[tuple[str, str, str] | None]:

@@ -11,13 +11,14 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from reward.group import score_group
 from rollout.groups.collect import Collector, SharedRuns, cancel_all, stable_seed
-from rollout.groups.token_spans import token_places, token_span
+from rollout.groups.token_spans import WrittenTokens
 from rollout.records import Edit, Group, Span
 from sandbox.records import OperatorCall, Run
-from workflow.language.edits import CallEdit, call_lines, edit_calls
+from workflow.language.edits import CallEdit, call_lines, edit_call
 from workflow.outcome import Outcome
 from workflow.program import Workflow
 
@@ -48,14 +49,14 @@ async def with_edits(group: Group, tag: str, collector: Collector, limit: int) -
         tag: under which the group was collected; with the problem it gives the seeds.
         limit: each takes as many runs as a workflow has.
     """
-    planned = [
-        _Planned(written, call, edit)
+    calls = [
+        (written, call)
         for written in _workflows(group, share=collector.rollout.share_runs)
-        for call, edit in enumerate(edit_calls(_workflow(group, written)))
-        if edit is not None
+        for call in range(len(call_lines(_workflow(group, written).source)))
     ]
-    chance = random.Random(stable_seed(collector.seed, tag, group.problem.id, "edits"))
-    chosen = chance.sample(planned, min(limit, len(planned)))
+    random.Random(stable_seed(collector.seed, tag, group.problem.id, "edits")).shuffle(calls)
+    edits = ((written, call, edit_call(_workflow(group, written), call)) for written, call in calls)
+    chosen = islice((_Planned(written, call, edit) for written, call, edit in edits if edit is not None), limit)
     spans = _SpanFinder(group, collector.renderer.decode)
     tasks = [asyncio.ensure_future(_measure(group, tag, collector, one, spans)) for one in chosen]
     try:
@@ -132,23 +133,20 @@ def _key(call: OperatorCall) -> str:
 
 
 class _SpanFinder:
-    """Finds the tokens of operator calls; each completion is decoded once."""
+    """Finds the tokens of operator calls."""
 
     def __init__(self, group: Group, decode: Callable[[Sequence[int]], str]) -> None:
         self._group = group
         self._decode = decode
-        self._places: dict[int, tuple[tuple[int, int], ...] | None] = {}
+        self._tokens: dict[int, WrittenTokens] = {}
 
     def find(self, place: int, call: int) -> Span | None:
         """The tokens of the ``call``-th operator call of the episode at ``place``; None where they cannot be told."""
         episode = self._group.episodes[place]
         completion, workflow = episode.completion, episode.workflow
         assert workflow is not None
-        if place not in self._places:
-            self._places[place] = token_places(completion.token_ids, completion.text, self._decode)
-        places = self._places[place]
-        if places is None:
-            return None
-        span = token_span(completion.text, workflow.source, call_lines(workflow.source)[call], places)
+        if place not in self._tokens:
+            self._tokens[place] = WrittenTokens(completion.token_ids, completion.text, self._decode)
+        span = self._tokens[place].span(workflow.source, call_lines(workflow.source)[call])
         start = episode.round_spans[episode.judged][0]
         return Span(place, start + span[0], start + span[1]) if span is not None else None

@@ -39,16 +39,6 @@ def call_lines(source: str) -> list[tuple[int, int]]:
     return [(call.lineno, call.end_lineno or call.lineno) for call in _calls(ast.parse(source))]
 
 
-def edit_calls(workflow: Workflow) -> list[CallEdit | None]:
-    """An edit for each call of ``call_lines``; None where the call cannot be taken away.
-
-    That is so where no other call writes anything (then there is no workflow left to compare with), where its arguments are unpacked
-    from a collection, and where the edited program would be no workflow.
-    """
-    count = len(_calls(ast.parse(workflow.source))) if workflow.form == "ours" else 0
-    return [_edit(workflow.source, number) for number in range(count)]
-
-
 def _calls(tree: ast.AST) -> list[ast.Call]:
     """``self.operator(...)``, inner calls before those that take their results."""
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and _operator(node)]
@@ -62,8 +52,13 @@ def _operator(call: ast.Call) -> str:
     return ""
 
 
-def _edit(source: str, number: int) -> CallEdit | None:
-    tree = ast.parse(source)
+def edit_call(workflow: Workflow, number: int) -> CallEdit | None:
+    """The workflow without the call of that number in ``call_lines``; None where the call cannot be taken away.
+
+    That is so where no other call writes anything (then there is no workflow left to compare with), where its arguments are unpacked
+    from a collection, and where the edited program would be no workflow.
+    """
+    tree = ast.parse(workflow.source)
     call = _calls(tree)[number]
     operator, names = _operator(call), {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     names |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
