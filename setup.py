@@ -19,6 +19,7 @@ CORE = [
     "fastapi>=0.115",
     "fsspec>=2025.3",
     "jinja2>=3.1",
+    "math-verify[antlr4-9-3]>=0.9,<0.10",
     "matplotlib>=3.10",
     "numpy",
     "optuna>=5,<6",

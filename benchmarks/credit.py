@@ -77,7 +77,7 @@ def summarise(found: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
         credit: {name: [run[name] for run in runs] for name in ("reward", "worker_calls", "steps")} for credit, runs in found.items()
     }
     minus: dict[str, Any] = {}
-    for credit in found.keys() - {"episode"}:
+    for credit in CREDITS[1:]:
         pairs = [run["reward"] - base["reward"] for run, base in zip(found[credit], found["episode"], strict=True)]
         minus[credit] = {"mean": fmean(pairs), "standard_error": stdev(pairs) / len(pairs) ** 0.5 if len(pairs) > 1 else None}
     return {"by_credit": by_credit, "minus_episode": minus}

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from conf.credit import problems_of_credit
+from conf.deterministic import problems_of_deterministic
 from reward.check_terms import problems_of_terms
 from rollout.engines.interface import ENGINES
 from rollout.policies import POLICIES, is_made
@@ -14,8 +15,10 @@ from rollout.settings import context_tokens
 from trainer.algorithm.names import names_of_own, problems_of_names
 from trainer.cluster.devices import find_started_parts, gpus_needed, too_few
 from trainer.cluster.submission import in_submitted_job, joins_cluster
+from trainer.evaluation.rows import check_against
 from trainer.run.sinks import SINKS
 from trainer.settings import RunSettings
+from workflow.reference import load_reference_workflows
 from workflow.settings import WorkerSettings
 from workflow.tasks import check_tasks
 from workflow.worker.providers import PROVIDERS, is_worker
@@ -31,8 +34,8 @@ def problems_between_settings(config: RunSettings, *, trains: bool = True) -> li
         trains: False for a command that does not run the stages: it learns nothing, so a finished run is used whatever it was trained
             with, and it counts the GPUs that it takes itself.
     """
-    checks = (_model, _prompts, _engine, _tasks, _worker, _learner, _deterministic, _folder, _nodes, _sinks)
-    training = (_teacher, _batch, _reward, _algorithms, _stages, _devices)
+    checks = (_model, _prompts, _engine, _tasks, _worker, _learner, problems_of_deterministic, _folder, _nodes, _sinks)
+    training = (_teacher, _batch, _reward, _algorithms, _evaluation, _stages, _devices)
     return [problem for check in (*checks, *(training if trains else ())) for problem in check(config)]
 
 
@@ -53,7 +56,7 @@ def _model(config: RunSettings) -> Iterator[str]:
 
 def _prompts(config: RunSettings) -> Iterator[str]:
     for setting, value in (("model.meta_prompt", config.model.meta_prompt), ("distil.prompt", config.distil.prompt)):
-        if problem := problem_of_prompt(setting, value):
+        if value is not None and (problem := problem_of_prompt(setting, value)):
             yield problem
 
 
@@ -72,6 +75,10 @@ def _tasks(config: RunSettings) -> Iterator[str]:
 
 def _worker(config: RunSettings) -> Iterator[str]:
     yield from _answering(config.worker)
+    if config.judge.model:
+        yield from _answering(config.judge)
+    elif config.judge.base_url:
+        yield f"judge.base_url={redact_url(config.judge.base_url)!r} without a model: set judge.model to one that the endpoint serves."
 
 
 def _answering(asked: WorkerSettings) -> Iterator[str]:
@@ -162,6 +169,13 @@ def _algorithms(config: RunSettings) -> Iterator[str]:
             yield from problems_of_own(grpo)
 
 
+def _evaluation(config: RunSettings) -> Iterator[str]:
+    try:
+        check_against(("SFT policy", "GRPO policy"), load_reference_workflows(), config.trainer.evaluation)
+    except ValueError as error:
+        yield str(error)
+
+
 def _learner(config: RunSettings) -> Iterator[str]:
     grpo = config.trainer.grpo
     for name, value in (("rollout_is", grpo.rollout_is), ("rollout_rs", grpo.rollout_rs)):
@@ -175,19 +189,6 @@ def _learner(config: RunSettings) -> Iterator[str]:
             "learner.offload_optimizer=true moves the optimizer from a GPU to main memory, and cluster.device='cpu' has it there: "
             "set it to false."
         )
-
-
-def _deterministic(config: RunSettings) -> Iterator[str]:
-    if not config.trainer.deterministic:
-        return
-    by_the_clock = {
-        "trainer.late_share": (config.trainer.late_share, 0.0),
-        "rollout.in_flight": (config.rollout.in_flight, "finish"),
-        "reward.weights.latency": (config.reward.weights.latency, 0.0),
-    }
-    for name, (value, wanted) in by_the_clock.items():
-        if value != wanted:
-            yield f"trainer.deterministic=true cannot hold with {name}={value}, which depends on the clock: set it to {wanted}."
 
 
 def _stages(config: RunSettings) -> Iterator[str]:

@@ -60,7 +60,7 @@ def load(values: Mapping[str, Any], *, trains: bool = True) -> Config:
 def _with_prompts(config: Config) -> Config:
     """The settings with the texts of prompts that are files of the user's: a run keeps what it reads."""
     model = config.model.model_copy(update={"meta_prompt": with_text(config.model.meta_prompt)})
-    distil = config.distil.model_copy(update={"prompt": with_text(config.distil.prompt)})
+    distil = config.distil.model_copy(update={"prompt": None if config.distil.prompt is None else with_text(config.distil.prompt)})
     return config.model_copy(update={"model": model, "distil": distil})
 
 

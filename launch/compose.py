@@ -129,6 +129,7 @@ def with_overrides(text: str, overrides: Sequence[str], run_dir: str, *, trains:
     values = yaml.safe_load(text)
     for section in {"worker", "distil"} & values.keys():  # saved before there were providers: without a URL the simulated worker answered
         values[section].setdefault("provider", "endpoint" if values[section].get("base_url") else "simulated")
+    values.get("distil", {}).setdefault("rounds", 1)  # saved before a teacher had several
     ConfigStore.instance().store(name="saved", node={"defaults": ["settings", "_self_"], **values})
     return compose_settings([*overrides, f"trainer.run_dir={quote(run_dir)}"], config="saved", trains=trains)
 

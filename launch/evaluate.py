@@ -1,36 +1,45 @@
 """``python -m launch.evaluate RUN_DIR``: any policy or fixed workflow on the held-out problems of a run.
 
-The rows of the table meet the same problems and the same worker seeds as those of the run's own final table.
+The rows of the table meet the same problems and the same worker seeds as those of the run's own final table. In place of a run folder it
+takes groups and values as ``launch.train`` does (``experiment=...``); of several run folders it compares the final tables.
 """
 
 import argparse
 import asyncio
+import functools
 import json
 import os
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conf.schema import Config
+from launch.candidates import choose_policies, choose_workflows, is_run, load_settings
 from launch.shell import load_run_settings, one_sentence_errors
 from trainer.evaluation.export import MARKER
 from trainer.run.at_url import fetch
 from trainer.run.terminal import Terminal, quiet_libraries
-from workflow.aflow import read_workflow_file
-from workflow.program import Refusal, Workflow
-from workflow.reference import load_reference_workflows
+from workflow.program import Workflow
 from workflow.tasks import TaskSet, load_tasks
 from workflow.tasks.overlap import find_shared
 
 if TYPE_CHECKING:
+    from rollout.records import Group
     from trainer.evaluation.rows import Row
 
 
 def parser() -> argparse.ArgumentParser:
     """Options of the command."""
     out = argparse.ArgumentParser(prog="python -m launch.evaluate", description="Evaluate policies and workflows on held-out problems.")
-    out.add_argument("run_dir", help="run folder or URL whose settings and policies are used")
+    out.add_argument(
+        "given",
+        nargs="*",
+        metavar="RUN_DIR | name=value",
+        help="run folder or URL whose settings and policies are used (several: their final tables are compared), and Hydra overrides, for "
+        "example tasks.test_size=600 trainer.evaluation.runs=4; without a run folder groups too, such as experiment=own tasks=jsonl",
+    )
     out.add_argument(
         "--policy", action="append", default=[], metavar="FOLDER", help="Hugging Face folder of a policy; default: the run's own"
     )
@@ -41,61 +50,30 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="file with a class Workflow (ours or AFlow's graph.py with its prompt.py), or the name of a reference workflow, or 'all'",
     )
-    out.add_argument("--out", type=Path, help="write the rows as JSON to this file")
-    out.add_argument("overrides", nargs="*", help="Hydra overrides, for example tasks.test_size=600 trainer.evaluation.runs=4")
+    out.add_argument(
+        "--worker",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="evaluate with this worker: a file of conf/worker, or values such as 'worker.model=M worker.base_url=URL'; repeatable, which "
+        "gives a matrix of rows by workers",
+    )
+    out.add_argument("--out", type=Path, help="write the rows as JSON to this file, and the policies' episodes beside it")
     return out
-
-
-def choose_workflows(names: list[str]) -> dict[str, Workflow]:
-    """Reference workflows by name, files by path.
-
-    Raises:
-        ValueError: neither a reference workflow nor a readable file, or a file whose workflow is refused.
-    """
-    known = load_reference_workflows()
-    chosen: dict[str, Workflow] = {}
-    for name in names:
-        if name == "all":
-            chosen |= known
-        elif name in known:
-            chosen[name] = known[name]
-        elif Path(name).is_file():
-            parsed = read_workflow_file(Path(name))
-            if isinstance(parsed, Refusal):
-                raise ValueError(f"{name} holds no runnable workflow: {parsed.message}")
-            chosen[Path(name).stem] = parsed
-        else:
-            raise ValueError(f"--workflow {name!r} is neither a file nor one of: {', '.join(known)}, all.")
-    return chosen
-
-
-def choose_policies(run_dir: Path, folders: list[str], *, own: bool) -> dict[str, Path]:
-    """Policies to evaluate: the given folders, else (with ``own``) those of the run."""
-    for folder in folders:
-        if not (Path(folder) / "config.json").exists():
-            raise ValueError(f"--policy {folder!r} is not a Hugging Face folder (it has no config.json).")
-        if not any(Path(folder).glob("*.safetensors")):
-            raise ValueError(f"--policy {folder!r} has no *.safetensors, the form in which engines are given weights: convert it.")
-    if folders or not own:
-        return {Path(folder).name: Path(folder) for folder in folders}
-    return {
-        name: run_dir / sub for name, sub in (("SFT policy", "sft"), ("GRPO policy", "policy")) if (run_dir / sub / "config.json").exists()
-    }
 
 
 @one_sentence_errors
 def main() -> int:
     """Entry point."""
     options = parser().parse_intermixed_args()
-    run_dir = fetch(options.run_dir)
-    settings = load_run_settings(run_dir, options.overrides)
-    workflows = choose_workflows(options.workflow)
-    policies = choose_policies(run_dir, options.policy, own=not options.workflow)
-    if not policies and not workflows:
-        raise ValueError(f"{run_dir} has no policy yet: give --policy FOLDER or --workflow NAME.")
-    quiet_libraries()
+    runs, overrides = [text for text in options.given if is_run(text)], [text for text in options.given if not is_run(text)]
     terminal = Terminal()
-    rows = asyncio.run(run_evaluation(settings, run_dir, policies, workflows, terminal))
+    if len(runs) > 1:
+        if options.policy or options.workflow or options.worker:
+            raise ValueError("Of several runs the final tables are compared: give one run to evaluate policies, workflows and workers.")
+        rows = compare_runs({run: fetch(run) for run in dict.fromkeys(runs)}, overrides, terminal)
+    else:
+        rows = evaluate_one(fetch(runs[0]) if runs else None, overrides, options, terminal)
     if options.out:
         options.out.write_text(json.dumps({"rows": rows}, indent=1))
     from trainer.evaluation.rows import refuse_if_all_lost
@@ -104,8 +82,64 @@ def main() -> int:
     return 0
 
 
+def compare_runs(runs: dict[str, Path], overrides: list[str], terminal: Terminal) -> "list[Row]":
+    """Prints the final tables of several runs as one and returns its rows."""
+    from trainer.evaluation.compare import read_results, rows_over_runs
+    from trainer.evaluation.show import print_table
+
+    evaluation = load_run_settings(next(iter(runs.values())), overrides).trainer.evaluation
+    rows = rows_over_runs({name: read_results(run_dir) for name, run_dir in runs.items()}, evaluation)
+    print_table(rows, terminal)
+    return rows
+
+
+def evaluate_one(run_dir: Path | None, overrides: list[str], options: argparse.Namespace, terminal: Terminal) -> "list[Row]":
+    """Evaluates policies and workflows with each of the workers and returns the rows of all tables."""
+    from trainer.evaluation.rows import check_against
+    from trainer.evaluation.show import print_workers
+
+    if run_dir is None and not overrides:
+        raise ValueError("Give a run folder, or groups and values as for launch.train, like experiment=own tasks.path=FILE --workflow all.")
+    by_worker = {worker: load_settings(run_dir, overrides, worker) for worker in options.worker or [""]}
+    workflows = choose_workflows(options.workflow)
+    policies = choose_policies(run_dir, options.policy, own=not options.workflow)
+    if not policies and not workflows:
+        raise ValueError(f"{run_dir or 'No run folder'} has no policy yet: give --policy FOLDER or --workflow NAME.")
+    for settings in by_worker.values():
+        check_against(policies, workflows, settings.trainer.evaluation)
+    keep = keep_episodes(options.out) if options.out else lambda worker, name, groups: None
+    quiet_libraries()
+    rows: list[Row] = []
+    for worker, settings in by_worker.items():
+        found = asyncio.run(run_evaluation(settings, run_dir, policies, workflows, terminal, functools.partial(keep, worker)))
+        rows += [row | {"worker": worker} for row in found] if worker else found
+    if len(by_worker) > 1:
+        print_workers(rows, terminal)
+    return rows
+
+
+def keep_episodes(out: Path) -> "Callable[[str, str, Sequence[Group]], None]":
+    """Writes the policies' episodes to FILE.episodes.jsonl, worker by worker and row by row of the table."""
+    from trainer.run.episodes import held_out_rows
+
+    file = out.with_suffix(".episodes.jsonl")
+    file.write_text("")
+
+    def keep(worker: str, name: str, groups: "Sequence[Group]") -> None:
+        rows = [({"worker": worker} if worker else {}) | row for row in held_out_rows(name, groups, 300)]
+        with file.open("a", encoding="utf-8") as lines:
+            lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+    return keep
+
+
 async def run_evaluation(
-    settings: Config, run_dir: Path, policies: dict[str, Path], workflows: dict[str, Workflow], terminal: Terminal
+    settings: Config,
+    run_dir: Path | None,
+    policies: dict[str, Path],
+    workflows: dict[str, Workflow],
+    terminal: Terminal,
+    keep: "Callable[[str, Sequence[Group]], None]" = lambda name, groups: None,
 ) -> "list[Row]":
     """Prints the table and returns its rows."""
 
@@ -116,12 +150,14 @@ async def run_evaluation(
     for run in dict.fromkeys(filter(None, map(run_of, policies.values()))):
         refuse_trained(tasks, settings, run, say)
     say("Starting engine and sandboxes ..." if policies else "Starting sandboxes ...")
-    from trainer.evaluation.table import final_table, print_table
+    from trainer.evaluation.show import print_table
+    from trainer.evaluation.table import final_table
     from trainer.system import System
 
     first = next(iter(policies.values()), None)
-    async with System(settings, policy=first, learner_start=None, log_dir=run_dir, tasks=tasks, say=say) as system:
-        rows = await final_table(system, settings, policies, workflows, say=say)
+    logs = run_dir or Path(tempfile.mkdtemp(prefix="flowreasoner-evaluation-"))
+    async with System(settings, policy=first, learner_start=None, log_dir=logs, tasks=tasks, say=say) as system:
+        rows = await final_table(system, settings, policies, workflows, say=say, keep=keep)
     print_table(rows, terminal)
     return rows
 
@@ -150,7 +186,7 @@ def refuse_trained(tasks: TaskSet, settings: Config, run_dir: Path, say: Callabl
         )
 
 
-def readable_tasks(settings: Config, run_dir: Path, policies: dict[str, Path], say: Callable[[str], None]) -> TaskSet:
+def readable_tasks(settings: Config, run_dir: Path | None, policies: dict[str, Path], say: Callable[[str], None]) -> TaskSet:
     """The problems that the policies can read; for workflows alone those that the run's own policy can, so that rows stay comparable.
 
     Raises:

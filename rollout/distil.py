@@ -1,144 +1,157 @@
-"""Stage 1: traces from a teacher, kept where the workflow they hold really works (paper section 3.1).
+"""Stage 1: traces from a teacher (paper section 3.2).
 
-The teacher reads the meta-prompt that ``distil.prompt`` names, whatever the policy's own is, answers with reasoning and a workflow,
-and the workflow runs in the sandbox against the worker.
+The teacher reads what the policy will read and answers with reasoning and a workflow; the workflow runs in the sandbox against the
+worker, and what the public tests say goes back to the teacher, for up to ``distil.rounds`` rounds, by the code of the policy's episodes.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 
+from reward.group import score_group
+from reward.settings import RewardSettings
 from rollout.groups.collect import Runner, stable_seed
+from rollout.groups.episode import converse
 from rollout.prompt.meta_prompt import prompt_text
 from rollout.prompt.template import PromptTemplate
-from rollout.settings import DistilSettings
-from workflow.language.parse import parse_workflow
+from rollout.records import Completion, Episode
+from rollout.settings import DistilSettings, ModelSettings, RolloutSettings
+from rollout.traces import REFUSED, TeacherRound, Trace
+from sandbox.records import Run
 from workflow.language.reasoning import join_reasoning, split_reasoning
 from workflow.outcome import Outcome
 from workflow.problem import Problem
-from workflow.program import Refusal
-from workflow.worker.interface import PromptRefused, Worker, WorkerError
+from workflow.program import Workflow
+from workflow.worker.interface import Message, PromptRefused, Worker, WorkerError
+
+
+def teacher_prompt(distil: DistilSettings, model: ModelSettings) -> PromptTemplate:
+    """The teacher's own prompt where it has one, else the policy's."""
+    return PromptTemplate("distil.prompt", model.meta_prompt if distil.prompt is None else distil.prompt)
+
+
+class _NothingToRun(Exception):
+    """The teacher's last reply holds no answer at all: further rounds would go the same way."""
+
+
+class _Teacher:
+    """The teacher's side of one conversation."""
+
+    def __init__(self, worker: Worker, settings: DistilSettings, prompt: str, seed: tuple[object, ...]) -> None:
+        self.rounds: list[TeacherRound] = []
+        self._worker = worker
+        self._settings = settings
+        self._messages: list[Message] = [{"role": "user", "content": prompt}]
+        self._seed = seed
+
+    async def answer(self, feedback: str = "") -> Completion:
+        """The next reply; its tokens are the teacher's own and never known.
+
+        The chat that is sent again holds no reasoning: neither does a policy's, whose chat template cuts it, and DeepSeek refuses it.
+
+        Raises:
+            _NothingToRun: the reply was refused, cut off, or is thoughts alone; it is in ``rounds``.
+            WorkerError: the endpoint failed.
+        """
+        number = len(self.rounds)
+        if feedback:
+            self._messages.append({"role": "user", "content": feedback})
+        try:
+            reply = await self._worker.complete(
+                list(self._messages),
+                seed=stable_seed(*self._seed, number) if number else stable_seed(*self._seed),
+                temperature=self._settings.temperature,
+                max_tokens=self._settings.max_tokens,
+            )
+        except PromptRefused:
+            self.rounds.append(TeacherRound("", finish_reason=REFUSED, feedback=feedback))
+            raise _NothingToRun from None
+        reasoning, text = reply.reasoning, reply.text
+        if not reasoning or text.lstrip().startswith("<think>"):
+            inline, text = split_reasoning(text)
+            reasoning = reasoning or inline
+        self.rounds.append(TeacherRound(text, reasoning, reply.finish_reason, feedback))
+        if reply.truncated or not text.strip():
+            raise _NothingToRun  # a workflow that was cut off is not what the teacher meant to write
+        self._messages.append({"role": "assistant", "content": text})
+        return Completion(join_reasoning(reasoning, text), (), (), 0, "stop")
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
-    """One request to the teacher and what became of it."""
+class Distiller:
+    """Puts queries to a teacher."""
 
-    index: int
-    """Number of the request, from 0; a resumed distillation goes on after the last one."""
-    problem_id: str
-    query: str
-    text: str
-    """The teacher's reply without the reasoning that it gave apart: prose, if any, and the workflow."""
-    outcome: Outcome
-    """PASSED traces are the SFT rows; the others are kept for the report."""
-    reasoning: str = ""
-    """The teacher's chain of thought, from a field of its own or from between ``<think>`` tags; empty where it gave none."""
-    finish_reason: str = ""
-    """How the reply ended, in the endpoint's word; ``refused`` where the endpoint took no such prompt or filtered the reply."""
-    fault: str = ""
-    """Why infrastructure failed; empty where it did not."""
+    teacher: Worker
+    runner: Runner
+    settings: DistilSettings
+    rollout: RolloutSettings
+    """Feedback and the end of an episode are the policy's."""
+    reward: RewardSettings
+    prompt: PromptTemplate
+    """What the teacher reads; see ``teacher_prompt``."""
+    seed: int
 
-    @property
-    def completion(self) -> str:
-        """Reasoning and text as one text, in the form that ``workflow.language.reasoning`` splits again."""
-        return join_reasoning(self.reasoning, self.text)
+    async def trace(self, index: int, problem: Problem) -> Trace:
+        """Asks about one problem. Failures of machines and refusals of the endpoint come back as outcomes, never raised."""
+        talk = _Teacher(self.teacher, self.settings, prompt_text(self.prompt, problem), (self.seed, "teacher", index))
+        ask = self.rollout.model_copy(update={"rounds": self.settings.rounds, "judged_round": self.settings.keep_round})
 
-    @property
-    def traits(self) -> tuple[str, ...]:
-        """What ``summary`` counts of this trace."""
-        failed = self.outcome is Outcome.INFRA_ERROR and not self.text
-        marks = {
-            "answered": not failed,
-            "reasoning": bool(self.reasoning),
-            "cut off": self.finish_reason == "length",
-            "refused": self.finish_reason == REFUSED,
-        }
-        return tuple(name for name, holds in marks.items() if holds)
+        async def answer(number: int, before: Completion, feedback: str) -> tuple[Completion, tuple[int, ...]]:
+            return await talk.answer(feedback), ()
 
+        async def run(number: int, workflow: Workflow) -> tuple[Run, ...]:
+            seed = stable_seed(self.seed, "distil", index, number) if number else stable_seed(self.seed, "distil", index)
+            return (await self.runner.run(workflow, problem, seed, public=ask.rounds > 1),)
 
-REFUSED = "refused"
-
-
-def summary(counts: Counter[str]) -> str:
-    """One line on what a teacher's replies are like, from the traits of all traces."""
-    replies = max(1, counts["answered"])
-    shares = {name: counts[name] / replies for name in ("reasoning", "cut off", "refused")}
-    return (
-        f"Teacher: of {counts['answered']} replies {shares['reasoning']:.0%} with reasoning, {shares['cut off']:.0%} cut off at "
-        f"distil.max_tokens, {shares['refused']:.0%} refused by its endpoint."
-    )
-
-
-async def _trace(
-    index: int, problem: Problem, prompt: PromptTemplate, teacher: Worker, runner: Runner, distil: DistilSettings, seed: int
-) -> Trace:
-    try:
-        reply = await teacher.complete(
-            [{"role": "user", "content": prompt_text(prompt, problem)}],
-            seed=stable_seed(seed, "teacher", index),
-            temperature=distil.temperature,
-            max_tokens=distil.max_tokens,
+        trace = Trace(index, problem.id, problem.query, (), Outcome.NO_WORKFLOW)
+        try:
+            done = await converse(await talk.answer(), ask, answer=answer, run=run)
+        except _NothingToRun:
+            return replace(trace, rounds=tuple(talk.rounds), kept=len(talk.rounds) - 1)
+        except WorkerError as failure:
+            return replace(trace, rounds=tuple(talk.rounds), outcome=Outcome.INFRA_ERROR, fault=str(failure))
+        episode = Episode(f"distil/{index}", done.rounds, done.judged, None)
+        (score,) = score_group([episode.attempt], problem, self.reward)
+        result = episode.result
+        return replace(
+            trace,
+            rounds=tuple(talk.rounds),
+            kept=done.judged,
+            outcome=result.refusal.outcome if result.refusal is not None else result.runs[0].outcome,
+            reward=None if score is None else score.total,
+            fault=result.runs[0].fault if result.runs else "",
         )
-    except PromptRefused:
-        return Trace(index, problem.id, problem.query, "", Outcome.NO_WORKFLOW, finish_reason=REFUSED)
-    except WorkerError as failure:
-        return Trace(index, problem.id, problem.query, "", Outcome.INFRA_ERROR, fault=str(failure))
-    reasoning, text = reply.reasoning, reply.text
-    if not reasoning or text.lstrip().startswith("<think>"):
-        inline, text = split_reasoning(text)
-        reasoning = reasoning or inline
-    trace = Trace(index, problem.id, problem.query, text, Outcome.NO_WORKFLOW, reasoning, reply.finish_reason)
-    if reply.truncated:
-        return trace  # whatever it holds is not what the teacher meant to write
-    parsed = parse_workflow(trace.completion)
-    if isinstance(parsed, Refusal):
-        return replace(trace, outcome=parsed.outcome)
-    run = await runner.run(parsed, problem, stable_seed(seed, "distil", index))
-    return replace(trace, outcome=run.outcome, fault=run.fault)
 
+    async def traces(
+        self, problems: Sequence[Problem], *, wanted: int, teaches: Callable[[Trace], bool], first: int = 0, useful: int = 0
+    ) -> AsyncIterator[Trace]:
+        """Traces in the order of their queries, until ``wanted`` exist that can be learnt from or ``distil.max_requests`` queries were put.
 
-async def distil_traces(
-    problems: Sequence[Problem],
-    teacher: Worker,
-    runner: Runner,
-    settings: DistilSettings,
-    *,
-    seed: int,
-    first: int = 0,
-    passed: int = 0,
-    teaches: Callable[[Trace], bool] = lambda trace: trace.outcome is Outcome.PASSED,
-) -> AsyncIterator[Trace]:
-    """Traces in the order of their requests, until ``settings.traces`` exist that can be learnt from or ``max_requests`` were sent.
+        Args:
+            problems: training problems; query ``i`` is that of ``problems[i % len(problems)]``.
+            teaches: whether a trace is one more to learn from.
+            first: query to begin with, and ``useful``: traces to learn from that exist already (a resumed distillation).
 
-    Args:
-        problems: training problems; request ``i`` is about ``problems[i % len(problems)]``.
-        first: request to begin with, and ``passed``: traces to learn from that exist already (a resumed distillation).
-        teaches: whether a trace is one to learn from; left out: whether its workflow passed.
-
-    Raises:
-        WorkerError: the last 20 requests in a row all failed for infrastructure reasons.
-    """
-    prompt = PromptTemplate("distil.prompt", settings.prompt)
-    waiting: list[asyncio.Task[Trace]] = []
-    next_index, failures_in_a_row = first, 0
-    try:
-        while passed < settings.traces and (next_index < settings.max_requests or waiting):
-            while len(waiting) < settings.concurrency and next_index < settings.max_requests:
-                problem = problems[next_index % len(problems)]
-                waiting.append(asyncio.ensure_future(_trace(next_index, problem, prompt, teacher, runner, settings, seed)))
-                next_index += 1
-            trace = await waiting.pop(0)
-            passed += teaches(trace)
-            failures_in_a_row = failures_in_a_row + 1 if trace.outcome is Outcome.INFRA_ERROR else 0
-            if failures_in_a_row >= 20:
-                raise WorkerError(
-                    f"20 distillation requests in a row failed, the last one (problem {trace.problem_id}) with: {trace.fault} Check the "
-                    "teacher and worker endpoints."
-                )
-            yield trace
-    finally:
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
+        Raises:
+            WorkerError: the last 20 queries in a row all failed for infrastructure reasons.
+        """
+        waiting: list[asyncio.Task[Trace]] = []
+        index, limit, failures_in_a_row = first, self.settings.max_requests, 0
+        try:
+            while useful < wanted and (index < limit or waiting):
+                while len(waiting) < self.settings.concurrency and index < limit:
+                    waiting.append(asyncio.ensure_future(self.trace(index, problems[index % len(problems)])))
+                    index += 1
+                trace = await waiting.pop(0)
+                useful += teaches(trace)
+                failures_in_a_row = failures_in_a_row + 1 if trace.outcome is Outcome.INFRA_ERROR else 0
+                if failures_in_a_row >= 20:
+                    raise WorkerError(
+                        f"20 distillation requests in a row failed, the last one (problem {trace.problem_id}) with: {trace.fault} "
+                        "Check the teacher and worker endpoints."
+                    )
+                yield trace
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)

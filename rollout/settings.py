@@ -46,7 +46,7 @@ class RolloutSettings(Settings):
     runs_per_workflow: int = Field(default=1, ge=1)
     """Executions of each workflow, with different worker seeds; the score is their mean."""
     share_runs: bool = True
-    """Siblings with the same AST share their executions (they would see the same worker samples anyway)."""
+    """Siblings with the same AST share their executions (they would see the same worker samples anyway). False: each meets others."""
     temperature: float = Field(default=1.0, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
     request_timeout_s: MayChange[float] = Field(default=300.0, gt=0)
@@ -90,16 +90,32 @@ class DistilSettings(Settings):
     """Asking the teacher for traces."""
 
     traces: int = Field(default=2000, ge=1)
-    """SFT rows to collect: (query, reasoning, workflow) whose workflow passed."""
+    """SFT rows to collect: traces that ``weighting`` and ``per_problem`` keep and that fit the policy's turns."""
     max_requests: int = Field(default=6000, ge=1)
-    """Teacher calls after which distillation stops with what it has."""
+    """Queries put to the teacher after which distillation stops with what it has; each takes up to ``rounds`` requests."""
+    rounds: int = Field(default=10, ge=1, le=10)
+    """Workflows that the teacher writes one after another for a query, with the policy's feedback between them; as in the policy's
+    episodes (``rollout.stop_when_settled``) the last one is that which passes every public test."""
+    keep_round: Literal["last", "best"] = "last"
+    """Whose workflow is the result of a query, as ``rollout.judged_round``; rounds after it are not learnt."""
+    per_problem: int = Field(default=4, ge=1)
+    """Traces of one problem that are learnt at most: those with the highest reward, so the cheapest that pass, no workflow twice."""
+    weighting: Literal["passed", "exp_reward"] = "passed"
+    """What is learnt. ``passed``: traces whose workflow passed, all alike. ``exp_reward``: every trace whose workflow was judged, drawn
+    in proportion to exp(reward / ``tau``) (reward-weighted regression as in W4S, arXiv 2504.04785)."""
+    tau: float = Field(default=0.4, gt=0)
+    """Reward by which ``exp_reward`` has to be higher for a trace to be drawn e times as often."""
+    rows: Literal["turns", "concatenated"] = "turns"
+    """What an SFT row is. ``turns``: the conversation in up to ``rollout.rounds`` turns, as the policy will hold it, without loss on the
+    feedback; reasoning of rounds before these goes before that of the first. ``concatenated``: one turn, the reasoning of all rounds
+    one after another and the kept workflow (paper section 3.2)."""
     concurrency: MayChange[int] = Field(default=64, ge=1)
     provider: MayChange[str] = "endpoint"
     """Who answers, as in ``worker.provider``."""
     base_url: MayChange[str | None] = None
     """Teacher endpoint; None: the provider knows its own."""
-    prompt: str = "full"
-    """What the teacher reads, as ``model.meta_prompt``."""
+    prompt: str | None = None
+    """What the teacher reads, as ``model.meta_prompt``; None: what the policy reads."""
     model: str = ""
     api_key_env: MayChange[str] = "OPENAI_API_KEY"
     temperature: float = Field(default=0.6, ge=0, le=2.0)

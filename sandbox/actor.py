@@ -16,9 +16,12 @@ from workflow.worker.providers import close_worker, make_worker
 class SandboxActor:
     """One sandbox with its own zygote and a worker of its own to ask."""
 
-    def __init__(self, settings: SandboxSettings, worker: WorkerSettings, imports: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, settings: SandboxSettings, worker: WorkerSettings, imports: tuple[str, ...] = (), judge: WorkerSettings | None = None
+    ) -> None:
         self._imports = imports
         self._asked = worker
+        self._asked_to_judge = judge
         prices = ("prompt_dollars_per_million", "completion_dollars_per_million")
         asked = {"reserved_completion_tokens": worker.max_tokens} | {name: getattr(worker, name) for name in prices}
         self._settings = settings.model_copy(update={"budget": settings.budget.model_copy(update=asked)})
@@ -27,7 +30,8 @@ class SandboxActor:
         """Brings the sandbox up, with what packages add to the product; returns its isolation level."""
         load_plugins(self._imports)
         self._worker = make_worker(self._asked)
-        self._sandbox = Sandbox(self._settings, self._worker)
+        self._judge = make_worker(self._asked_to_judge) if self._asked_to_judge is not None else self._worker
+        self._sandbox = Sandbox(self._settings, self._worker, judge=self._judge)
         await self._sandbox.backend.start()
         return self._sandbox.backend.level
 
@@ -42,4 +46,5 @@ class SandboxActor:
     async def close(self) -> None:
         """Ends every process of the sandbox."""
         await self._sandbox.close()
-        await close_worker(self._worker)
+        for worker in {id(one): one for one in (self._worker, self._judge)}.values():
+            await close_worker(worker)

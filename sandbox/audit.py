@@ -1,8 +1,8 @@
 """The audit of a task set: does the judge accept what is right and refuse what is not, row by row?
 
 A row is sound where its reference passes all its tests, and the answers that its verifier calls controls fail, since they know
-nothing. Rows that are not sound train cheaters; they are
-listed with the reason and left out. Mutants of the reference say how much the hidden tests see.
+nothing. Rows that are not sound train cheaters; they are listed with the reason and left out. Mutants of the reference say how much
+the hidden tests see. Some sets publish no reference: their tests are taken as they are, and the table says of how many rows.
 """
 
 import ast
@@ -31,6 +31,7 @@ class RowAudit:
     """Mutants of the reference that were judged."""
     killed: int
     """Those of them that fail a hidden test."""
+    has_reference: bool = True
 
     @property
     def sound(self) -> bool:
@@ -41,18 +42,18 @@ class RowAudit:
 async def audit(sandbox: Sandbox, problem: Problem, mutants: int) -> RowAudit:
     """Judges reference, controls and ``mutants`` mutants of one problem. Raises RuntimeError where the sandbox itself fails."""
     faults: list[str] = []
-    reference = await _judge(sandbox, _all_tests(problem), problem.reference or "")
-    if problem.reference is None:
-        faults.append("it has no reference solution")
-    elif reference.outcome is not Outcome.PASSED:
-        faults.append(f"its reference fails: {reference.failures[0]}")
+    if problem.reference is not None:
+        reference = await _judge(sandbox, _all_tests(problem), problem.reference)
+        if reference.outcome is not Outcome.PASSED:
+            faults.append(f"its reference fails: {reference.failures[0]}")
     controls = find_verifier(problem.verifier).controls(problem)
     verdicts = await asyncio.gather(*(_judge(sandbox, problem, answer) for answer in controls.values()))
     faults += [f"{name} passes" for name, verdict in zip(controls, verdicts, strict=True) if verdict.outcome is Outcome.PASSED]
-    programs = _mutants(problem, mutants)
+    programs = make_mutants(problem, mutants)
     killed = await asyncio.gather(*(_judge(sandbox, problem, program) for program in programs))
     count = sum(verdict.outcome is not Outcome.PASSED for verdict in killed)
-    return RowAudit(problem.id, tuple(faults), reference.trust, len(programs), count)
+    trust = find_verifier(problem.verifier).trust
+    return RowAudit(problem.id, tuple(faults), trust, len(programs), count, problem.reference is not None)
 
 
 async def _judge(sandbox: Sandbox, problem: Problem, answer: str) -> Verdict:
@@ -67,7 +68,7 @@ def _all_tests(problem: Problem) -> Problem:
     return replace(problem, hidden_tests=(*problem.public_tests, *problem.hidden_tests))
 
 
-def _mutants(problem: Problem, count: int) -> Sequence[str]:
+def make_mutants(problem: Problem, count: int) -> Sequence[str]:
     """Up to ``count`` different mutants of the reference, drawn by the problem's id."""
     if not find_verifier(problem.verifier).is_code or problem.reference is None or count == 0:
         return ()

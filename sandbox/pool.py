@@ -24,6 +24,8 @@ from workflow.outcome import Outcome, RunFailedError
 from workflow.problem import Problem
 from workflow.program import Workflow
 from workflow.settings import WorkerSettings
+from workflow.verifiers import find_verifier
+from workflow.verifiers.judged import MOST_REQUESTS
 
 R = TypeVar("R")
 
@@ -72,6 +74,7 @@ class SandboxPool:
         worker: WorkerSettings,
         *,
         imports: tuple[str, ...] = (),
+        judge: WorkerSettings | None = None,
         place: Callable[[int], Mapping[str, Any]] | None = None,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
@@ -79,6 +82,7 @@ class SandboxPool:
         Args:
             worker: settings with which a worker can be made; each actor makes one.
             imports: modules that every actor imports first, ``trainer.imports``.
+            judge: settings of the LLM that judges where no test can; None: the worker does.
             place: Ray actor options that say where the actor with a number runs.
             say: prints one line.
         """
@@ -88,6 +92,7 @@ class SandboxPool:
         self._say = say
         self._worker = worker
         self._imports = imports
+        self._judge = judge
         self._places: list[SandboxPlace] = []
         self._free = asyncio.Condition()
 
@@ -108,7 +113,7 @@ class SandboxPool:
             **self._place(index),
         )
         name = f"Sandbox actor {index + 1} of {self.settings.actors}"
-        return SandboxPlace(name, lambda: options.remote(self.settings, self._worker, self._imports), self._free, self._say)
+        return SandboxPlace(name, lambda: options.remote(self.settings, self._worker, self._imports, self._judge), self._free, self._say)
 
     async def run(self, workflow: Workflow, problem: Problem, seed: int, *, public: bool = False) -> Run:
         """One execution with its verdict (``public``: also by the public tests); infrastructure errors are retried, then come back
@@ -118,7 +123,7 @@ class SandboxPool:
             return Run(Execution(Outcome.INFRA_ERROR, None, (), message, 0.0, self.level), None)
 
         limits = self.settings.limits
-        deadline_s = longest_s(limits.workflow_wall_s) + longest_s(limits.wall_s) * 2 + GRACE_S
+        deadline_s = longest_s(limits.workflow_wall_s) + longest_s(limits.wall_s) * 2 + self._judging_s(problem) + GRACE_S
         return await self._with_retries(
             problem.id, lambda actor: actor.run.remote(workflow, problem, seed, public), lambda run: run.outcome, fail, deadline_s
         )
@@ -129,10 +134,16 @@ class SandboxPool:
         def fail(message: str) -> Verdict:
             return Verdict(Outcome.INFRA_ERROR, (), (message,), 0.0, self.level)
 
-        deadline_s = longest_s(self.settings.limits.wall_s) * 2 + GRACE_S
+        deadline_s = longest_s(self.settings.limits.wall_s) * 2 + self._judging_s(problem) + GRACE_S
         return await self._with_retries(
             problem.id, lambda actor: actor.judge.remote(problem, answer), lambda verdict: verdict.outcome, fail, deadline_s
         )
+
+    def _judging_s(self, problem: Problem) -> float:
+        """Longest that an LLM may judge one answer; 0 where tests do."""
+        judge = self._judge or self._worker
+        judged = find_verifier(problem.verifier).trust == "judge"
+        return judge.timeout_s * (1 + judge.max_retries) * MOST_REQUESTS * len(problem.hidden_tests) if judged else 0.0
 
     async def _with_retries(
         self,

@@ -84,11 +84,16 @@ class Verdict:
     trust: Trust = "split"
     late: bool = False
     """True where a deadline of the clock ended a test."""
+    grades: tuple[float, ...] = ()
+    """How much of each test is reached, where the verifier grades; else empty."""
+    cost_dollars: float = 0.0
+    """What an LLM that judged has cost; no part of what the workflow spent."""
 
     @property
     def performance(self) -> float:
-        """Share of tests passed, in [0, 1]."""
-        return sum(self.passed) / len(self.passed) if self.passed else 0.0
+        """Share of tests passed, in [0, 1]; their mean grade where the verifier grades."""
+        reached = self.grades or self.passed
+        return sum(reached) / len(reached) if reached else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,11 @@ class Run:
     """By the hidden tests; None where there was no answer to judge."""
     public: Verdict | None = None
     """By the public tests, where they were asked for: the only verdict that the policy may see."""
+
+    @property
+    def cost_dollars(self) -> float:
+        """What all of it cost: the workflow's worker tokens, and an LLM that judged."""
+        return self.execution.cost_dollars + sum(one.cost_dollars for one in (self.verdict, self.public) if one is not None)
 
     @property
     def outcome(self) -> Outcome:

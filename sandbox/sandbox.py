@@ -37,13 +37,17 @@ MAX_JUDGEMENTS = 8
 class Sandbox:
     """An async context manager over one backend."""
 
-    def __init__(self, settings: SandboxSettings, worker: Worker | None = None, backend: Backend | None = None) -> None:
+    def __init__(
+        self, settings: SandboxSettings, worker: Worker | None = None, backend: Backend | None = None, *, judge: Worker | None = None
+    ) -> None:
         """
         Args:
             worker: answers the operators' calls; None: this sandbox only judges and runs programs.
+            judge: judges answers that no test can; None: the worker does.
         """
         self.settings = settings
         self.worker = worker
+        self._judge = judge or worker
         self.backend: Backend = backend or ZygoteBackend(settings)
         self.bench = Bench(self.backend)
         self._verdicts = SingleFlight[Verdict](
@@ -94,7 +98,7 @@ class Sandbox:
         async with self._judging:
             tries = 1
             while True:
-                verdict = await judge(self.bench, self.settings.limits, problem, answer, tests)
+                verdict = await judge(self.bench, self.settings.limits, problem, answer, tests, self._judge)
                 if verdict.outcome is not Outcome.INFRA_ERROR or tries == TRIES:
                     return verdict
                 tries += 1

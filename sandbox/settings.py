@@ -1,5 +1,6 @@
 """Settings of the sandbox."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import Field
@@ -58,3 +59,7 @@ class SandboxSettings(Settings):
     """Verdicts kept by one actor, keyed by tests and answer; 0: judge every answer anew."""
     limits: LimitSettings = LimitSettings()
     budget: BudgetSettings = BudgetSettings()
+
+    def with_libraries(self, libraries: Iterable[str]) -> "SandboxSettings":
+        """The same with further packages."""
+        return self.model_copy(update={"libraries": tuple(dict.fromkeys((*self.libraries, *sorted(libraries))))})

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rollout.distil import Trace
 from rollout.groups.stream import StreamState
+from rollout.traces import Trace
 from tests.run_factory import settings
 from tests.test_run_folder_resume import saved
 from trainer.run.console import RunConsole
@@ -201,11 +201,11 @@ def test_a_run_goes_on_through_a_full_disk_and_its_folder_has_everything_afterwa
     with RunFolder.open(settings(tmp_path / "run"), RunConsole("test", console)) as run:
         run.log("grpo", 0, {"reward/mean": 0.0}, total=4)
         with room_for(1):
-            run.append_trace(Trace(0, "p", "q", "t", Outcome.PASSED))
+            run.append_trace(Trace(0, "p", "q", (), Outcome.PASSED))
             for step in (1, 2):
                 run.log("grpo", step, {"reward/mean": float(step)}, total=4, alarms=[f"ALARM {step}"])
             run.mark_done("distil", passed=1)
-            run.write_results([{"name": "oracle"}])
+            run.write_results([{"name": "GRPO policy"}])
             assert [row["step"] for row in run.rows("grpo")] == [0, 1, 2] and len(run.read_traces()) == 1
         run.log("grpo", 3, {"reward/mean": 3.0}, total=4)
         folder = run.path

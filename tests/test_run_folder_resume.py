@@ -14,9 +14,9 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from reward.score import Score
-from rollout.distil import Trace
 from rollout.groups.stream import StreamState
 from rollout.records import Completion, Episode, Group, Round
+from rollout.traces import TeacherRound, Trace
 from sandbox.records import Execution, OperatorCall, Run, Verdict
 from tests.run_factory import settings
 from trainer.metrics.spending import Spending
@@ -102,25 +102,34 @@ def test_finished_stages_are_known_to_the_next_session(tmp_path: Path):
 
 
 def test_traces_survive_a_crash_in_the_middle_of_a_line(tmp_path: Path):
-    trace = Trace(0, "p/1", "Write f", "Plan\nclass Workflow", Outcome.PASSED)
+    trace = Trace(0, "p/1", "Write f", (TeacherRound("Plan\nclass Workflow"),), Outcome.PASSED)
     with opened(settings(tmp_path / "run")) as run:
         run.append_trace(trace)
         with (run.path / "traces.jsonl").open("a") as out:
             out.write('{"index": 1, "problem')
     with opened(settings(tmp_path / "run")) as run:
         assert run.read_traces() == [trace]
-        second = Trace(1, "p/2", "Write g", "ä ×", Outcome.WRONG_ANSWER)
+        second = Trace(1, "p/2", "Write g", (TeacherRound("ä ×"),), Outcome.WRONG_ANSWER)
         run.append_trace(second)
         assert run.read_traces() == [trace, second]
 
 
-def test_traces_keep_their_reasoning_and_rows_of_older_runs_have_none(tmp_path: Path):
-    trace = Trace(0, "p/1", "Write f", "class Workflow", Outcome.PASSED, "It is easy.", "stop")
+def test_traces_keep_their_rounds_and_rows_of_older_runs_have_one(tmp_path: Path):
+    rounds = (TeacherRound("class Workflow", "It is easy.", "stop"), TeacherRound("class Workflow", "Hm.", "stop", "Round 1 of 10: no."))
+    trace = Trace(0, "p/1", "Write f", rounds, Outcome.PASSED, kept=1, reward=0.9)
+    older = {"index": 1, "problem_id": "p/2", "query": "q", "outcome": "passed"}
     with opened(settings(tmp_path / "run")) as run:
         run.append_trace(trace)
         with (run.path / "traces.jsonl").open("a") as out:
-            out.write('{"index":1,"problem_id":"p/2","query":"q","text":"t","outcome":"passed"}\n')
-        assert run.read_traces() == [trace, Trace(1, "p/2", "q", "t", Outcome.PASSED)]
+            out.write(json.dumps(older | {"text": "t"}) + "\n")
+            out.write(json.dumps(older | {"text": "t", "reasoning": "r", "finish_reason": "stop", "fault": ""}) + "\n")
+            out.write(json.dumps(older | {"text": "", "outcome": "infra_error", "fault": "down"}) + "\n")
+        assert run.read_traces() == [
+            trace,
+            Trace(1, "p/2", "q", (TeacherRound("t"),), Outcome.PASSED),
+            Trace(1, "p/2", "q", (TeacherRound("t", "r", "stop"),), Outcome.PASSED),
+            Trace(1, "p/2", "q", (), Outcome.INFRA_ERROR, fault="down"),
+        ]
 
 
 async def test_a_resumed_run_has_no_row_twice(tmp_path: Path):
@@ -285,9 +294,23 @@ def test_results_have_the_steps_and_the_time_of_all_sessions(tmp_path: Path):
         run.log("grpo", 0, {}, total=1)
         run.state.wall_s = 100.0
     with opened(settings(tmp_path / "run")) as run:
-        run.write_results([{"name": "oracle", "reward": 0.7}])
+        run.write_results([{"name": "GRPO policy", "reward": 0.7}])
         results = json.loads((run.path / "results.json").read_text())
-    assert results["steps"] == 1 and 100.0 <= results["wall_s"] < 1000.0 and results["rows"][0]["name"] == "oracle"
+    assert results["steps"] == 1 and 100.0 <= results["wall_s"] < 1000.0 and results["rows"][0]["name"] == "GRPO policy"
+
+
+def test_held_out_episodes_are_kept_and_begin_anew_with_the_table(tmp_path: Path):
+    for _ in range(2):
+        with opened(settings(tmp_path / "run")) as run:
+            run.begin_held_out()
+            run.log_held_out("GRPO policy", [group(0)])
+            rows = [json.loads(line) for line in (run.path / "held_out.jsonl").read_text().splitlines()]
+            assert len(rows) == len(group(0).episodes) and {row["row"] for row in rows} == {"GRPO policy"}
+            assert all("answer" in shown for row in rows for shown in row["runs"])
+    quiet = settings(tmp_path / "quiet")
+    with opened(quiet.model_copy(update={"logger": quiet.logger.model_copy(update={"episodes": False})})) as run:
+        run.log_held_out("GRPO policy", [group(0)])
+        assert not (run.path / "held_out.jsonl").exists()
 
 
 def test_two_processes_cannot_hold_one_folder(tmp_path: Path):

@@ -106,6 +106,16 @@ def ask(player: Player, problem: Problem, sample: object, model: str = WORKER_MO
     return player.answer(model, messages, sample)
 
 
+def test_the_teacher_goes_on_about_its_query_after_feedback() -> None:
+    player, asked = Player(PLAIN, Book()), PROBLEMS[0].query
+    chat: list[Message] = [
+        {"role": "user", "content": asked},
+        {"role": "assistant", "content": player.answer(TEACHER_MODEL, [{"role": "user", "content": asked}], 0)},
+        {"role": "user", "content": "Round 1 of 3: 0 of 1 public tests passed.\nWrite the next workflow."},
+    ]
+    assert "class Workflow" in player.answer(TEACHER_MODEL, chat, 0)
+
+
 @pytest.mark.parametrize("model", [WORKER_MODEL, TEACHER_MODEL])
 def test_answers_depend_on_server_seed_messages_and_sample_alone(model: str) -> None:
     first, second = Player(PLAIN, Book()), Player(PLAIN, Book())

@@ -14,7 +14,7 @@ from launch.doctor import show as show_findings
 from launch.shell import one_sentence_errors
 from sandbox.probe import Finding
 from tests.run_factory import final_rows
-from trainer.evaluation.table import print_table
+from trainer.evaluation.show import print_table
 from trainer.run.console import RunConsole
 from trainer.run.terminal import Bar, Terminal, code, panel, plain, printable, table
 

@@ -1,4 +1,4 @@
-"""Evaluation: trials, the oracle, intervals, rows."""
+"""Evaluation: trials, choices, intervals, rows."""
 
 from dataclasses import replace
 from io import StringIO
@@ -12,8 +12,8 @@ from sandbox.records import Verdict
 from tests.scripted_parts import SINGLE_CALL, TEST_LOOP, ScriptedRunner, completion, problem, run
 from trainer.algorithm.data_order import problem_at, tag_at
 from trainer.evaluation.rows import minus, refuse_if_all_lost, result_row
-from trainer.evaluation.table import print_table
-from trainer.evaluation.trials import Trial, Trials, best_fixed, evaluate_workflow, oracle, trials_of_groups
+from trainer.evaluation.show import print_table
+from trainer.evaluation.trials import Trial, Trials, evaluate_workflow, trials_of_groups
 from trainer.metrics.step import group_metrics
 from trainer.run.terminal import Terminal
 from trainer.settings import EvaluationSettings
@@ -25,7 +25,7 @@ SETTINGS = EvaluationSettings(bootstrap=200)
 
 
 def trial(number: int, reward: float, *, level: int = 1, examples: bool = True) -> Trial:
-    return Trial(problem(number, level=level, examples=examples), reward, pass_rate=reward, calls=1.0, cost=0.001)
+    return Trial(problem(number, level=level, examples=examples), reward, pass_rate=reward, solved=reward, calls=1.0, cost=0.001)
 
 
 def workflow(text: str) -> Workflow:
@@ -93,18 +93,6 @@ async def test_a_partly_failed_problem_counts_its_good_runs_only():
     assert only.pass_rate == 1.0
 
 
-def test_the_oracle_is_chosen_on_validation_and_reported_on_test():
-    validation = {"a": [trial(0, 0.9), trial(1, 0.1, level=2)], "b": [trial(0, 0.2), trial(1, 0.8, level=2)]}
-    test = {"a": [trial(2, 0.5), trial(3, 0.95, level=2)], "b": [trial(2, 0.99), trial(3, 0.6, level=2)]}
-    choice, trials = oracle(validation, test)
-    assert choice == {(1, True): "a", (2, True): "b"}
-    assert sorted(t.reward for t in trials) == [0.5, 0.6]
-
-
-def test_the_best_fixed_workflow_has_the_highest_mean_on_validation():
-    assert best_fixed({"a": [trial(0, 0.4), trial(1, 0.6)], "b": [trial(0, 0.9), trial(1, 0.3)]}) == "b"
-
-
 def test_a_row_holds_means_intervals_and_levels():
     known = (trial(0, 0.0), trial(1, 1.0), trial(2, 1.0, level=2, examples=False))
     row = result_row("x", "policy", Trials(known, ("no answer", "no room", "no answer")), SETTINGS)
@@ -134,14 +122,14 @@ def test_a_table_whose_every_row_is_lost_fails_with_the_reason_and_one_known_row
 
 def test_the_table_says_what_was_lost_and_how_far_a_policy_is_from_the_best_fixed_workflow():
     policy = result_row("GRPO policy", "policy", Trials((trial(0, 0.9), trial(1, 0.7)), ("HTTP 503",)), SETTINGS)
-    policy["minus_best_fixed"] = minus([trial(0, 0.9), trial(1, 0.7)], [trial(0, 0.5), trial(1, 0.3)], 200)
+    policy["minus"] = {"of": "best fixed workflow"} | minus([trial(0, 0.9), trial(1, 0.7)], [trial(0, 0.5), trial(1, 0.3)], 200)
     lost = result_row("SFT policy", "policy", Trials((), ("no connection",)), SETTINGS)
     out = StringIO()
-    print_table([policy, lost], Terminal(file=out, width=80))
+    print_table([policy, lost], Terminal(file=out, width=100))
     said = " ".join(out.getvalue().split())
     assert "SFT policy: 1 of 1 problems lost to infrastructure failures, most of them: no connection" in said
     assert "GRPO policy: 1 of 3 problems lost to infrastructure failures, most of them: HTTP 503" in said
-    assert "GRPO policy minus best fixed workflow, problem by problem: reward +0.400 [+0.400, +0.400]" in said
+    assert "Minus best fixed workflow, problem by problem" in said and said.count("+0.400 [+0.400, +0.400]") == 2
 
 
 @pytest.mark.parametrize("verdict", [None, "public", "hidden"])

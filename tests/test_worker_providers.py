@@ -116,3 +116,9 @@ def test_a_run_saved_before_there_were_providers_goes_on_with_who_answered_then(
     del values["worker"]["provider"], values["distil"]["provider"], values["trainer"]["imports"]
     config = with_overrides(yaml.safe_dump(values), [], "runs/old")
     assert (config.worker.provider, config.distil.provider, config.model.path) == (provider, "simulated", "nano")
+
+
+def test_a_run_saved_before_teachers_had_rounds_goes_on_with_one() -> None:
+    values = demo_values({})
+    del values["distil"]["rounds"]
+    assert with_overrides(yaml.safe_dump(values), [], "runs/old").distil.rounds == 1

@@ -84,7 +84,8 @@ def group_stream(collector: Collector, settings: TrainerSettings, train: Sequenc
 
 
 async def validate(step: int, collector: Collector, settings: EvaluationSettings, problems: Sequence[Problem]) -> dict[str, float]:
-    """Greedy completions on validation problems, every ``every_steps`` steps; nothing in between."""
+    """One completion for each of some validation problems, every ``every_steps`` steps; nothing in between."""
     if not settings.every_steps or (step + 1) % settings.every_steps:
         return {}
-    return evaluation_metrics(await evaluate_policy(collector, problems[: settings.quick_size], tag="validation", runs=1))
+    some, temperature = problems[: settings.quick_size], settings.temperature or 0.0
+    return evaluation_metrics(await evaluate_policy(collector, some, tag="validation", runs=1, temperature=temperature))

@@ -8,7 +8,8 @@ from reward.settings import RewardSettings
 from rollout.settings import DistilSettings, ModelSettings, RolloutSettings
 from sandbox.settings import SandboxSettings
 from trainer.cluster.settings import ClusterSettings, SweepSettings
-from workflow.settings import MayChange, Settings, SimulatedWorkerSettings, TaskSettings, WorkerSettings
+from trainer.metrics.settings import AlarmSettings
+from workflow.settings import JudgeSettings, MayChange, Settings, SimulatedWorkerSettings, TaskSettings, WorkerSettings
 
 
 class OptimizerSettings(Settings):
@@ -121,15 +122,24 @@ class EvaluationSettings(Settings):
     """Held-out evaluation."""
 
     every_steps: int = Field(default=20, ge=0)
-    """Greedy validation during GRPO; 0: only at the end."""
+    """GRPO steps from one validation to the next; 0: only at the end."""
     quick_size: int = Field(default=96, ge=1)
     """Validation problems used during training."""
     runs: int = Field(default=2, ge=1)
     """Runs of each workflow per problem in the final table."""
-    choice_runs: int = Field(default=1, ge=1)
-    """Runs of each reference workflow per validation problem, by which the best fixed one and the oracle's are chosen."""
+    temperature: float | None = Field(default=None, ge=0)
+    """Temperature of the sampled row and, where it is set, of the validation during GRPO, which is greedy else: R1-style models are made
+    for 0.5 to 0.7 and repeat themselves at 0. None: ``rollout.temperature``."""
     sampled_completions: int = Field(default=4, ge=0)
-    """Completions per problem for the sampled row of the final table; 0 leaves it out."""
+    """Completions per problem for the sampled row of the final table and its pass@k; 0 leaves it out."""
+    against: str = "best fixed workflow"
+    """The row that all others are compared with, problem by problem: the name of any row of the table."""
+    equal_cost: bool = True
+    """Add self-consistency with as many samples as cost what the policy's workflows cost (in dollars; in calls where the price is 0)."""
+    choice_runs: int = Field(default=1, ge=1)
+    """Runs of each fixed workflow per validation problem, by which the best one and the best one per level are chosen."""
+    choice_max_runs: int | None = Field(default=None, ge=1)
+    """Runs that this choice may take in all. None: as many as all fixed workflows take on the test problems."""
     bootstrap: int = Field(default=1000, ge=100)
     """Resamples of problems for confidence intervals."""
 
@@ -168,34 +178,6 @@ class LoggerSettings(Settings):
     """Length to which the prompt and the reply of each operator call are cut there; 0: neither is written."""
 
 
-class AlarmSettings(Settings):
-    """When a run says that something goes wrong; each bound is on the mean over the last ``window`` steps."""
-
-    window: int = Field(default=5, ge=1)
-    min_valid: float = Field(default=0.7, ge=0, le=1)
-    """Share of completions with a workflow that can run."""
-    min_topology_entropy: float = Field(default=0.2, ge=0)
-    """Entropy of the workflows' fingerprints in a step, in nats; 0 where all are the same."""
-    min_distinct: float = Field(default=0.01, ge=0, le=1)
-    """Distinct workflows in a step over all of them."""
-    max_test_gap: float = Field(default=0.3, ge=0, le=1)
-    """Share of answers whose last test run passed in the workflow and whose hidden tests fail, among those whose last one passed."""
-    max_no_worker: float = Field(default=0.1, ge=0, le=1)
-    """Share of answers that no worker was asked for."""
-    max_kl: float = Field(default=1.0, ge=0)
-    """KL to the reference, where ``kl_coef`` asks for one."""
-    max_rollout_gap: float = Field(default=0.05, ge=0)
-    """Mean absolute difference of the log-probabilities of learner and rollouts."""
-    max_rollout_kl: float = Field(default=0.1, ge=0)
-    """KL from the policy that sampled to the one that learns, in nats per token."""
-    min_engine_share: float = Field(default=0.3, ge=0, le=1)
-    """Tokens a second of the slowest rollout engine over those of the middle one."""
-    max_worker_truncated: float = Field(default=0.1, ge=0, le=1)
-    """Share of the worker's replies that ``worker.max_tokens`` cut off."""
-    max_masked: float = Field(default=0.2, ge=0, le=1)
-    """Share of episodes that infrastructure failures kept out of the loss."""
-
-
 class TrainerSettings(Settings):
     """The run as a whole."""
 
@@ -232,6 +214,7 @@ class RunSettings(Settings):
 
     model: ModelSettings = ModelSettings()
     worker: WorkerSettings = WorkerSettings()
+    judge: JudgeSettings = JudgeSettings()
     simulated: SimulatedWorkerSettings = SimulatedWorkerSettings()
     tasks: TaskSettings = TaskSettings()
     sandbox: SandboxSettings = SandboxSettings()

@@ -2,19 +2,18 @@
 
 import asyncio
 import time
-from collections import Counter
 from pathlib import Path
 
-import numpy as np
-
-from rollout.distil import Trace, distil_traces, summary
+from rollout.distil import Distiller, teacher_prompt
 from rollout.policies import POLICIES, is_made
 from rollout.policy_check import check_prompt
 from rollout.prompt.meta_prompt import MetaPrompt
-from trainer.algorithm.batch import sft_batch, sft_rows
+from rollout.traces import describe_replies
+from trainer.algorithm.sft import SFTRow, order_rows, sft_batch
 from trainer.cluster.devices import find_started_parts
 from trainer.evaluation.rows import refuse_if_all_lost
-from trainer.evaluation.table import final_table, print_table
+from trainer.evaluation.show import print_table
+from trainer.evaluation.table import final_table
 from trainer.failures import Failures
 from trainer.fitting import Lessons, fitting
 from trainer.learner.handle import Learner
@@ -24,7 +23,7 @@ from trainer.run.folder import RunFolder
 from trainer.run.terminal import quiet_libraries
 from trainer.settings import RunSettings
 from trainer.system import System
-from workflow.outcome import Outcome, RunFailedError
+from workflow.outcome import RunFailedError
 from workflow.reference import load_reference_workflows
 from workflow.tasks import load_tasks
 from workflow.worker.redact import redact_url
@@ -90,57 +89,58 @@ async def prepare_policy(settings: RunSettings, run: RunFolder) -> Path:
 async def distil(system: System, settings: RunSettings, run: RunFolder, prompt: MetaPrompt) -> None:
     """Stage 1: asks the teacher until there are enough traces to learn from; appends each to ``traces.jsonl`` as it comes.
 
-    Those are traces whose workflow passed and that fit into the policy's turn: what SFT would leave out is no reason to stop asking.
+    Those are traces that SFT will learn from: what it would leave out is no reason to stop asking.
     """
-    lessons = Lessons(system.tasks.train, prompt, settings.model)
-    run.stage("distil", f"asking the teacher for {settings.distil.traces} traces whose workflow passes")
-    known, fault = run.read_traces(), ""
+    lessons, known = Lessons(system.tasks.train, prompt, settings), run.read_traces()
+    rounds = settings.distil.rounds
+    asking = f"asking the teacher, up to {rounds} rounds a query," if rounds > 1 else "asking the teacher"
+    run.stage("distil", f"{asking} for {lessons.wanted} traces to learn from")
     for trace in known:
         lessons.add(trace)
-    traits = Counter(trait for trace in known for trait in trace.traits)
     async with system.teacher() as teacher:
-        async for trace in distil_traces(
-            system.tasks.train,
+        distiller = Distiller(
             teacher,
             await system.sandbox(),
             settings.distil,
-            seed=settings.trainer.seed,
-            first=known[-1].index + 1 if known else 0,
-            passed=len(lessons.useful),
+            settings.rollout,
+            settings.reward,
+            teacher_prompt(settings.distil, settings.model),
+            settings.trainer.seed,
+        )
+        async for trace in distiller.traces(
+            system.tasks.train,
+            wanted=lessons.wanted,
             teaches=lessons.add,
+            first=known[-1].index + 1 if known else 0,
+            useful=lessons.useful,
         ):
             run.append_trace(trace)
-            fault = trace.fault or fault
-            traits.update(trace.traits)
-            lost = f", {lessons.left_out.total()} passed and of no use" if lessons.left_out else ""
-            run.progress("distil", len(lessons.useful), settings.distil.traces, f"{trace.index + 1} asked{lost}")
-    run.say(summary(traits))
-    if lessons.left_out:
-        run.say(f"Not counted, since SFT leaves them out: {lessons.why_left_out}.")
-    if not lessons.useful:
-        lost = f"; some were lost to infrastructure, the last one to: {fault}" if fault else ""
-        passed = f" and can be learnt from ({lessons.why_left_out})" if lessons.left_out else ""
-        raise ValueError(f"No trace of the teacher passed{passed}, so there is nothing to fine-tune on: see traces.jsonl{lost}.")
-    run.mark_done("distil", passed=len(lessons.useful))
+            known.append(trace)
+            run.progress("distil", lessons.useful, lessons.wanted, f"{trace.index + 1} asked")
+    run.say(describe_replies(known))
+    run.say(lessons.describe())
+    lessons.refuse_if_none(next((trace.fault for trace in reversed(known) if trace.fault), ""))
+    run.mark_done("distil", passed=lessons.useful)
 
 
 async def sft(system: System, learner: Learner, settings: RunSettings, run: RunFolder, prompt: MetaPrompt) -> None:
-    """Stage 2: supervised fine-tuning on the passed traces; writes the SFT policy as a Hugging Face folder."""
+    """Stage 2: supervised fine-tuning on the traces that ``Lessons`` chooses; writes the SFT policy as a Hugging Face folder."""
     sft_settings = settings.trainer.sft
-    by_id = {problem.id: problem for problem in system.tasks.train}
-    traces: list[Trace] = [trace for trace in run.read_traces() if trace.outcome is Outcome.PASSED and trace.problem_id in by_id]
+    traces, lessons = {trace.index: trace for trace in run.read_traces()}, Lessons(system.tasks.train, prompt, settings)
     if not traces:
         raise ValueError(f"{run.path} has no distilled traces: run the stage distil first, or leave sft out of trainer.stages.")
-    run.stage("sft", f"{sft_settings.steps} steps of {sft_settings.batch_size} on {len(traces)} traces")
-    ids = prompt.ids([by_id[trace.problem_id] for trace in traces])
-    rows = sft_rows([(one, trace.completion) for one, trace in zip(ids, traces, strict=True)], prompt.tokenizer, settings.model, run.say)
+    for trace in traces.values():
+        lessons.add(trace)
+    lessons.refuse_if_none()
+    chosen = [traces[index] for index in lessons.chosen]
+    rows = [row for row in map(lessons.row, chosen) if isinstance(row, SFTRow)]
+    run.stage("sft", f"{sft_settings.steps} steps of {sft_settings.batch_size}. {lessons.describe()}")
     await learner.configure_optimizer(sft_settings.optimizer, sft_settings.steps)
-    rng = np.random.default_rng([settings.trainer.seed, 1])
-    order = np.concatenate([rng.permutation(len(rows)) for _ in range(sft_settings.steps * sft_settings.batch_size // len(rows) + 1)])
+    order = order_rows(lessons.weights(chosen), sft_settings.steps * sft_settings.batch_size, settings.trainer.seed)
     for step in range(sft_settings.steps):
-        chosen = order[step * sft_settings.batch_size : (step + 1) * sft_settings.batch_size]
+        drawn = order[step * sft_settings.batch_size : (step + 1) * sft_settings.batch_size]
         start = time.monotonic()
-        metrics = await learner.sft(sft_batch([rows[i] for i in chosen]))
+        metrics = await learner.sft(sft_batch([rows[index] for index in drawn]))
         run.log("sft", step, metrics | {"time/sft_step_s": time.monotonic() - start}, total=sft_settings.steps)
     await learner.export(run.sft_policy)
     run.mark_done("sft", steps=sft_settings.steps, traces=len(rows))
@@ -191,8 +191,11 @@ async def evaluate(system: System, settings: RunSettings, run: RunFolder) -> Non
     """Stage 4: every policy and every reference workflow on the held-out problems; writes ``results.json``."""
     run.stage("evaluate", f"{len(system.tasks.test)} held-out problems x {settings.trainer.evaluation.runs} runs")
     policies = {name: folder for name, folder in (("SFT policy", run.sft_policy), ("GRPO policy", run.policy)) if folder.exists()}
-    rows = await final_table(system, settings, policies, load_reference_workflows(), say=run.say)
+    references = load_reference_workflows()
+    run.begin_held_out()
+    rows = await final_table(system, settings, policies, references, say=run.say, keep=run.log_held_out)
     run.write_results(rows)
-    print_table(rows, run.console.console)
+    shown = {next(iter(references)), settings.trainer.evaluation.against}
+    print_table(rows, run.console.console, without=set(references) - shown)
     refuse_if_all_lost(rows)
     run.mark_done("evaluate")

@@ -22,7 +22,9 @@ from trainer.cluster.session import device_of, node_address, sigterm_kept, start
 from trainer.cluster.submission import joins_cluster
 from trainer.learner.handle import Learner
 from trainer.settings import RunSettings
+from workflow.settings import WorkerSettings
 from workflow.tasks import TaskSet, load_tasks
+from workflow.verifiers import find_libraries
 from workflow.worker.interface import Worker
 from workflow.worker.providers import Surroundings, open_worker, start_providers
 
@@ -89,10 +91,15 @@ class System:
         settings = self.settings
         host = node_address() if joins_cluster(settings.cluster.address) else None
         run = Surroundings(self.log_dir, settings.tasks, settings.simulated, host, settings.trainer.imports, self.say)
-        ready = await self._stack.enter_async_context(start_providers({"worker": self.worker, "teacher": self._teacher}, run))
-        self.worker, self._teacher = ready["worker"], ready["teacher"]
-        async with open_worker(self.worker, self.say):
-            pass  # an endpoint that does not answer is known before anything is started for it
+        asked: dict[str, WorkerSettings] = {"worker": self.worker, "teacher": self._teacher}
+        if settings.judge.model:
+            asked["judge"] = settings.judge
+        ready = await self._stack.enter_async_context(start_providers(asked, run))
+        self.worker, self._teacher, judge = ready["worker"], ready["teacher"], ready.get("judge")
+        for answering in (self.worker, judge):
+            if answering is not None:
+                async with open_worker(answering, self.say):
+                    pass  # an endpoint that does not answer is known before anything is started for it
         with sigterm_kept():
             temp = await asyncio.to_thread(start_ray, settings)
         self._stack.callback(stop_ray, temp)
@@ -101,7 +108,8 @@ class System:
         self._placement = placement = Placement(settings, device, self.log_dir, self.say)
         self._stack.callback(placement.remove)
         imports, place = settings.trainer.imports, placement.sandbox_options
-        pool = SandboxPool(settings.sandbox, self.worker, imports=imports, place=place, say=self.say)
+        sandbox = settings.sandbox.with_libraries(find_libraries(self.tasks.problems))
+        pool = SandboxPool(sandbox, self.worker, imports=imports, judge=judge, place=place, say=self.say)
         self._begin("sandbox", pool, placement.sandbox, pool.start)
         if self.policy is not None:
             spec = EngineSpec(self.policy_at, settings.model, settings.rollout, device, settings.trainer.deterministic)

@@ -61,6 +61,10 @@ class TaskSettings(Settings):
     """How the rows of a set of the hub become problems."""
     libraries: tuple[str, ...] = ()
     """Packages beyond the standard library that problems of BigCodeBench may need; ``sandbox.libraries`` must hold them."""
+    since: str | None = Field(default=None, pattern=r"^\d{4}-\d\d-\d\d$")
+    """Of LiveCodeBench: date of the first contest, for example 2024-08-01, so that no model in the run has seen its problems."""
+    until: str | None = Field(default=None, pattern=r"^\d{4}-\d\d-\d\d$")
+    """Date of the last contest."""
     splits: Literal["seeded", "aflow"] = "seeded"
     """How a file set is split: ``seeded``, at random by ``seed``; ``aflow``, with the test problems of AFlow and FlowReasoner
     (HumanEval, MBPP, GSM8K; in a mixed file by the problems' ids), validation from AFlow's validation problems, training on the rest;
@@ -68,7 +72,7 @@ class TaskSettings(Settings):
     train_size: int = Field(default=4096, ge=1)
     """Problems to draw training batches from (some sets generate them; file sets are split)."""
     validation_size: int = Field(default=240, ge=1)
-    """Held-out problems for choosing the best fixed workflow and the oracle's table."""
+    """Held-out problems for choosing the best fixed workflow and the best reference per level."""
     test_size: int = Field(default=240, ge=1)
     """Held-out problems for the final table."""
     seed: int = 0
@@ -116,6 +120,15 @@ class TeacherSettings(WorkerSettings):
     """The same of the teacher, whose settings are those of ``distil``."""
 
     section: ClassVar[str] = "distil"
+
+
+class JudgeSettings(WorkerSettings):
+    """The LLM that judges answers which no test can (verifiers ``rubric`` and ``pairwise``). Without a model the run's worker judges, which
+    favours its own answers: name a stronger one."""
+
+    section: ClassVar[str] = "judge"
+    timeout_s: MayChange[float] = Field(default=60.0, gt=0)
+    """Deadline of one HTTP request."""
 
 
 class LatencySettings(Settings):

@@ -11,9 +11,10 @@ from launch.report.examples import example_workflows
 from launch.report.pipeline_figures import idle, rounds, time_per_step
 from launch.report.result_figures import calls_by_level, reward_against_calls
 from launch.report.run_data import Row, RunData, read_run, setting_of
-from launch.report.tables import final_rows, heat_tables, terms_table
+from launch.report.tables import benchmark_table, choice_lines, difference_table, final_rows, heat_tables, pass_at_k_lines, terms_table
 from launch.report.training_figures import calls_over_steps, learning, operators, outcomes, reward, reward_parts, verifiers
 from launch.report.worth import worth_table
+from trainer.evaluation.rows import BEST_FIXED, BEST_PER_LEVEL
 from trainer.run.console import minutes
 from workflow.worker.redact import with_shown_urls
 
@@ -51,11 +52,14 @@ def render(run: RunData) -> str:
         terms=terms_table(run.rows),
         heats=heat_tables(run.rows),
         worth=worth_table(run.grpo),
-        oracle=(run.row("oracle") or {}).get("of", {}),
+        differences=difference_table(run.rows),
+        benchmarks=benchmark_table(run.rows),
+        notes=[*pass_at_k_lines(run.rows), *choice_lines(run.rows)],
+        per_level=(run.row(BEST_PER_LEVEL) or {}).get("of", {}),
         examples=example_workflows(run),
         traces=run.traces.most_common(),
         config=with_shown_urls(yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True)),
-        first_late_step=run.first_late_step + 1,
+        shapes_of=run.shapes_of,
         test_size=_problems(run),
     )
 
@@ -112,20 +116,21 @@ def about(config: Row) -> list[str]:
 def cards(run: RunData) -> list[Card]:
     """The headline numbers that the run has."""
     out: list[Card] = []
-    grpo, sft, best, oracle = (run.row(name) for name in ("GRPO policy", "SFT policy", "best fixed workflow", "oracle"))
+    grpo, sft, best, per_level = (run.row(name) for name in ("GRPO policy", "SFT policy", BEST_FIXED, BEST_PER_LEVEL))
     if grpo:
         out.append(Card(f"{grpo['reward']:.3f}", "reward of the GRPO policy", f"95 % interval {interval(grpo, 'reward_ci')}"))
         if best:
             difference = grpo["reward"] - best["reward"]
-            paired = grpo.get("minus_best_fixed")
-            sure = f", 95 % interval of the difference {interval(paired, 'reward_ci')}" if paired else ""
+            paired = grpo.get("minus", {})
+            sure = f", 95 % interval of the difference {interval(paired, 'reward_ci')}" if paired.get("of") == BEST_FIXED else ""
             against = f"{best.get('of', 'best fixed')}: {best['reward']:.3f}{sure}"
             out.append(Card(f"{difference:+.3f}", "against the best fixed workflow", against))
-        if oracle and oracle["reward"] > 0:
-            out.append(Card(f"{grpo['reward'] / oracle['reward']:.0%}", "of the oracle's reward", f"oracle: {oracle['reward']:.3f}"))
+        if per_level:
+            note = f"{per_level['reward']:.3f}: the best of the fixed ones for each kind of query"
+            out.append(Card(f"{grpo['reward'] - per_level['reward']:+.3f}", "against the best reference per level", note))
         if sft:
             out.append(Card(f"{grpo['reward'] - sft['reward']:+.3f}", "gained by GRPO", f"SFT policy: {sft['reward']:.3f}"))
-        out.append(Card(f"{grpo['pass_rate']:.1%}", "queries solved", f"with {grpo['calls']:.2f} worker calls each"))
+        out.append(Card(f"{grpo.get('solved', grpo['pass_rate']):.1%}", "queries solved", f"with {grpo['calls']:.2f} worker calls each"))
     elif run.grpo and run.grpo[-1].get("reward/mean") is not None:
         out.append(Card(f"{run.grpo[-1]['reward/mean']:.3f}", "reward of the last training step", f"step {run.grpo[-1]['step'] + 1}"))
     if run.results.get("wall_s"):

@@ -4,11 +4,12 @@ from matplotlib.ticker import MaxNLocator
 
 from launch.report.run_data import RunData
 from launch.report.style import BLACK, BLUE, FULL, GREEN, GREY, HALF, figure, svg
+from trainer.evaluation.rows import BEST_FIXED, BEST_PER_LEVEL, EQUAL_COST, SAMPLED
 
 
 def calls_by_level(run: RunData) -> str:
     """Worker calls that policies spend at each level of difficulty, with and without examples."""
-    shown = [("SFT policy", GREY, "s"), ("GRPO policy", BLUE, "o"), ("oracle", GREEN, "^")]
+    shown = [("SFT policy", GREY, "s"), ("GRPO policy", BLUE, "o"), (BEST_PER_LEVEL, GREEN, "^")]
     rows = [(run.row(name), name, colour, marker) for name, colour, marker in shown]
     rows = [entry for entry in rows if entry[0] and entry[0].get("by_level")]
     if not rows:
@@ -19,7 +20,7 @@ def calls_by_level(run: RunData) -> str:
                 assert row is not None
                 points = [(int(level), cell[key]["calls"]) for level, cell in row["by_level"].items() if "calls" in cell.get(key, {})]
                 if points:
-                    style = "--" if name == "oracle" else "-"
+                    style = "--" if name == BEST_PER_LEVEL else "-"
                     axes.plot(*zip(*sorted(points), strict=True), style, color=colour, marker=marker, markersize=7, label=name)
             axes.set_title(f"Queries {title} examples in the text")
             axes.set_xlabel("difficulty level of the query")
@@ -34,11 +35,11 @@ def reward_against_calls(run: RunData) -> str:
     """Every row of the final table as a point: reward against calls, with 95 % intervals."""
     if len(run.rows) < 3:
         return ""
-    kinds = {"policy": (BLUE, "o", "policy"), "workflow": (GREY, "s", "fixed workflow"), "oracle": (GREEN, "^", "oracle")}
+    kinds = {"policy": (BLUE, "o", "policy"), "workflow": (GREY, "s", "fixed workflow"), "choice": (GREEN, "^", BEST_PER_LEVEL)}
     with figure(HALF, 360) as (drawn, (axes,)):
         named: set[str] = set()
         for row in run.rows:
-            if row["name"] == "best fixed workflow" or row["name"].endswith("(sampled)"):
+            if row["name"] == BEST_FIXED or row["name"].endswith(SAMPLED) or row["kind"] not in kinds:
                 continue
             colour, marker, text = kinds[row["kind"]]
             low, high = row.get("reward_ci", [row["reward"]] * 2)
@@ -55,8 +56,8 @@ def reward_against_calls(run: RunData) -> str:
                 label=text if text not in named else None,
             )
             named.add(text)
-            if row["kind"] != "workflow":
-                left = row["kind"] == "oracle"
+            if row["kind"] != "workflow" or row["name"] == EQUAL_COST:
+                left = row["kind"] != "policy"
                 axes.annotate(
                     row["name"],
                     (row["calls"], row["reward"]),
@@ -65,7 +66,7 @@ def reward_against_calls(run: RunData) -> str:
                     ha="right" if left else "left",
                     color=colour,
                 )
-        best = run.row("best fixed workflow")
+        best = run.row(BEST_FIXED)
         if best:
             axes.annotate("best fixed", (best["calls"], best["reward"]), xytext=(9, -12), textcoords="offset points", color=BLACK)
         axes.margins(x=0.18)

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ LATE_SHARE = 0.25
 
 @dataclass
 class Shape:
-    """One workflow topology (fingerprint) among the late episodes of one kind of problem."""
+    """One workflow topology (fingerprint) among the trained policy's episodes on one kind of problem."""
 
     text: str
     """A completion that holds it."""
@@ -42,8 +42,9 @@ class RunData:
     traces: Counter[str]
     """Outcomes of the teacher's traces."""
     shapes: dict[tuple[str, bool], list[Shape]]
-    """(difficulty band, has examples) -> topologies of the last GRPO steps, most frequent first."""
-    first_late_step: int
+    """(difficulty band, has examples) -> topologies of the trained policy, most frequent first."""
+    shapes_of: str
+    """Whose workflows they are, in words."""
 
     @property
     def rows(self) -> list[Row]:
@@ -81,6 +82,10 @@ def read_run(path: Path) -> RunData:
     grpo = sorted((row for row in metrics if row.get("stage") == "grpo"), key=lambda row: row["step"])
     steps = grpo[-1]["step"] + 1 if grpo else 0
     first_late = int(steps * (1 - LATE_SHARE))
+    shapes, shapes_of = _shapes(path / "held_out.jsonl", lambda row: row["row"] == "GRPO policy"), "episodes on held-out queries"
+    if not shapes:
+        shapes = _shapes(path / "episodes.jsonl", lambda row: row["step"] >= first_late)
+        shapes_of = f"training episodes from step {first_late + 1} on"
     return RunData(
         path=path,
         config=yaml.safe_load((path / "config.yaml").read_text()),
@@ -89,8 +94,8 @@ def read_run(path: Path) -> RunData:
         results=json.loads((path / "results.json").read_text()) if (path / "results.json").is_file() else {},
         alarms=list(_rows(path / "alarms.jsonl")),
         traces=Counter(str(row.get("outcome")) for row in _rows(path / "traces.jsonl")),
-        shapes=_shapes(path / "episodes.jsonl", first_late),
-        first_late_step=first_late,
+        shapes=shapes,
+        shapes_of=shapes_of,
     )
 
 
@@ -115,8 +120,8 @@ def band(level: int | None, levels: list[int]) -> str:
     return "easy" if position < 1 / 3 else "medium" if position < 2 / 3 else "hard"
 
 
-def _shapes(file: Path, first_step: int) -> dict[tuple[str, bool], list[Shape]]:
-    late = [row for row in _rows(file) if row["step"] >= first_step and row.get("fingerprint")]
+def _shapes(file: Path, wanted: Callable[[Row], bool]) -> dict[tuple[str, bool], list[Shape]]:
+    late = [row for row in _rows(file) if wanted(row) and row.get("fingerprint")]
     levels = sorted({row["level"] for row in late if row["level"] is not None})
     found: dict[tuple[str, bool], dict[str, Shape]] = {}
     for row in late:

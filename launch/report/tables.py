@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib import colormaps
 
 from launch.report.run_data import Row
+from trainer.evaluation.rows import BEST_FIXED, BEST_PER_LEVEL, EQUAL_COST, HINDSIGHT
 
 MEASURES = (("reward", "Reward", "{:.2f}"), ("pass_rate", "Pass rate", "{:.0%}"), ("calls", "Worker calls", "{:.1f}"))
 
@@ -24,8 +25,19 @@ class FinalRow:
     """Length of the bar: reward as a share of the highest, in [0, 1]."""
     pass_rate: str
     pass_ci: str
+    solved: str
+    """By all tests of a problem, the public ones too."""
     calls: str
     cost: str
+
+
+@dataclass(frozen=True)
+class BenchmarkRow:
+    """One line of the table by benchmark, as texts."""
+
+    name: str
+    kind: str
+    solved: list[str]
 
 
 @dataclass(frozen=True)
@@ -57,13 +69,15 @@ class HeatTable:
 
 
 def sort_rows(rows: Sequence[Row]) -> list[Row]:
-    """Policies, then best fixed workflow and oracle, then the fixed workflows by reward."""
-    ranks = {"policy": 0, "oracle": 2}
-    return sorted(rows, key=lambda row: (1, 0) if row["name"] == "best fixed workflow" else (ranks.get(row["kind"], 3), -_rank(row)))
+    """Policies, then what choosing and more samples reach, then the fixed workflows by reward."""
+    made = (BEST_FIXED, BEST_PER_LEVEL, EQUAL_COST, HINDSIGHT)
 
+    def rank(row: Row) -> tuple[int, float]:
+        if row["kind"] == "policy":
+            return 0, 0.0
+        return (1, made.index(row["name"])) if row["name"] in made else (2, -row["reward"])
 
-def _rank(row: Row) -> float:
-    return row["reward"] if row["kind"] == "workflow" else 0.0
+    return sorted(rows, key=rank)
 
 
 def final_rows(rows: Sequence[Row]) -> list[FinalRow]:
@@ -79,10 +93,56 @@ def final_rows(rows: Sequence[Row]) -> list[FinalRow]:
             reward_share=max(0.0, min(1.0, row["reward"] / highest)),
             pass_rate=f"{row['pass_rate']:.1%}",
             pass_ci=_interval(row.get("pass_rate_ci"), "{:.1%}"),
+            solved=f"{row['solved']:.1%}" if "solved" in row else "-",
             calls=f"{row['calls']:.2f}",
             cost=f"{row['cost'] * 1000:.3f}",
         )
         for row in sort_rows(rows)
+    ]
+
+
+def difference_table(rows: Sequence[Row]) -> tuple[str, list[tuple[str, str, list[str]]]]:
+    """(the row that others are compared with, rows): name, kind and the differences in reward and solved; empty where there is none."""
+    compared = [(row["name"], _kind(row), row["minus"]) for row in sort_rows(rows) if row.get("minus")]
+    lines = [(name, kind, [_difference(found, measure) for measure in ("reward", "solved")]) for name, kind, found in compared]
+    return (compared[0][2]["of"], lines) if compared else ("", [])
+
+
+def _difference(found: Row, measure: str) -> str:
+    if measure not in found:
+        return "-"
+    return f"{found[measure]:+.3f} ({_interval(found[f'{measure}_ci'], '{:+.3f}')}; p {found[f'{measure}_p']:.2g})"
+
+
+def benchmark_table(rows: Sequence[Row]) -> tuple[list[str], list[BenchmarkRow]]:
+    """(benchmarks, rows): the share of problems solved by all of their tests in each and overall; empty where there is one benchmark."""
+    names = list(dict.fromkeys(name for row in rows for name in row.get("by_benchmark", {})))
+    lines = [
+        BenchmarkRow(row["name"], _kind(row), [_share(row["by_benchmark"].get(name, {})) for name in names] + [_share(row)])
+        for row in sort_rows(rows)
+        if "by_benchmark" in row
+    ]
+    return [*names, "overall"] if names else [], lines
+
+
+def _share(row: Row) -> str:
+    return f"{row['solved']:.1%}" if "solved" in row else "-"
+
+
+def pass_at_k_lines(rows: Sequence[Row]) -> list[str]:
+    """pass@k of each sampled row, in words."""
+    chances = {row["name"]: row["pass_at_k"] for row in rows if "pass_at_k" in row}
+    return [f"{name}: " + ", ".join(f"pass@{k} {value:.1%}" for k, value in found.items()) for name, found in chances.items()]
+
+
+def choice_lines(rows: Sequence[Row]) -> list[str]:
+    """How far each choice among fixed workflows can be trusted, in words."""
+    return [
+        f"{row['name']}: chosen on {choice['problems']} validation queries, {choice['runs']} runs in all"
+        + (f" (its reward there minus here: {choice['optimism']:+.3f})" if "optimism" in choice else "")
+        + f"; chance costs the choice {choice['noise']:.3f} of reward"
+        for row in rows
+        if (choice := row.get("choice"))
     ]
 
 
@@ -115,7 +175,7 @@ def _heat(rows: Sequence[Row], levels: list[str], queries: str, key: str | None)
 
 
 def _kind(row: Row) -> str:
-    return "best" if row["name"] == "best fixed workflow" else row["kind"]
+    return "best" if row["name"] == BEST_FIXED else row["kind"]
 
 
 def _value(row: Row, level: str, name: str, key: str | None) -> float | None:

@@ -27,6 +27,7 @@ from launch.report.style import (
     smooth,
     svg,
 )
+from trainer.evaluation.rows import BEST_FIXED, BEST_PER_LEVEL
 from workflow.registry import short_name
 
 OUTCOMES: Mapping[str, tuple[str, str]] = {
@@ -69,11 +70,11 @@ def reward(run: RunData) -> str:
         axes.plot(steps, smooth(values, window(steps)), color=BLUE, label="training (sampled; thin: each step)")
         checked, held_out = series(run.grpo, "eval/reward")
         if checked:
-            axes.plot(checked, held_out, "o", color=BLACK, markersize=6, label="validation (greedy)")
+            axes.plot(checked, held_out, "o", color=BLACK, markersize=6, label="validation")
         ends = max(steps)
         for name, text, colour in (
-            ("oracle", "oracle", GREEN),
-            ("best fixed workflow", "best fixed workflow", RED),
+            (BEST_PER_LEVEL, BEST_PER_LEVEL, GREEN),
+            (BEST_FIXED, BEST_FIXED, RED),
             ("SFT policy", "SFT policy", GREY),
         ):
             row = run.row(name)

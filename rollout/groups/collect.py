@@ -63,7 +63,14 @@ class Collector:
         self.clock = BusyClock()
 
     async def collect(
-        self, problems: Sequence[Problem], *, tag: str, n: int | None = None, temperature: float | None = None, runs: int | None = None
+        self,
+        problems: Sequence[Problem],
+        *,
+        tag: str,
+        n: int | None = None,
+        temperature: float | None = None,
+        runs: int | None = None,
+        held_out: bool = False,
     ) -> tuple[Group, ...]:
         """One group of episodes per problem, in order.
 
@@ -72,15 +79,18 @@ class Collector:
             tag: part of every episode id and of every seed, so that a rerun repeats.
             n, temperature, runs: completions a problem, sampling temperature and runs a workflow, where they
                 differ from the settings (evaluation: 1 greedy completion).
+            held_out: each completion has runs of its own, whatever ``share_runs`` says, so that several are as many independent
+                tries; answers are judged by the public tests, too.
         """
         ask = self.rollout.model_copy(
             update={
                 "group_size": n or self.rollout.group_size,
                 "temperature": self.rollout.temperature if temperature is None else temperature,
                 "runs_per_workflow": runs or self.rollout.runs_per_workflow,
+                "share_runs": self.rollout.share_runs and not held_out,
             }
         )
-        groups = [asyncio.ensure_future(self._group(problem, tag, ask)) for problem in problems]
+        groups = [asyncio.ensure_future(self._group(problem, tag, ask, public=held_out)) for problem in problems]
         try:
             return tuple(await asyncio.gather(*groups))
         finally:
@@ -90,21 +100,28 @@ class Collector:
         """One group of episodes, as the settings say."""
         return await self._group(problem, tag, self.rollout)
 
-    async def _group(self, problem: Problem, tag: str, ask: RolloutSettings) -> Group:
+    async def _group(self, problem: Problem, tag: str, ask: RolloutSettings, *, public: bool = False) -> Group:
         prompt_ids = self.renderer.render(problem)
         seed = stable_seed(self.seed, tag, problem.id)
         sticky = seed if ask.rounds > 1 else None
         firsts = await self._sample(prompt_ids, ask.group_size, ask, seed, sticky)
-        shared = SharedRuns(self, problem, tag, ask)
+        shared = SharedRuns(self, problem, tag, ask, public=public or ask.rounds > 1)
 
         def conversation(index: int, first: Completion) -> "asyncio.Task[Conversation]":
-            async def sample(number: int, context: tuple[int, ...]) -> Completion:
-                return (await self._sample(context, 1, ask, stable_seed(seed, "round", number, index), sticky))[0]
+            context = prompt_ids
+
+            async def answer(number: int, before: Completion, feedback: str) -> tuple[Completion, tuple[int, ...]]:
+                """Ids are carried, never tokenised again: the learner sees what was sampled, an engine's prefix cache what it knows."""
+                nonlocal context
+                ids = self.renderer.feedback(feedback, ended=before.finish_reason == "stop")
+                context = (*context, *before.token_ids, *ids)
+                (completion,) = await self._sample(context, 1, ask, stable_seed(seed, "round", number, index), sticky)
+                return completion, ids
 
             async def run(number: int, workflow: Workflow) -> tuple[Run, ...]:
                 return await shared.runs(number, index, workflow)
 
-            return asyncio.ensure_future(converse(first, prompt_ids, ask, self.renderer, sample=sample, run=run))
+            return asyncio.ensure_future(converse(first, ask, answer=answer, run=run))
 
         talks = [conversation(index, first) for index, first in enumerate(firsts)]
         try:
@@ -132,32 +149,34 @@ class SharedRuns:
     """The executions of one group's workflows, ``runs_per_workflow`` times each.
 
     Siblings meet the same worker seeds (common random numbers), so that a group's rewards differ by what the workflows do
-    and not by the worker's luck; with ``share_runs`` equal ASTs therefore run only once. A later round meets new seeds.
+    and not by the worker's luck; with ``share_runs`` equal ASTs therefore run only once. Without it the first sibling meets those seeds
+    and each further one the next ones. A later round meets new seeds.
     """
 
-    def __init__(self, collector: Collector, problem: Problem, tag: str, ask: RolloutSettings) -> None:
+    def __init__(self, collector: Collector, problem: Problem, tag: str, ask: RolloutSettings, *, public: bool) -> None:
         self.tasks: dict[tuple[object, ...], asyncio.Task[Run]] = {}
         self._collector = collector
         self._problem = problem
         self._tag = tag
         self._ask = ask
+        self._public = public
 
     async def runs(self, number: int, index: int, workflow: Workflow) -> tuple[Run, ...]:
         """All executions of what sibling ``index`` wrote in round ``number``."""
-        who = workflow.fingerprint if self._ask.share_runs else index
-        return tuple(await asyncio.gather(*(self._run(number, who, repeat, workflow) for repeat in range(self._ask.runs_per_workflow))))
+        count = self._ask.runs_per_workflow
+        first = 0 if self._ask.share_runs else index * count
+        return tuple(await asyncio.gather(*(self._run(number, repeat, workflow) for repeat in range(first, first + count))))
 
-    async def _run(self, number: int, who: object, repeat: int, workflow: Workflow) -> Run:
-        key = (number, who, repeat)
+    async def _run(self, number: int, repeat: int, workflow: Workflow) -> Run:
+        key = (number, workflow.fingerprint, repeat)
         if key not in self.tasks:
-            own = repeat if self._ask.share_runs else (repeat, who)
-            seed = run_seed(self._collector.seed, self._tag, self._problem, (own, number) if number else own)
+            seed = run_seed(self._collector.seed, self._tag, self._problem, (repeat, number) if number else repeat)
             self.tasks[key] = asyncio.ensure_future(self._execute(workflow, seed))
         return await asyncio.shield(self.tasks[key])
 
     async def _execute(self, workflow: Workflow, seed: int) -> Run:
         with self._collector.clock.during("run"):
-            return await self._collector.runner.run(workflow, self._problem, seed, public=self._ask.rounds > 1)
+            return await self._collector.runner.run(workflow, self._problem, seed, public=self._public)
 
 
 async def cancel_all(tasks: Iterable["asyncio.Task[Any]"]) -> None:

@@ -84,7 +84,7 @@ def _workflow(group: Group, written: _Written) -> Workflow:
 async def _measure(group: Group, tag: str, collector: Collector, planned: _Planned, spans: "_SpanFinder") -> Edit:
     written, edit = planned.written, planned.edit
     first = written.places[0]
-    shared = SharedRuns(collector, group.problem, tag, collector.rollout)
+    shared = SharedRuns(collector, group.problem, tag, collector.rollout, public=collector.rollout.rounds > 1)
     try:
         runs = await shared.runs(written.number, first, edit.workflow)
     finally:
@@ -99,7 +99,7 @@ async def _measure(group: Group, tag: str, collector: Collector, planned: _Plann
         unplaced=found.count(None),
         worker_calls=sum(run.execution.worker_calls for run in runs),
         repeated_calls=sum(map(_repeated, group.episodes[first].runs, runs)),
-        cost_dollars=sum(run.execution.cost_dollars for run in runs),
+        cost_dollars=sum(run.cost_dollars for run in runs),
     )
 
 

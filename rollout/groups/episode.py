@@ -1,7 +1,5 @@
-"""One conversation with the policy: it writes a workflow, reads what the public tests say of it, and writes the next one.
-
-Paper section 3.3: each rollout is multi-round. Token ids are carried through, never tokenised again, so that the learner sees
-exactly what was sampled and an engine's prefix cache meets every earlier round.
+"""One conversation with the policy, or with its teacher: it writes a workflow, reads what the public tests say of it, and writes the
+next one (paper sections 3.2 and 3.3).
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -47,21 +45,19 @@ class Conversation:
 
 async def converse(
     first: Completion,
-    prompt_ids: Sequence[int],
     ask: RolloutSettings,
-    renderer: Renderer,
     *,
-    sample: Callable[[int, tuple[int, ...]], Awaitable[Completion]],
+    answer: Callable[[int, Completion, str], Awaitable[tuple[Completion, tuple[int, ...]]]],
     run: Callable[[int, Workflow], Awaitable[tuple[Run, ...]]],
 ) -> Conversation:
     """Up to ``ask.rounds`` rounds, the first of which has been sampled.
 
     Args:
-        sample: (round from 0, ids of the whole conversation) -> the next completion.
+        answer: (round from 0, completion before, feedback on it) -> the next completion, and the tokens between the two.
         run: (round from 0, workflow) -> its executions.
     """
     rounds: list[Round] = []
-    completion, context, feedback, feedback_ids = first, tuple(prompt_ids), "", ()
+    completion, feedback, feedback_ids = first, "", ()
     while True:
         number = len(rounds)
         parsed = parse_workflow(completion.text)
@@ -73,9 +69,7 @@ async def converse(
         if runs and runs[0].outcome is Outcome.INFRA_ERROR:
             return Conversation(tuple(rounds), number, broken=True)
         feedback = feedback_text(number + 1, ask.rounds, refusal, runs[0] if runs else None, ask.feedback_reply_characters)
-        feedback_ids = renderer.feedback(feedback, ended=completion.finish_reason == "stop")
-        context = (*context, *completion.token_ids, *feedback_ids)
-        completion = await sample(number + 1, context)
+        completion, feedback_ids = await answer(number + 1, completion, feedback)
 
 
 def choose_round(rounds: Sequence[Round], ask: RolloutSettings) -> int:

@@ -3,6 +3,8 @@
 Made from the public verdict and the trace alone; nothing of the hidden tests is in reach of ``feedback_text``.
 """
 
+import re
+
 from sandbox.records import Execution, OperatorCall, Run, Verdict
 from workflow.outcome import Outcome
 from workflow.program import Refusal
@@ -39,6 +41,11 @@ def feedback_text(number: int, rounds: int, refusal: Refusal | None, run: Run | 
     if run.execution.trace:
         lines.append("Calls: " + _calls(run.execution, reply_characters))
     return "\n".join([*lines, "Write the next workflow."])
+
+
+def renumber_feedback(text: str, number: int, rounds: int) -> str:
+    """Feedback on a round of one conversation as it would read on round ``number`` of ``rounds`` of another."""
+    return re.sub(r"\ARound \d+ of \d+:", f"Round {number} of {rounds}:", text)
 
 
 def feedback_corpus() -> list[str]:

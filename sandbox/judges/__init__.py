@@ -14,22 +14,32 @@ from sandbox.settings import LimitSettings
 from workflow.outcome import Outcome
 from workflow.problem import Problem
 from workflow.verifiers import find_verifier
+from workflow.verifiers.runner import JudgeError
+from workflow.worker.interface import Worker
 
 
-async def judge(bench: Bench, limits: LimitSettings, problem: Problem, answer: str, tests: Sequence[str]) -> Verdict:
+async def judge(
+    bench: Bench, limits: LimitSettings, problem: Problem, answer: str, tests: Sequence[str], llm: Worker | None = None
+) -> Verdict:
     """Runs ``tests`` (the problem's hidden or public ones, or a worker's) on an answer; one entry of ``passed`` a test.
+
+    Args:
+        llm: judges where no test can.
 
     An answer that does not load, crashes or hangs fails the tests that it did not answer. Only faults of our own (no
     process, a judge that breaks off, a verifier that raises) give INFRA_ERROR.
     """
     started = time.monotonic()
     verifier, level = find_verifier(problem.verifier), bench.backend.level
+    runner = BoxRunner(bench, limits, problem, llm)
     try:
-        results, late = await verifier.examine(BoxRunner(bench, limits, problem), problem.public_view(), answer, tests)
-        if len(results) != len(tests):
+        results, late, grades = await verifier.examine(runner, problem.public_view(), answer, tests)
+        if len(results) != len(tests) or len(grades or tests) != len(tests):
             raise ValueError(f"{len(results)} results for {len(tests)} tests")
+        if not all(0 <= grade <= 1 for grade in grades or ()):
+            raise ValueError(f"the grade {next(grade for grade in grades or () if not 0 <= grade <= 1)} is not in [0, 1]")
     except Exception as error:  # a verifier of the user's may raise anything
-        ours = isinstance(error, BackendError | FrameError | OSError)
+        ours = isinstance(error, BackendError | FrameError | OSError | JudgeError)
         fault = f"sandbox: {error}" if ours else f"the verifier {problem.verifier} failed ({type(error).__name__}: {error})"
         if not ours:
             _log_once(problem.verifier, type(error).__name__)
@@ -37,7 +47,8 @@ async def judge(bench: Bench, limits: LimitSettings, problem: Problem, answer: s
     passed = tuple(failure is None for failure in results)
     failures = tuple(failure for failure in results if failure is not None)
     outcome = Outcome.PASSED if passed and all(passed) else Outcome.WRONG_ANSWER
-    return Verdict(outcome, passed, failures, time.monotonic() - started, level, verifier.trust, late)
+    wall_s, graded = time.monotonic() - started, tuple(grades or ())
+    return Verdict(outcome, passed, failures, wall_s, level, verifier.trust, late, graded, runner.cost_dollars)
 
 
 @lru_cache(maxsize=256)

@@ -8,7 +8,8 @@ from sandbox.judges.suite import examine_beside
 from sandbox.program import run_program
 from sandbox.settings import LimitSettings
 from workflow.problem import Problem
-from workflow.verifiers.runner import Examined, ProgramResult
+from workflow.verifiers.runner import Examined, JudgeError, ProgramResult
+from workflow.worker.interface import Worker, WorkerError
 
 CALL_SHARE = 0.5
 """Share of the judgement's deadline that one program may take."""
@@ -17,10 +18,17 @@ CALL_SHARE = 0.5
 class BoxRunner:
     """The ``Runner`` of one judgement. Raises BackendError, FrameError or OSError for faults of our own."""
 
-    def __init__(self, bench: Bench, limits: LimitSettings, problem: Problem) -> None:
+    def __init__(self, bench: Bench, limits: LimitSettings, problem: Problem, judge: Worker | None = None) -> None:
+        """
+        Args:
+            judge: the LLM for answers that no test can judge.
+        """
         self._bench = bench
         self._limits = limits
         self._problem = problem
+        self._judge = judge
+        self.cost_dollars = 0.0
+        """What the judge has cost so far."""
 
     async def test_apart(self, source: str, tests: Sequence[str]) -> Examined:
         problem = self._problem
@@ -44,3 +52,15 @@ class BoxRunner:
             late = late or done.late
             results.append(done.result())
         return results, late
+
+    async def ask(self, system: str, prompt: str, ordinal: int = 0) -> str:
+        if self._judge is None:
+            raise JudgeError("no LLM judges here: this sandbox has neither a judge nor a worker")
+        try:
+            reply = await self._judge.complete(
+                [{"role": "system", "content": system}, {"role": "user", "content": prompt}], seed=0, ordinal=ordinal, temperature=0.0
+            )
+        except WorkerError as error:
+            raise JudgeError(f"the judge: {error}") from None
+        self.cost_dollars += reply.cost_dollars
+        return reply.text

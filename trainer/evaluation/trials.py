@@ -1,4 +1,4 @@
-"""Held-out evaluation: policies, fixed workflows and the oracle on the same problems with the same worker seeds."""
+"""Held-out evaluation: policies and fixed workflows on the same problems with the same worker seeds."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,8 +18,13 @@ from workflow.outcome import Outcome
 from workflow.problem import Problem
 from workflow.program import Workflow
 
-Cell = tuple[int | None, bool]
-"""(level, has examples): what the text of a query reveals of its difficulty."""
+Cell = tuple[int | str, bool]
+"""(level, has examples): what the text of a query reveals of its difficulty; the benchmark where a set has no levels."""
+
+
+def cell_of(problem: Problem) -> Cell:
+    """The cell of a problem."""
+    return problem.source if problem.level is None else problem.level, problem.has_examples
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,8 @@ class Trial:
     reward: float
     pass_rate: float
     """Share of runs that passed every hidden test."""
+    solved: float
+    """Share of runs that passed every test of the problem, the public ones too: the official pass@1."""
     calls: float
     """Worker calls, a test run counted as ``reward.test_run_calls``."""
     cost: float
@@ -38,11 +45,18 @@ class Trial:
     """Wall seconds of the workflow."""
     terms: Mapping[str, float] = field(default_factory=dict)
     """The terms of the reward, unweighted."""
+    samples: tuple[tuple[bool, ...], ...] = ()
+    """Whether each completion solved it, in each of its runs."""
 
     @property
     def cell(self) -> Cell:
-        """The problem's (level, has examples)."""
-        return self.problem.level, self.problem.has_examples
+        """The problem's."""
+        return cell_of(self.problem)
+
+    @property
+    def performance(self) -> float:
+        """Share of hidden tests passed."""
+        return self.terms.get("performance", 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +88,26 @@ def _trial(problem: Problem, attempts: Sequence[Attempt], reward: RewardSettings
         per_attempt = [[value(spent) for spent in map(attempt.spent, range(attempt.repeats)) if _is_known(spent)] for attempt, _ in scored]
         return float(np.mean([float(np.mean(values)) if values else 0.0 for values in per_attempt]))
 
-    passed = [[run.outcome is Outcome.PASSED for run in attempt.runs if _is_known((run,))] or [False] for attempt, _ in scored]
+    known = [[run for run in attempt.runs if _is_known((run,))] for attempt, _ in scored]
+    passed = [[run.outcome is Outcome.PASSED for run in runs] or [False] for runs in known]
+    solved = [tuple(is_solved(run) for run in runs) or (False,) for runs in known]
 
     return Trial(
         problem,
         reward=float(np.mean([score.total for _, score in scored])),
         pass_rate=float(np.mean([float(np.mean(outcomes)) for outcomes in passed])),
+        solved=float(np.mean([float(np.mean(outcomes)) for outcomes in solved])),
         calls=mean(lambda runs: sum(count_calls(run, reward) for run in runs)),
         cost=mean(lambda runs: sum(run.execution.cost_dollars for run in runs)),
         latency=mean(lambda runs: sum(run.execution.wall_s for run in runs)),
         terms=mean_terms([score.terms for _, score in scored]),
+        samples=tuple(solved),
     )
+
+
+def is_solved(run: Run) -> bool:
+    """True where the answer passed every test that it was judged by, hidden and public."""
+    return run.outcome is Outcome.PASSED and (run.public is None or run.public.outcome is Outcome.PASSED)
 
 
 def _is_known(runs: Sequence[Run]) -> bool:
@@ -97,46 +120,33 @@ def trials_of_groups(groups: Sequence[Group], reward: RewardSettings) -> Trials:
 
 
 async def evaluate_policy(
-    collector: Collector, problems: Sequence[Problem], *, tag: str, runs: int, completions: int = 1, temperature: float = 0.0
+    collector: Collector,
+    problems: Sequence[Problem],
+    *,
+    tag: str,
+    runs: int,
+    completions: int = 1,
+    temperature: float = 0.0,
+    keep: Callable[[Sequence[Group]], None] = lambda groups: None,
 ) -> Trials:
-    """Greedy (or sampled) completions of the policy that the engines hold now, run and judged."""
-    groups = await collector.collect(problems, tag=tag, n=completions, temperature=temperature, runs=runs)
+    """Greedy (or sampled) completions of the policy that the engines hold now, run and judged by all tests.
+
+    Args:
+        keep: told of the episodes.
+    """
+    groups = await collector.collect(problems, tag=tag, n=completions, temperature=temperature, runs=runs, held_out=True)
+    keep(groups)
     return trials_of_groups(groups, collector.reward)
 
 
 async def evaluate_workflow(
     workflow: Workflow, runner: Runner, problems: Sequence[Problem], reward: RewardSettings, *, tag: str, runs: int, seed: int
 ) -> Trials:
-    """One fixed workflow on every problem, with the worker seeds that policies meet under the same ``tag``."""
+    """One fixed workflow on every problem, with the worker seeds that a policy's first completion meets under the same ``tag``."""
 
     async def one(problem: Problem) -> Trial | str:
-        done = await asyncio.gather(*(runner.run(workflow, problem, run_seed(seed, tag, problem, repeat)) for repeat in range(runs)))
+        seeds = [run_seed(seed, tag, problem, repeat) for repeat in range(runs)]
+        done = await asyncio.gather(*(runner.run(workflow, problem, own, public=True) for own in seeds))
         return _trial(problem, [Attempt(workflow, tuple(done))], reward)
 
     return Trials.of(await asyncio.gather(*(one(problem) for problem in problems)))
-
-
-def _by_cell(trials: Sequence[Trial]) -> dict[Cell, list[Trial]]:
-    cells: dict[Cell, list[Trial]] = {}
-    for trial in trials:
-        cells.setdefault(trial.cell, []).append(trial)
-    return cells
-
-
-def best_fixed(validation: Mapping[str, Sequence[Trial]]) -> str:
-    """Name of the workflow with the highest mean reward on the validation problems; each has a trial or more."""
-    return max(validation, key=lambda name: float(np.mean([trial.reward for trial in validation[name]])))
-
-
-def oracle(validation: Mapping[str, Sequence[Trial]], test: Mapping[str, Sequence[Trial]]) -> tuple[dict[Cell, str], list[Trial]]:
-    """The best workflow of each cell, chosen on validation, and what this choice reaches on test.
-
-    Choosing and reporting on different problems keeps the luck of the choice out of the figure.
-    """
-    by_name = {name: _by_cell(trials) for name, trials in validation.items()}
-    fallback = best_fixed(validation)
-    choice: dict[Cell, str] = {}
-    for cell in {trial.cell for trials in test.values() for trial in trials}:
-        known = {name: np.mean([trial.reward for trial in cells[cell]]) for name, cells in by_name.items() if cell in cells}
-        choice[cell] = max(known, key=lambda name: known[name]) if known else fallback
-    return choice, [trial for cell, name in choice.items() for trial in test[name] if trial.cell == cell]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.settings import AlarmSettings
+from trainer.metrics.settings import AlarmSettings
 
 
 @dataclass(frozen=True, slots=True)

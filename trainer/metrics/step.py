@@ -160,7 +160,7 @@ def _calls(groups: Sequence[Group]) -> dict[str, float]:
             for run in (run for part in episode.rounds for run in part.runs):
                 spent[id(run)] = run  # siblings may share one run: it was paid once
     edits = [edit for group in groups for edit in group.edits]
-    dollars = sum(run.execution.cost_dollars for run in spent.values()) + sum(edit.cost_dollars for edit in edits)
+    dollars = sum(run.cost_dollars for run in spent.values()) + sum(edit.cost_dollars for edit in edits)
     asked = sum(run.execution.worker_calls for run in spent.values())
     asked += sum(edit.worker_calls - edit.repeated_calls for edit in edits)
     spend = {"spend/dollars": dollars, "spend/worker_calls": float(asked)}

@@ -1,5 +1,6 @@
 """Episodes as compact rows of episodes.jsonl: enough to see afterwards what the policy wrote and what became of it."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +14,21 @@ def episode_rows(step: int, group: Group, trace_characters: int) -> list[dict[st
     for edit in group.edits:
         for place in {span.episode for span in edit.spans}:
             rows[place].setdefault("edits", []).append({"operator": edit.operator, "kind": edit.kind, "difference": edit.difference})
+    return rows
+
+
+def held_out_rows(name: str, groups: Sequence[Group], trace_characters: int) -> list[dict[str, Any]]:
+    """The same of the episodes behind a row of the final table, with each run's answer and what each hidden and public test said."""
+    rows: list[dict[str, Any]] = []
+    for group in groups:
+        for row, episode in zip(episode_rows(0, group, trace_characters), group.episodes, strict=True):
+            rounds = zip(row.get("rounds", [row]), episode.rounds, strict=True)
+            rows.append({"row": name, "benchmark": group.problem.source, **row})
+            for shown, part in [(rows[-1], episode.result), *rounds]:
+                for kept, run in zip(shown["runs"], part.runs, strict=True):
+                    kept["answer"] = run.execution.answer
+                    kept["tests"] = run.verdict.passed if run.verdict else None
+                    kept["public_tests"] = run.public.passed if run.public else None
     return rows
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from trainer.run.jsonl import Appender, WholeFile
 
 EPISODES_WAITING_BYTES = 128 * 2**20
-"""Rows of episodes.jsonl that may wait in memory for room on the disk; the other files are small and wait as a whole."""
+"""Rows of episodes.jsonl and held_out.jsonl that may wait in memory for room on the disk; other files are small and wait as a whole."""
 
 
 class RunFiles:
@@ -19,11 +19,12 @@ class RunFiles:
         """
         self.metrics = Appender(folder / "metrics.jsonl", warn)
         self.episodes = Appender(folder / "episodes.jsonl", warn, EPISODES_WAITING_BYTES)
+        self.held_out = Appender(folder / "held_out.jsonl", warn, EPISODES_WAITING_BYTES)
         self.traces = Appender(folder / "traces.jsonl", warn)
         self.alarms = Appender(folder / "alarms.jsonl", warn)
         self.state = WholeFile(folder / "state.json", warn)
         self.results = WholeFile(folder / "results.json", warn)
-        self._all = (self.metrics, self.episodes, self.traces, self.alarms, self.state, self.results)
+        self._all = (self.metrics, self.episodes, self.held_out, self.traces, self.alarms, self.state, self.results)
 
     def retry(self) -> None:
         """Writes what waits for room."""

@@ -4,6 +4,7 @@
     state.json       finished stages         episodes.jsonl  one row an episode
     traces.jsonl     the teacher's traces    checkpoints/    step_000020/ ...
     base/ sft/ policy/  Hugging Face folders  results.json    the final table
+    held_out.jsonl   the policies' episodes behind the final table, with their answers
 
 Opening an existing folder resumes its run. This module stores; it does not decide what is trained. A full disk ends no run:
 ``trainer.run.files`` keeps what has no room.
@@ -18,13 +19,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
-from rollout.distil import Trace
 from rollout.groups.stream import StreamState
 from rollout.policy_files import is_url
 from rollout.records import Group
+from rollout.traces import Trace, trace_of_row
 from trainer.run.checkpoints import Checkpointed, Checkpoints
 from trainer.run.console import RunConsole
-from trainer.run.episodes import episode_rows
+from trainer.run.episodes import episode_rows, held_out_rows
 from trainer.run.files import RunFiles
 from trainer.run.jsonl import Row
 from trainer.run.lock import hold, probe
@@ -32,7 +33,6 @@ from trainer.run.mirror import RunStorage
 from trainer.run.sinks import Metrics, Opening, open_sinks
 from trainer.run.state import RunState, adopt_settings
 from trainer.settings import RunSettings
-from workflow.outcome import Outcome
 
 
 class RunFolder:
@@ -158,6 +158,15 @@ class RunFolder:
             self.files.episodes.append(rows)
         self.sinks.episodes(step, rows)
 
+    def begin_held_out(self) -> None:
+        """The final table begins anew: the episodes of an interrupted try go."""
+        self.files.held_out.keep(lambda row: False)
+
+    def log_held_out(self, name: str, groups: Sequence[Group]) -> None:
+        """Appends the episodes of a row of the final table to held_out.jsonl, where ``logger.episodes`` asks for episodes."""
+        if self.settings.logger.episodes:
+            self.files.held_out.append(held_out_rows(name, groups, self.settings.logger.trace_characters))
+
     @property
     def stop_reason(self) -> str:
         """Why GRPO is to end after the step that was logged last, though there are more; empty where no sink asked for it."""
@@ -196,7 +205,7 @@ class RunFolder:
 
     def read_traces(self) -> list[Trace]:
         """All traces so far, in the order of their requests."""
-        return [Trace(**{**row, "outcome": Outcome(row["outcome"])}) for row in self.files.traces.rows()]
+        return [trace_of_row(row) for row in self.files.traces.rows()]
 
     async def restore(self, learner: Checkpointed) -> tuple[int, StreamState | None]:
         """Loads the newest whole checkpoint, if any, and drops what was logged after it.

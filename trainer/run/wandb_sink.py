@@ -11,6 +11,8 @@ from trainer.run.sinks import Opening, Sink, wandb_mode
 
 EPISODE_COLUMNS = ("step", "episode", "problem", "level", "outcome", "reward", "calls", "text")
 MEASURES = ("reward", "reward_low", "reward_high", "pass_rate", "pass_low", "pass_high", "calls", "cost", "latency")
+COMPARED_WITH = ("best fixed workflow", "self-consistency at equal cost")
+"""Fixed workflows whose figures stand in the summary too."""
 RESULT_COLUMNS = ("name", "kind", "problems", *MEASURES)
 
 
@@ -72,9 +74,9 @@ class WandbSink(Sink):
         """The final table, and its figures as summary values (``result/grpo_policy/pass_rate``) that runs are compared by."""
         measured = [row for row in rows if "reward" in row]
         self.run.log({"result/table": wandb.Table(columns=list(RESULT_COLUMNS), data=[result_cells(row) for row in measured])})
-        for row in (row for row in measured if row["kind"] != "workflow" or row["name"] == "best fixed workflow"):
+        for row in (row for row in measured if row["kind"] != "workflow" or row["name"] in COMPARED_WITH):
             name = str(row["name"]).lower().replace(" ", "_").replace("(", "").replace(")", "")
-            figures = {key: row[key] for key in ("reward", "pass_rate", "calls", "cost", "latency") if key in row}
+            figures = {key: row[key] for key in ("reward", "pass_rate", "solved", "calls", "cost", "latency") if key in row}
             figures |= {f"terms/{term}": value for term, value in row.get("terms", {}).items()}
             self.run.summary.update({f"result/{name}/{key}": value for key, value in figures.items()})
 

@@ -10,6 +10,14 @@ from workflow.language.parse import parse_source
 from workflow.program import Refusal, Workflow
 
 FOLDER = Path(__file__).resolve().parent
+SELF_CONSISTENCY = """import asyncio
+
+
+class Workflow:
+    async def __call__(self, problem):
+        answers = await asyncio.gather(*[self.generate(problem) for _ in range({samples})])
+        answer = await self.ensemble(problem, answers)
+        return answer"""
 
 
 def load_reference_workflows() -> dict[str, Workflow]:
@@ -19,6 +27,13 @@ def load_reference_workflows() -> dict[str, Workflow]:
         ValueError: a file is refused by the checks; the message names the file, the construct and its line.
     """
     return dict(_load(FOLDER))
+
+
+def self_consistency(samples: int) -> Workflow:
+    """Self-consistency over any number of drafts, as ``self_consistency_3.py`` has it."""
+    workflow = parse_source(SELF_CONSISTENCY.format(samples=samples))
+    assert isinstance(workflow, Workflow), workflow.message
+    return workflow
 
 
 @cache

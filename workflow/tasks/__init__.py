@@ -64,7 +64,7 @@ def _load_tasks(settings_json: str) -> TaskSet:
 
 def load_problems(settings: TaskSettings) -> tuple[Problem, ...]:
     """Every problem of a set, of all its parts. Raises ValueError as ``load_tasks`` does."""
-    return _all_problems(load_source(settings))
+    return load_source(settings).problems
 
 
 def load_source(settings: TaskSettings) -> TaskSet | Loaded:
@@ -74,12 +74,8 @@ def load_source(settings: TaskSettings) -> TaskSet | Loaded:
     found = TASK_SETS.find(settings.name)(settings)
     if not isinstance(found, TaskSet | Loaded):
         found = Loaded(tuple(found))
-    _check_problems(_all_problems(found), settings.path or settings.name)
+    _check_problems(found.problems, settings.path or settings.name)
     return found
-
-
-def _all_problems(found: TaskSet | Loaded) -> tuple[Problem, ...]:
-    return found.problems if isinstance(found, Loaded) else (*found.train, *found.validation, *found.test)
 
 
 def _check_problems(problems: tuple[Problem, ...], place: str) -> None:

@@ -10,12 +10,14 @@ from typing import Any
 
 from workflow.problem import Problem
 from workflow.settings import TaskSettings
+from workflow.tasks.answers import to_drop_problem, to_gpqa_problem, to_hotpotqa_problem, to_math_problem, to_mmlu_problem
 from workflow.tasks.bigcodebench import to_complete_problem, to_instruct_problem
 from workflow.tasks.files import read_rows
 from workflow.tasks.gsm8k import to_problem as gsm8k_problem
 from workflow.tasks.hub import fetch_rows
 from workflow.tasks.humaneval import to_problem as humaneval_problem
 from workflow.tasks.left_out import LeftOut
+from workflow.tasks.livecodebench import to_problem as livecodebench_problem
 from workflow.tasks.mbpp import to_problem as mbpp_problem
 from workflow.tasks.task_set import Loaded, check_file
 
@@ -40,9 +42,10 @@ class PublishedSet:
         """The problems and what was left out; raises ValueError where file or public home do not give rows of this set."""
         problems: list[Problem] = []
         left_out: dict[str, str] = {}
+        asked = {"set": settings.name, "libraries": settings.libraries, "since": settings.since, "until": settings.until}
         for number, row in self._rows(settings):
             try:
-                problems.append(self.to_problem({"libraries": settings.libraries, **row}))
+                problems.append(self.to_problem(asked | row))
             except LeftOut as reason:
                 left_out[str(row.get("task_id", number))] = str(reason)
             except (KeyError, SyntaxError, TypeError, ValueError, StopIteration) as error:
@@ -70,4 +73,12 @@ PUBLISHED = {
     "bigcodebench": PublishedSet(to_complete_problem, "bigcode/bigcodebench", None, ("v0.1.0_hf",), "bigcodebench.jsonl"),
     "bigcodebench_instruct": PublishedSet(to_instruct_problem, "bigcode/bigcodebench", None, ("v0.1.0_hf",), "bigcodebench.jsonl"),
     "gsm8k": PublishedSet(gsm8k_problem, "openai/gsm8k", "main", ("test", "train"), "test.jsonl"),
+    "math": PublishedSet(to_math_problem, "DigitalLearningGmbH/MATH-lighteval", None, ("test", "train"), "test.jsonl"),
+    "math_500": PublishedSet(to_math_problem, "HuggingFaceH4/MATH-500", None, ("test",), "test.jsonl"),
+    "aime_2024": PublishedSet(to_math_problem, "HuggingFaceH4/aime_2024", None, ("train",), "aime_2024.jsonl"),
+    "hotpotqa": PublishedSet(to_hotpotqa_problem, "hotpotqa/hotpot_qa", "distractor", ("validation",), "hotpot_dev_distractor_v1.json"),
+    "drop": PublishedSet(to_drop_problem, "EleutherAI/drop", None, ("validation",), "drop_validation.jsonl"),
+    "mmlu": PublishedSet(to_mmlu_problem, "cais/mmlu", "all", ("test",), "test.jsonl"),
+    "gpqa": PublishedSet(to_gpqa_problem, "Idavidrein/gpqa", "gpqa_diamond", ("train",), "gpqa_diamond.jsonl"),
+    "livecodebench": PublishedSet(livecodebench_problem, "lighteval/code_generation_lite", "release_v6", ("test",), "test6.jsonl"),
 }

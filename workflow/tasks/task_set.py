@@ -16,6 +16,11 @@ class TaskSet:
     validation: tuple[Problem, ...]
     test: tuple[Problem, ...]
 
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Those of all parts."""
+        return (*self.train, *self.validation, *self.test)
+
     def describe(self) -> str:
         """Sizes in words."""
         return f"{len(self.train)} train, {len(self.validation)} validation, {len(self.test)} test problems"

@@ -12,6 +12,8 @@ class Examined(NamedTuple):
     """What is wrong; None where the test passed."""
     late: bool = False
     """True where a deadline of the clock ended a test: on a machine with less to do it might have ended otherwise."""
+    grades: list[float] | None = None
+    """How much of each test is reached, in [0, 1], where that is more than passed or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,10 @@ class ProgramResult:
     """True where it ran to its end."""
     output: str
     """Its standard output; where it failed, the limit that ended it or the last line of its error."""
+
+
+class JudgeError(Exception):
+    """The LLM that judges failed, or its reply is no judgement: a fault of the machine."""
 
 
 class Runner(Protocol):
@@ -37,4 +43,8 @@ class Runner(Protocol):
 
     async def run_programs(self, source: str, inputs: Sequence[str]) -> tuple[list[ProgramResult], bool]:
         """The program once for each standard input, in fresh processes; True beside the results where a deadline ended one."""
+        ...
+
+    async def ask(self, system: str, prompt: str, ordinal: int = 0) -> str:
+        """The judge's reply, of ``settings.judge``; the same for the same request with the same ``ordinal``."""
         ...

@@ -6,9 +6,10 @@ from typing import ClassVar, Literal
 from workflow.problem import Problem
 from workflow.verifiers.runner import Examined, Runner
 
-Trust = Literal["parent", "split", "shared"]
+Trust = Literal["parent", "split", "shared", "judge"]
 """Where a verdict is made: ``parent``, compared in the trusted process; ``split``, by tests in a process apart from the
-candidate; ``shared``, by tests in the candidate's own process, with negative controls (never the only reward)."""
+candidate; ``shared``, by tests in the candidate's own process, with negative controls (never the only reward); ``judge``, by an LLM
+that reads the answer and may be talked into it."""
 
 
 class Verifier:
@@ -26,6 +27,8 @@ class Verifier:
     trust: ClassVar[Trust] = "parent"
     is_code: ClassVar[bool] = False
     """True where a solution is Python code."""
+    libraries: ClassVar[tuple[str, ...]] = ()
+    """Installed packages that it needs in the box; a run adds them to ``sandbox.libraries``."""
     assert_as_test: ClassVar[str] = ""
     """A test made of an assert, which stands at ``{test}``; empty where an assert cannot judge a solution."""
 

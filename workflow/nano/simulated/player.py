@@ -52,7 +52,8 @@ class Player:
         """
         rng = stream(self.settings.seed, model, *(part for message in messages for part in message.values()), sample)
         if model == TEACHER_MODEL:
-            known = self.book.find(messages[-1]["content"])
+            query = next(message["content"] for message in messages if message["role"] == "user")  # then come rounds and feedback on them
+            known = self.book.find(query)
             return UNKNOWN_PROBLEM if known is None else teach(known, self.settings, rng)
         job = read_job(messages, self._systems)
         known = self.book.find(job.problem)
