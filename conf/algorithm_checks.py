@@ -22,8 +22,29 @@ def problems_of_algorithms(config: RunSettings) -> Iterator[str]:
             f"rollout.top_p={config.rollout.top_p:g} samples from a part of the policy's distribution, so that its log-probabilities would "
             "not be the learner's: set it to 1.0 to train."
         )
+    problems += problems_of_credit(config)
     yield from problems
     if not problems and names_of_own(grpo):
         from trainer.algorithm.trial import problems_of_own
 
         yield from problems_of_own(grpo)
+
+
+def problems_of_credit(config: RunSettings) -> Iterator[str]:
+    """A sentence where the credit that is asked for cannot be given."""
+    grpo, credit = config.trainer.grpo, config.trainer.grpo.credit
+    if credit == "round" and config.rollout.rounds == 1:
+        yield (
+            "trainer.grpo.credit=round compares the rounds of an episode, and with rollout.rounds=1 there is only one: set rollout.rounds "
+            "to 2 or more, or credit=episode."
+        )
+    if credit == "span" and not config.worker.cache_entries:
+        yield (
+            "trainer.grpo.credit=span runs workflows again without one of their calls, and with worker.cache_entries=0 the other calls "
+            "would be paid for and answered anew: set worker.cache_entries to 1000 or more, or credit=episode."
+        )
+    if credit == "round" and grpo.advantage == "gdpo":
+        yield (
+            "trainer.grpo.credit=round gives each round one reward, and trainer.grpo.advantage=gdpo wants the terms of each: use "
+            "advantage=grpo, or credit=episode."
+        )

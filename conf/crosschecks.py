@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from conf.algorithm_checks import problems_of_algorithms
+from conf.deterministic import problems_of_deterministic
 from conf.worker_checks import problems_of_worker, problems_of_workers
 from reward.check_terms import problems_of_terms
 from rollout.engines.interface import ENGINES
@@ -30,7 +31,7 @@ def problems_between_settings(config: RunSettings, *, trains: bool = True) -> li
         trains: False for a command that does not run the stages: it learns nothing, so a finished run is used whatever it was trained
             with, and it counts the GPUs that it takes itself.
     """
-    checks = (_model, _prompts, _engine, _tasks, problems_of_workers, _learner, _deterministic, _folder, _nodes, _sinks)
+    checks = (_model, _prompts, _engine, _tasks, problems_of_workers, _learner, problems_of_deterministic, _folder, _nodes, _sinks)
     training = (_teacher, _batch, _reward, problems_of_algorithms, _evaluation, _stages, _devices)
     return [problem for check in (*checks, *(training if trains else ())) for problem in check(config)]
 
@@ -141,19 +142,6 @@ def _learner(config: RunSettings) -> Iterator[str]:
             "learner.offload_optimizer=true moves the optimizer from a GPU to main memory, and cluster.device='cpu' has it there: "
             "set it to false."
         )
-
-
-def _deterministic(config: RunSettings) -> Iterator[str]:
-    if not config.trainer.deterministic:
-        return
-    by_the_clock = {
-        "trainer.late_share": (config.trainer.late_share, 0.0),
-        "rollout.in_flight": (config.rollout.in_flight, "finish"),
-        "reward.weights.latency": (config.reward.weights.latency, 0.0),
-    }
-    for name, (value, wanted) in by_the_clock.items():
-        if value != wanted:
-            yield f"trainer.deterministic=true cannot hold with {name}={value}, which depends on the clock: set it to {wanted}."
 
 
 def _stages(config: RunSettings) -> Iterator[str]:

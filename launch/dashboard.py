@@ -19,8 +19,9 @@ from launch.report.sweep_data import is_sweep, read_sweep
 from launch.shell import one_sentence_errors
 from trainer.run.jsonl import read_rows
 from trainer.run.panels import GRPO_STEP, PANELS, STEPS, Panel, family
+from trainer.run.settings import LoggerSettings
 from trainer.run.sinks import has_wandb_key
-from trainer.settings import LoggerSettings, RunSettings
+from trainer.settings import RunSettings
 
 LABELS = ("stage", "step", "policy", "worker")
 """Columns of metrics.jsonl that are no metrics."""

@@ -1,7 +1,9 @@
 """What travels from the policy to the learner."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, fields
 from statistics import fmean
+from typing import Any
 
 from reward.attempt import Attempt
 from reward.score import Score
@@ -37,6 +39,14 @@ class Completion:
         assert min(version for version, _ in self.spans) == self.weights_version, f"{self.spans} with version {self.weights_version}"
 
 
+def fill_in(record: Any, state: Sequence[Any]) -> None:
+    """Unpickles a record of a checkpoint that an earlier version wrote: fields that have come since get their defaults."""
+    for number, field in enumerate(fields(record)):
+        value = state[number] if number < len(state) else field.default
+        assert value is not MISSING, f"{type(record).__name__}.{field.name} has no default"
+        object.__setattr__(record, field.name, value)
+
+
 @dataclass(frozen=True, slots=True)
 class Round:
     """One turn of the policy: the feedback that it read last, the completion, and what became of its workflow."""
@@ -51,6 +61,11 @@ class Round:
     """The feedback on the previous round that the policy read; empty in the first round."""
     feedback_ids: tuple[int, ...] = ()
     """The tokens between the completion before and this one: end of turn, feedback, start of turn. No loss is taken on them."""
+    score: Score | None = None
+    """What the round is worth by itself, where ``trainer.grpo.credit=round`` asks for it (``rollout.groups.credit``)."""
+
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        fill_in(self, state)
 
     @property
     def performance(self) -> float | None:
@@ -109,6 +124,15 @@ class Episode:
         return Attempt(self.workflow, self.runs, others, texts, sum(len(part.completion.token_ids) for part in self.rounds))
 
     @property
+    def round_spans(self) -> tuple[tuple[int, int], ...]:
+        """Of each round: the places in ``response_ids`` [first, end) of the tokens that it sampled."""
+        spans: list[tuple[int, int]] = []
+        for part in self.rounds:
+            start = (spans[-1][1] if spans else 0) + len(part.feedback_ids)
+            spans.append((start, start + len(part.completion.token_ids)))
+        return tuple(spans)
+
+    @property
     def response_ids(self) -> tuple[int, ...]:
         """All tokens after the meta-prompt, as they were sampled or read: completions with the feedback between them."""
         return tuple(token for part in self.rounds for token in (*part.feedback_ids, *part.completion.token_ids))
@@ -139,6 +163,39 @@ class Episode:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """Tokens of an episode that wrote one operator call."""
+
+    episode: int
+    """Its place in the group."""
+    start: int
+    """Place in ``response_ids`` of the first token."""
+    end: int
+    """Of the first token after them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A counterfactual run: a workflow of the group without one of its operator calls (``rollout.groups.counterfactual``)."""
+
+    operator: str
+    kind: str
+    """What stood in the call's place, one of ``workflow.language.edits``."""
+    difference: float | None
+    """Reward of the workflow less that of the edited one: what the call is worth. None where a machine failed."""
+    spans: tuple[Span, ...]
+    """The call in each episode that wrote this workflow."""
+    unplaced: int
+    """Episodes that wrote it in such a way that the call's tokens are not known."""
+    worker_calls: int
+    """That the edited runs made."""
+    repeated_calls: int
+    """Those of them that the workflow itself had made with the same arguments, so that the worker's cache had the replies."""
+    cost_dollars: float
+    """Of all calls; replies from the cache are billed like the original."""
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """The sibling episodes of one problem: the unit of reward and of advantage."""
 
@@ -146,3 +203,8 @@ class Group:
     prompt_ids: tuple[int, ...]
     """Meta-prompt in the policy's tokens."""
     episodes: tuple[Episode, ...]
+    edits: tuple[Edit, ...] = ()
+    """Counterfactual runs, where ``trainer.grpo.credit=span`` asks for them. They count in what was spent and never in a reward."""
+
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        fill_in(self, state)

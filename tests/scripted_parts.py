@@ -85,3 +85,6 @@ class ScriptedRenderer:
 
     def feedback(self, text: str, *, ended: bool) -> tuple[int, ...]:
         return (8,) if ended else (9, 8)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return ""

@@ -29,7 +29,8 @@ Rules of the language:
 It may have `__init__(self)` and helper methods; functions, constants and imports may stand beside it.
 - `__call__` returns {answer}.
 - Operators are methods of `self`; each call of one is awaited, several at once with `asyncio.gather`.
-- A run may make 40 operator calls, 8 of them at once, and take 120 seconds, without those in which workers answer. Loops, conditions and local functions are allowed. \
+- A run may make 40 operator calls, 8 of them at once, and take 120 seconds, without those in which workers answer. \
+Loops, conditions and local functions are allowed. \
 Give every loop a bound.
 - A call that fails raises `OperatorError`, one beyond the budget `BudgetExceeded`; both may be caught.
 - Running tests asks no worker, but counts as 0.3 of a worker call.

@@ -24,8 +24,9 @@ from trainer.run.checkpoints import whole_checkpoints
 from trainer.run.console import RunConsole
 from trainer.run.folder import RunFolder
 from trainer.run.jsonl import read_rows
+from trainer.run.settings import CheckpointSettings
 from trainer.run.state import changes, may_change
-from trainer.settings import CheckpointSettings, EvaluationSettings, GRPOSettings, RunSettings
+from trainer.settings import EvaluationSettings, GRPOSettings, RunSettings
 from workflow.outcome import Outcome
 from workflow.problem import Problem
 from workflow.program import Workflow

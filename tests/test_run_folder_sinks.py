@@ -14,8 +14,8 @@ from tests.test_run_folder_resume import group
 from trainer.run.console import RunConsole
 from trainer.run.folder import RunFolder
 from trainer.run.jsonl import Appender, read_rows
+from trainer.run.settings import LoggerSettings
 from trainer.run.sinks import JsonlSink, Metrics, Opening, Sink, Sinks, StopTraining, TensorboardSink, wandb_mode
-from trainer.settings import LoggerSettings
 
 
 class Failing(Sink):

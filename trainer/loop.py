@@ -6,6 +6,8 @@ import torch
 
 from rollout.fleet.fleet import Fleet
 from rollout.groups.collect import Collector
+from rollout.groups.counterfactual import with_edits
+from rollout.groups.credit import with_round_scores
 from rollout.groups.stream import GroupStream, StreamState
 from rollout.records import Group
 from trainer.algorithm.batch import BatchRules, policy_batch, scored_episodes, token_rows
@@ -87,7 +89,11 @@ def group_stream(collector: Collector, settings: TrainerSettings, train: Sequenc
     grpo = settings.grpo
 
     async def collect(position: int) -> Group:
-        return await collector.group(problem_at(position, train, settings.seed), tag_at(position, train, grpo.problems_per_step))
+        tag = tag_at(position, train, grpo.problems_per_step)
+        group = await collector.group(problem_at(position, train, settings.seed), tag)
+        if grpo.credit == "round":
+            return with_round_scores(group, collector.reward)
+        return await with_edits(group, tag, collector, grpo.span_edits) if grpo.credit == "span" else group
 
     return GroupStream(
         collect,

@@ -10,6 +10,7 @@ from rollout.settings import DistilSettings, ModelSettings, RolloutSettings
 from sandbox.settings import SandboxSettings
 from trainer.cluster.settings import ClusterSettings, SweepSettings
 from trainer.metrics.settings import AlarmSettings
+from trainer.run.settings import CheckpointSettings, LoggerSettings
 from workflow.settings import JudgeSettings, MayChange, Settings, SimulatedWorkerSettings, TaskSettings, WorkerSettings
 from workflow.worker.crew import WorkerCard, name_workers
 
@@ -79,6 +80,13 @@ class GRPOSettings(Settings):
     module of ``trainer.imports`` or named as ``module:name``. The default subtracts the group's mean and divides by the
     deviation over the batch's episodes. ``gdpo`` normalises each term of the reward in its group by itself, before it weighs them.
     Flat groups have advantage 0 under each of them."""
+    credit: Literal["episode", "round", "span"] = "episode"
+    """Which tokens earn what (``trainer.algorithm.credit``). ``episode``: all of an episode its advantage. ``round``: those of each round
+    the advantage of that round among the siblings that have one; takes ``rollout.rounds`` above 1. ``span``: as ``episode``, and those
+    of an operator call in addition what the reward loses without it, for ``span_edits`` calls of a group."""
+    span_edits: int = Field(default=4, ge=1)
+    """Under ``credit=span``: operator calls of a group's workflows, chosen by chance, without which their workflow is run again, as often
+    as ``rollout.runs_per_workflow``. These runs cost what they cost and count in ``max_dollars``, never in a reward."""
     min_deviation: float = Field(default=0.05, ge=0)
     """Least deviation in units of reward that the default estimator (and ``gdpo``) divides by, so that a batch which differs by an AST unit
     is not blown up to the size of one that differs by solved problems."""
@@ -166,40 +174,6 @@ class EvaluationSettings(Settings):
     """Runs that this choice may take in all. None: as many as all fixed workflows take on the test problems."""
     bootstrap: int = Field(default=1000, ge=100)
     """Resamples of problems for confidence intervals."""
-
-
-class CheckpointSettings(Settings):
-    """When the state of a run is saved, and what is kept."""
-
-    every_steps: int = Field(default=20, ge=1)
-    keep: int = Field(default=2, ge=1)
-    """The newest ones."""
-    keep_best: bool = True
-    """The one with the best validation reward, too."""
-
-
-class LoggerSettings(Settings):
-    """Sinks beside metrics.jsonl and the console."""
-
-    wandb: Literal["auto", "online", "offline", "off"] = "auto"
-    """``auto``: online with a key, else offline."""
-    wandb_project: str = "flowreasoner"
-    wandb_group: str | None = None
-    """Runs that belong together; a sweep sets it to its folder's name, and each of its runs has the job type ``trial``."""
-    wandb_episodes: int = Field(default=8, ge=0)
-    """Episodes in a W&B table, from the worst to the best reward of a step; 0: none."""
-    wandb_episodes_every: int = Field(default=20, ge=1)
-    """GRPO steps from one such table to the next."""
-    wandb_artifacts: Literal["off", "policy", "checkpoints"] = "off"
-    """What W&B keeps as artifacts: nothing, the SFT and the trained policy, or these and every checkpoint (as large as the optimizer
-    state; an offline run keeps a copy of each)."""
-    tensorboard: bool = False
-    sinks: tuple[str, ...] = ()
-    """Sinks and callbacks of your own beside these, by registered names or as ``module:name``: see ``trainer.run.sinks``."""
-    episodes: bool = True
-    """Write every episode to episodes.jsonl."""
-    trace_characters: int = Field(default=300, ge=0, le=4000)
-    """Length to which the prompt and the reply of each operator call are cut there; 0: neither is written."""
 
 
 class TrainerSettings(Settings):

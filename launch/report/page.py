@@ -13,6 +13,7 @@ from launch.report.result_figures import calls_by_level, reward_against_calls
 from launch.report.run_data import Row, RunData, read_run, setting_of
 from launch.report.tables import benchmark_table, choice_lines, difference_table, final_rows, heat_tables, pass_at_k_lines, terms_table
 from launch.report.training_figures import calls_over_steps, learning, operators, outcomes, reward, reward_parts, verifiers
+from launch.report.worth import worth_table
 from trainer.evaluation.rows import BEST_FIXED, BEST_PER_LEVEL
 from trainer.run.console import minutes
 from workflow.worker.redact import with_shown_urls
@@ -50,6 +51,7 @@ def render(run: RunData) -> str:
         table=final_rows(run.rows),
         terms=terms_table(run.rows),
         heats=heat_tables(run.rows),
+        worth=worth_table(run.grpo),
         differences=difference_table(run.rows),
         benchmarks=benchmark_table(run.rows),
         notes=[*pass_at_k_lines(run.rows), *choice_lines(run.rows)],

@@ -32,6 +32,10 @@ class Renderer(Protocol):
         """The token ids between two completions; ``cancel_all``: the first one sampled its own end."""
         ...
 
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of sampled tokens, without special ones, as ``Completion.text`` has it."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Conversation:

@@ -1,8 +1,9 @@
 """Flat groups: those whose episodes do not differ in what they are compared by, so that nothing can be learnt from them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from random import Random
 
+from reward.score import Score
 from reward.terms import PERFORMANCE
 from rollout.records import Group
 
@@ -14,14 +15,22 @@ MOST_SKIPPED = 0.95
 
 
 def is_flat(group: Group, by: str = "reward", tolerance: float = FLAT_SPREAD) -> bool:
-    """True where no two scored episodes of the group lie further apart than ``tolerance``.
+    """True where no two scored episodes of the group lie further apart than ``tolerance``, no round of theirs that earns credit of its
+    own does, and no edit tells what a call is worth.
 
     Args:
         by: ``reward``, or ``performance``: the share of hidden tests passed alone.
     """
-    scores = [episode.score for episode in group.episodes if episode.score is not None]
-    values = [score.total if by == "reward" else score.terms[PERFORMANCE] for score in scores]
-    return not values or max(values) - min(values) <= tolerance
+
+    def lie_apart(scores: Iterable[Score | None]) -> bool:
+        values = [score.total if by == "reward" else score.terms[PERFORMANCE] for score in scores if score is not None]
+        return bool(values) and max(values) - min(values) > tolerance
+
+    scored = [episode for episode in group.episodes if episode.score is not None]
+    most = max((len(episode.rounds) for episode in scored), default=0)
+    rounds = ([episode.rounds[number].score for episode in scored if number < len(episode.rounds)] for number in range(most))
+    told = any(edit.spans and edit.difference is not None and abs(edit.difference) > tolerance for edit in group.edits)
+    return not (told or lie_apart(episode.score for episode in scored) or any(map(lie_apart, rounds)))
 
 
 class FlatHistory:

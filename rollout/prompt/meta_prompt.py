@@ -106,6 +106,10 @@ class MetaPrompt:
             ids = self._turn(f"{self.tokenizer.decode(head)} ... {self.tokenizer.decode(tail)}", ended)
         return tuple(ids)
 
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of the policy's tokens, without special ones, as engines give it."""
+        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
+
     def _turn(self, text: str, ended: bool) -> tuple[int, ...]:
         """The chat template's tokens after an assistant message, up to the next one."""
         chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": MARK}, {"role": "user", "content": text}]

@@ -26,8 +26,9 @@ from trainer.loop import train_grpo
 from trainer.run.console import RunConsole
 from trainer.run.folder import RunFolder
 from trainer.run.jsonl import read_rows
+from trainer.run.settings import CheckpointSettings
 from trainer.run.sinks import Opening, Sink, StopTraining
-from trainer.settings import CheckpointSettings, EvaluationSettings, GRPOSettings
+from trainer.settings import EvaluationSettings, GRPOSettings
 from workflow.outcome import Outcome
 
 PROBLEMS = [problem(number) for number in range(7)]

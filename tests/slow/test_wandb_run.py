@@ -15,7 +15,7 @@ from trainer.run.console import RunConsole
 from trainer.run.folder import RunFolder
 from trainer.run.jsonl import read_rows
 from trainer.run.panels import GRPO_STEP, STEPS
-from trainer.settings import LoggerSettings
+from trainer.run.settings import LoggerSettings
 
 LABELS = ("stage", "step", "policy", "worker")
 SENTENCE = "ALARM drift: actor/kl is 2 over 5 steps, above 1: the policy runs away."

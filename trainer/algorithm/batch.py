@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from rollout.records import Episode, Group
-from trainer.algorithm.advantage import advantages
+from trainer.algorithm.credit import credited_advantages
 from trainer.algorithm.data_order import flat_rule
 from trainer.algorithm.rewards import is_cut_off, shaped_reward, terms_of
 from trainer.engines.token_rows import TokenRows, pad
@@ -128,6 +128,6 @@ def policy_batch(
 def episode_advantages(
     scored: Sequence[tuple[int, Group, Episode]], rewards_B: torch.Tensor, rows: TokenRows, settings: GRPOSettings, rules: BatchRules
 ) -> torch.Tensor:
-    """Advantages (B, T) of episodes whose groups are not flat: each episode's reward counts for all of its sampled tokens."""
+    """Advantages (B, T) of episodes whose groups are not flat, as ``trainer.grpo.credit`` gives them to tokens."""
     terms = terms_of([episode for _, _, episode in scored], rewards_B, rules.weights)
-    return advantages(rewards_B, [number for number, _, _ in scored], rows.loss_mask_BT, settings, terms)
+    return credited_advantages(scored, rewards_B, rows.loss_mask_BT, settings, terms)

@@ -13,6 +13,7 @@ from rollout.groups.stream import StepGroups
 from rollout.records import Group
 from sandbox.records import Run
 from trainer.evaluation.trials import Trials
+from trainer.metrics.edits import edit_metrics
 from workflow.operators import OPERATORS
 from workflow.outcome import Outcome
 from workflow.program import Workflow
@@ -57,16 +58,8 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
         metrics["workflow/no_worker"] = float(np.mean([run.execution.own_answer or run.execution.worker_calls == 0 for run in answered]))
     metrics["completion/tokens"] = float(np.mean([sum(episode.response_mask) for episode in episodes]))
     metrics["completion/truncated"] = float(np.mean([part.completion.finish_reason == "length" for part in rounds]))
-    return (
-        metrics
-        | _operators(workflows)
-        | _verifiers(groups)
-        | _rounds(groups)
-        | _calls(groups)
-        | _tests(groups)
-        | _worker(groups)
-        | _workers(groups)
-    )
+    metrics |= _operators(workflows) | _verifiers(groups) | _rounds(groups) | _calls(groups) | _tests(groups)
+    return metrics | _worker(groups) | _workers(groups) | edit_metrics(groups)
 
 
 def _operators(workflows: Sequence[Workflow]) -> dict[str, float]:
@@ -156,9 +149,10 @@ def _passes_public(run: Run) -> bool:
 
 
 def _calls(groups: Sequence[Group]) -> dict[str, float]:
-    """Mean worker calls of the episodes in which a workflow ran, all rounds together: over all, and by level."""
+    """Mean worker calls of the episodes in which a workflow ran, all rounds together: over all, and by level. And what all runs took,
+    counterfactual ones included: dollars, and worker calls beyond those that a cache answers."""
     by_level: dict[str, list[int]] = {}
-    spent: dict[int, float] = {}
+    spent: dict[int, Run] = {}
     for group in groups:
         for episode in group.episodes:
             attempt = episode.attempt
@@ -168,8 +162,13 @@ def _calls(groups: Sequence[Group]) -> dict[str, float]:
                 if group.problem.level is not None:
                     by_level.setdefault(f"level_{group.problem.level}", []).append(calls)
             for run in (run for part in episode.rounds for run in part.runs):
-                spent[id(run)] = run.cost_dollars  # siblings may share one run: it was paid once
-    return {f"calls/{name}": float(np.mean(values)) for name, values in by_level.items()} | {"spend/dollars": sum(spent.values())}
+                spent[id(run)] = run  # siblings may share one run: it was paid once
+    edits = [edit for group in groups for edit in group.edits]
+    dollars = sum(run.cost_dollars for run in spent.values()) + sum(edit.cost_dollars for edit in edits)
+    asked = sum(run.execution.worker_calls for run in spent.values())
+    asked += sum(edit.worker_calls - edit.repeated_calls for edit in edits)
+    spend = {"spend/dollars": dollars, "spend/worker_calls": float(asked)}
+    return {f"calls/{name}": float(np.mean(values)) for name, values in by_level.items()} | spend
 
 
 def _workers(groups: Sequence[Group]) -> dict[str, float]:

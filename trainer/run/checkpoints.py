@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 from rollout.groups.stream import StreamState
 from trainer.failures import LearnerLostError
+from trainer.run.settings import CheckpointSettings
 from trainer.run.stream_file import read_stream, write_stream
-from trainer.settings import CheckpointSettings
 from workflow.atomic import replace_file, replace_folder
 
 MANIFEST = "manifest.json"

@@ -11,7 +11,11 @@ from workflow.worker.crew import DEFAULT_WORKER
 
 def episode_rows(step: int, group: Group, trace_characters: int) -> list[dict[str, Any]]:
     """One row per episode of a group; prompts and replies of its operator calls are cut to ``trace_characters``."""
-    return [_row(step, group, episode, trace_characters) for episode in group.episodes]
+    rows = [_row(step, group, episode, trace_characters) for episode in group.episodes]
+    for edit in group.edits:
+        for place in {span.episode for span in edit.spans}:
+            rows[place].setdefault("edits", []).append({"operator": edit.operator, "kind": edit.kind, "difference": edit.difference})
+    return rows
 
 
 def held_out_rows(name: str, groups: Sequence[Group], trace_characters: int) -> list[dict[str, Any]]:
@@ -59,6 +63,8 @@ def _round(part: Round, trace_characters: int) -> dict[str, Any]:
         row["repairs"] = list(part.workflow.repairs)
     if part.feedback:
         row["feedback"] = part.feedback
+    if part.score:
+        row["reward"] = part.score.total
     return row
 
 

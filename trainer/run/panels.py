@@ -21,7 +21,7 @@ PANELS = (
     Panel("Reward and its parts", ("reward",), GRPO_STEP),
     Panel("Outcomes", ("outcome", "tests"), GRPO_STEP),
     Panel("Workflows and calls", ("calls", "workflow", "completion", "worker"), GRPO_STEP),
-    Panel("Operators and verifiers", ("operator", "verifier"), GRPO_STEP),
+    Panel("Operators and verifiers", ("operator", "verifier", "worth", "edited", "edit"), GRPO_STEP),
     Panel("Rounds", ("round",), GRPO_STEP, by_default=False),
     Panel("Policy update", ("actor", "rollout_corr", "batch", "learner"), GRPO_STEP),
     Panel("Staleness", ("staleness", "stream"), GRPO_STEP),

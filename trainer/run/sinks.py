@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainer.run.jsonl import Appender
-from trainer.settings import LoggerSettings, RunSettings
+from trainer.run.settings import LoggerSettings
+from trainer.settings import RunSettings
 from workflow.registry import Registry
 
 Metrics = Mapping[str, float]
