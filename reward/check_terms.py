@@ -32,12 +32,6 @@ def problems_of_terms(settings: RewardSettings) -> Iterator[str]:
     for name, weight in settings.weights.by_name.items():
         if not math.isfinite(weight):
             yield f"reward.weights.{name}={weight} is no finite number: give one, or 0 to leave the term out."
-    worst = settings.weights.complexity * settings.complexity_max
-    if worst < floor <= 0:
-        yield (
-            f"reward.floor={floor:g} is more than the worst that a wrong answer may cost by its size ({worst:g}, which is "
-            f"reward.weights.complexity * reward.complexity_max): writing no workflow would pay. Lower the floor to {worst:g} or less."
-        )
     try:
         terms = find_weighted_terms(settings.weights)
     except ValueError as error:

@@ -20,9 +20,9 @@ def score_group(attempts: Sequence[Attempt], problem: Problem, settings: RewardS
     Nothing is known of a run that infrastructure failed, nor of an answer that nobody judged (a query without hidden
     tests). An attempt's total is the mean over its other runs. A run that was judged is worth
     ``sum_k weight_k * term_k``. One that crashed, timed out or exhausted its budget, and a round without a workflow, is worth the
-    floor in place of its performance, and less for whatever it cost: giving up makes nothing free, and a crash is never worth
-    more than a wrong answer of the same workflow. An answer that does not count (``reward.require_worker``) is worth what a round
-    without a workflow is.
+    floor in place of its performance, and less for whatever it cost: giving up makes nothing free. A crash is never worth more than a
+    wrong answer of the same workflow, nor a round without a workflow more than the largest one with a wrong answer. An answer that does
+    not count (``reward.require_worker``) is worth what a round without a workflow is.
     """
     terms = find_weighted_terms(settings.weights)
     scored = [
@@ -42,10 +42,12 @@ def _score_repeat(repeat: Repeat, terms: Mapping[str, tuple[Term, float]]) -> Sc
     weighted = {name: weight * values[name] for name, (_, weight) in terms.items()}
     if repeat.is_answered:
         return Score(sum(weighted.values()), values, floored=False)
-    is_no_workflow = repeat.run is not None and repeat.run.verdict is not None
-    left_out = (PERFORMANCE, COMPLEXITY) if is_no_workflow else (PERFORMANCE,)
+    settings = repeat.settings
+    has_workflow = repeat.run is not None and repeat.run.verdict is None
+    floor = settings.floor if has_workflow else min(settings.floor, settings.weights.complexity * settings.complexity_max)
+    left_out = (PERFORMANCE,) if has_workflow else (PERFORMANCE, COMPLEXITY)
     costs = sum(min(value, 0.0) for name, value in weighted.items() if name not in left_out)
-    return Score(repeat.settings.floor + costs, values, floored=True)
+    return Score(floor + costs, values, floored=True)
 
 
 def _mean(scores: Sequence[Score]) -> Score:

@@ -134,8 +134,11 @@ def test_an_own_answer_earns_the_floor_unless_the_run_lets_it():
     assert free is not None and not free.floored and free.total == pytest.approx(1.0 - 0.1 - 0.025 * 2)
 
 
-def test_a_floor_above_what_the_size_of_a_wrong_answer_costs_is_refused():
-    for settings in PRESETS.values():
-        assert not list(problems_of_terms(settings))
-    (said,) = problems_of_terms(RewardSettings(weights=RewardWeights(complexity=-0.5)))
-    assert "reward.floor=-0.2" in said and "-0.75" in said
+def test_writing_no_workflow_pays_no_more_than_the_largest_one_with_a_wrong_answer():
+    settings = RewardSettings(weights=RewardWeights(complexity=-0.5))
+    wrong = Run(Execution(Outcome.ANSWERED, "x", (), "", 0.5, "landlock"), Verdict(Outcome.WRONG_ANSWER, (False,), (), 0.1, "landlock"))
+    largest = Attempt(Workflow("class Workflow: ...", "a", ("generate",), 0, 0, 0, 1000), (wrong,))
+    worst, refused = score_group([largest, Attempt(None, ())], problem(), settings)
+    assert worst is not None and refused is not None and refused.total == worst.total == pytest.approx(-0.75)
+    for preset in PRESETS.values():
+        assert not list(problems_of_terms(preset))

@@ -249,6 +249,7 @@ FREE = {
     "rollout": "engines tensor_parallel request_timeout_s publish_bucket_mib weights_via weights_kept verify_loaded engine_args",
     "learner": "timeout_s micro_batch_tokens nodes gradient_checkpointing offload_optimizer",
     "worker": f"{ENDPOINT} timeout_s max_retries max_concurrency cache_entries",
+    "judge": f"{ENDPOINT} timeout_s max_retries max_concurrency cache_entries",
     "distil": f"{ENDPOINT} concurrency timeout_s",
     "simulated": "host port latency faults",
 }

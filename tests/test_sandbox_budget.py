@@ -71,7 +71,7 @@ async def test_a_prompt_that_was_refused_before_anything_was_generated_costs_not
 async def test_thinking_that_left_no_room_for_an_answer_is_told_and_no_answer():
     worker = ScriptedWorker("", finish_reason="length")
     done = await execute("return await self.generate(problem)", worker, BudgetSettings())
-    assert done.outcome is Outcome.CRASHED and "still thinking when its 20 tokens were used up" in done.error
+    assert done.outcome is Outcome.CRASHED and "spent all its tokens on thinking" in done.error
     (call,) = done.trace
     assert (call.worker_calls, call.truncated, call.refused, call.cost_dollars) == (1, 1, 1, 0.001)
 
