@@ -15,6 +15,7 @@ from ray.exceptions import RayError, RayTaskError
 from sandbox.actor import SandboxActor
 from sandbox.backend import LEVELS
 from sandbox.deadline import longest_s
+from sandbox.judges.runner import CALL_SHARE
 from sandbox.records import Execution, Run, Verdict
 from sandbox.settings import SandboxSettings
 from sandbox.shared_budget import SharedBudget
@@ -156,10 +157,11 @@ class SandboxPool:
         )
 
     def _judging_s(self, problem: Problem) -> float:
-        """Longest that an LLM may judge one answer; 0 where tests do."""
+        """Longest that judging one answer may take beyond ``sandbox.limits.wall_s``: an LLM's replies, a program's inputs in turn."""
         judge = self._judge or self._workers[DEFAULT_WORKER]
-        judged = find_verifier(problem.verifier).trust == "judge"
-        return judge.timeout_s * (1 + judge.max_retries) * MOST_REQUESTS * len(problem.hidden_tests) if judged else 0.0
+        asked_s = judge.timeout_s * (1 + judge.max_retries) * MOST_REQUESTS
+        each_s = {"judge": asked_s, "parent": longest_s(self.settings.limits.wall_s * CALL_SHARE)}
+        return each_s.get(find_verifier(problem.verifier).trust, 0.0) * len(problem.tests)
 
     async def _with_retries(
         self,

@@ -100,7 +100,7 @@ def test_drop_accepts_each_validated_answer_and_keeps_several_spans_together(tmp
     found = only(tmp_path, "drop", DROP)
     assert (found.verifier, json.loads(found.hidden_tests[0])) == ("drop", [["3"], ["three", "yards"]])
     several = only(tmp_path, "drop", DROP | {"answer": {"spans": ["Tom Brady", "Washington, D.C."]}})
-    assert DropVerifier().compare(several.reference, several.hidden_tests[0]) is None
+    assert DropVerifier().compare(several.reference or "", several.hidden_tests[0]) is None
     date = DROP | {"answer": {"number": "", "date": {"day": "2", "month": "May", "year": "1990"}, "spans": []}, "validated_answers": []}
     assert json.loads(only(tmp_path, "drop", date).hidden_tests[0]) == [["2 May 1990"]]
 

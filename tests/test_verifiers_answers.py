@@ -223,7 +223,7 @@ async def test_a_graded_verdict_is_worth_its_grades_and_passes_only_as_a_whole()
 class BrokenRunner:
     """A box in which a package is missing."""
 
-    async def run_programs(self, source: str, inputs: Sequence[str]) -> tuple[list[ProgramResult], bool]:
+    async def run_programs(self, source: str, inputs: Sequence[str], output_bytes: int = 0) -> tuple[list[ProgramResult], bool]:
         return [ProgramResult(False, "ModuleNotFoundError: No module named 'math_verify'")], False
 
     async def test_apart(self, source: str, tests: Sequence[str]) -> Examined:
