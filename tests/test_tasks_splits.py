@@ -117,7 +117,7 @@ def test_problems_that_differ_in_a_sign_are_not_the_same() -> None:
 
 FUNCTION = problem(
     "HumanEval/0",
-    'from typing import List\n\n\ndef f(x: List[int]) -> int:\n    """ The sum of all even numbers,\n    but no odd one.\n    >>> f([1, 2])\n'
+    'from typing import List\n\n\ndef f(x: List[int]) -> int:\n    """ The sum of even numbers,\n    but no odd one.\n    >>> f([1, 2])\n'
     '    \'2\\n\'\n    """\n',
 )
 WORDS = "Write a python function to find the first repeated character in a given string."

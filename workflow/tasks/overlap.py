@@ -63,7 +63,7 @@ def _docstring(function: ast.FunctionDef, source: str) -> str:
 
 
 def find_shared(some: Iterable[Problem], others: Sequence[Problem]) -> list[tuple[Problem, Problem]]:
-    """Pairs of a problem of ``some`` and the one of ``others`` that is the same by id or by text, or whose text is a part of the other's."""
+    """Pairs of a problem of ``some`` and the one of ``others`` that is the same by id or by text, or whose text is part of the other's."""
     some = tuple(some)
     known = {text_key(problem.query): problem for problem in others} | {id_key(problem.id): problem for problem in others}
     parts, wholes = _find_parts(some, others), _find_parts(others, some)
