@@ -23,7 +23,7 @@ from workflow.outcome import Outcome, RunFailedError
 from workflow.problem import Problem
 from workflow.program import Workflow
 from workflow.settings import WorkerSettings
-from workflow.verifiers import find_verifier
+from workflow.verifiers import VERIFIERS, find_verifier
 from workflow.verifiers.judged import MOST_REQUESTS
 from workflow.worker.crew import DEFAULT_WORKER
 
@@ -158,7 +158,7 @@ class SandboxPool:
     def _judging_s(self, problem: Problem) -> float:
         """Longest that an LLM may judge one answer; 0 where tests do."""
         judge = self._judge or self._workers[DEFAULT_WORKER]
-        judged = find_verifier(problem.verifier).trust == "judge"
+        judged = not VERIFIERS.problem(problem.verifier) and find_verifier(problem.verifier).trust == "judge"
         return judge.timeout_s * (1 + judge.max_retries) * MOST_REQUESTS * len(problem.hidden_tests) if judged else 0.0
 
     async def _with_retries(
