@@ -23,6 +23,7 @@ TERMS: Registry[Term] = Registry("reward.weights")
 PERFORMANCE = "performance"
 """The term that the floor stands for."""
 COMPLEXITY = "complexity"
+DIVERSITY = "diversity"
 RESERVED = ("mean", "std", "floored", "zero_variance_groups")
 """Names of ``reward/NAME`` that are metrics already."""
 
@@ -43,7 +44,7 @@ def complexity(repeat: Repeat) -> float:
     return min(max(beyond, 0.0), settings.complexity_max)
 
 
-@TERMS.register("diversity")
+@TERMS.register(DIVERSITY)
 def diversity(repeat: Repeat) -> float:
     """The attempt's share in the distinctness of its group, in (0, 1]; 0 without a workflow.
 
