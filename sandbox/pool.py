@@ -7,12 +7,13 @@ actor is full, the least loaded one takes over, and where all are full, callers 
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from ray.exceptions import RayError, RayTaskError
 
-from sandbox.actor import SandboxActor
+from sandbox.actor import JUDGE, SandboxActor
 from sandbox.backend import LEVELS
 from sandbox.deadline import longest_s
 from sandbox.records import Execution, Run, Verdict
@@ -101,7 +102,8 @@ class SandboxPool:
 
     async def start(self) -> None:
         """Starts all actors. Raises ValueError where a machine offers less than ``sandbox.min_level``."""
-        budgets = {name: SharedBudget.start(worker) for name, worker in self._workers.items()}
+        asked = self._workers if self._judge is None else {**self._workers, JUDGE: self._judge}
+        budgets = {name: SharedBudget.start(worker) for name, worker in asked.items()}
         self._shared = {name: budget for name, budget in budgets.items() if budget is not None}
         self._places = [self._new_place(index) for index in range(self.settings.actors)]
         try:
@@ -136,7 +138,7 @@ class SandboxPool:
             lambda run: run.outcome,
             fail,
             deadline_s,
-            longest_s(limits.worker_wait_s) + self._judging_s(problem),
+            math.inf,  # however long the worker serves it: sandbox.run_clock bounds the rest
         )
 
     async def judge(self, problem: Problem, answer: str) -> Verdict:
@@ -168,7 +170,7 @@ class SandboxPool:
         outcome: Callable[[R], Outcome],
         fail: Callable[[str], R],
         deadline_s: float,
-        waits_s: float = 0.0,
+        waits_s: float,
     ) -> R:
         """
         Args:
