@@ -54,6 +54,37 @@ MEDIANS = {
     + "You had:\n"
     + fenced("class Solution:", "    def median(self, xs):", "        pass"),
     "an expected value": fenced(*MEDIAN) + "For [1, 2, 3]:\n" + fenced("median = 2"),
+    "a session of the prompt first": "```pycon\n>>> def median(xs):\n...     return 0\n>>> median([1])\n0\n```\n" + fenced(*MEDIAN),
+    "excerpts of its body": fenced(*MEDIAN)
+    + "**Step 1**\n"
+    + fenced("xs = sorted(xs)")
+    + "**Step 2**\n"
+    + fenced("return xs[len(xs) // 2]"),
+    "its signature again": fenced(*MEDIAN) + "The signature:\n" + fenced("def median(xs):"),
+    "its outline": fenced(*MEDIAN) + "Structure:\n" + fenced("def median(xs):", "    # sort", "    # take the middle", "    ..."),
+    "its text again": fenced(*MEDIAN) + fenced("def median(xs):", '    """Middle."""'),
+    "a file of tests": fenced(*MEDIAN)
+    + fenced("import pytest", "from solution import median", "", "def test_it():", "    assert median([1]) == 1"),
+    "a mock": fenced(*MEDIAN) + fenced("from unittest import mock", "median = mock.Mock(return_value=3)"),
+    "two results at once": fenced(*MEDIAN) + fenced("median, mode = median([1, 2, 3]), 1"),
+    "an annotated result": fenced(*MEDIAN) + fenced("median: int = median([1, 2, 3])"),
+    "a file's name behind the label": "```python:solution.py\n" + "\n".join(MEDIAN) + "\n```",
+    "tags around the fence": "<python>\n" + fenced(*MEDIAN) + "</python>",
+    "a label without a fence": "python\n" + "\n".join(MEDIAN),
+    "marks of MBPP's prompts": "[BEGIN]\n" + "\n".join(MEDIAN) + "\n[DONE]",
+    "marks of Llama's prompts": "[PYTHON]\n" + "\n".join(MEDIAN) + "\n[/PYTHON]",
+    "a header of a turn": "<|start_header_id|>assistant<|end_header_id|>\n\n" + fenced(*MEDIAN) + "<|eot_id|>",
+    "gpt-oss": "<|channel|>analysis<|message|>Sort.<|end|><|start|>assistant<|channel|>final<|message|>" + fenced(*MEDIAN),
+    "HTML's escapes": fenced("def median(xs):", "    return sorted(xs)[len(xs) // 2] if len(xs) &gt; 0 else None"),
+    "a better one that is cut off": fenced(*MEDIAN) + "Faster:\n```python\ndef median(xs):\n    xs = sorted(xs\n",
+    "two approaches": "### 1\n"
+    + fenced(*MEDIAN)
+    + "### 2\n"
+    + fenced("import statistics", "def median(xs):", "    return statistics.median(xs)"),
+    "a static method": fenced("class Solution:", "    @staticmethod", "    def median(xs):", "        return sorted(xs)[len(xs) // 2]"),
+    "a method and a function": fenced(*METHOD, "", "def median(xs):", "    return Solution().median(xs)"),
+    "installed first": fenced("!pip install numpy", "", *MEDIAN),
+    "comments as headings": "# Solution\n\n" + "\n".join(MEDIAN) + "\n\n# Explanation\n\nIt sorts.",
 }
 """Each holds ``median(xs)``."""
 

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from workflow.number import read_number
+from workflow.number import as_number, read_number
 from workflow.operators.answer import read_answer
 from workflow.operators.ensemble import read_choice
 from workflow.operators.review import read_review
@@ -201,6 +201,11 @@ VERDICTS = [
 @pytest.mark.parametrize(("answer", "number"), NUMBERS)
 def test_the_number_that_an_answer_ends_on_is_read(answer: str, number: str) -> None:
     assert read_number(answer) == Fraction(number)
+
+
+@pytest.mark.parametrize("text", ["", "x", "5^x", "9^99999", "1e9^999", "1/0", "0^-1", "nan5", "1e999^9", "-", "9" * 300])
+def test_what_is_no_number_or_too_large_a_one_is_none(text: str) -> None:
+    assert as_number(text) is None
 
 
 @pytest.mark.parametrize(("reply", "choice"), CHOICES)

@@ -11,6 +11,8 @@ from workflow.text import cut_end_tokens, split_thoughts
 
 MAX_CHARACTERS = 200_000
 """Only the end of a longer text is searched."""
+_LABELS = re.compile(r"\A\s{0,9}(?:python|py|\[(?:BEGIN|PYTHON)\])\s*\n|\n\[(?:DONE|END|/PYTHON)\]\s*\Z", re.IGNORECASE)
+"""What stands around a program without fences."""
 MAX_PROGRAMS = 16
 """The last blocks among which a program is looked for."""
 _READS = {"input", "stdin", "open(0)", "fileinput"}
@@ -31,7 +33,7 @@ def extract_code(text: str, entry_point: str = "") -> str:
     named = re.compile(rf"\b(?:def|class)\s{{1,9}}{re.escape(entry_point)}\b") if entry_point else None
     text = read_answer_text(text, named)
     parsing = Parsing(len(text))
-    whole = parsing.block(text, "python")
+    whole = parsing.block(_LABELS.sub("", text), "python")
     if whole.tree is not None and (not entry_point or _defines(whole.tree, entry_point)):
         return whole.source.strip("\n")
     fenced, prose = find_blocks(text, parsing)

@@ -165,10 +165,11 @@ def as_number(text: str) -> Fraction | None:
     negative = plain.startswith("-")
     numerator, _, denominator = plain[plain[0] in "+-" :].partition("/")
     base, _, exponent = numerator.partition("^")
-    if exponent and len(base) * abs(int(exponent)) > 5 * MAX_DIGITS:
-        return None
     try:
-        value = whole + Fraction(Decimal(base)) ** int(exponent or "1") / Fraction(Decimal(denominator or "1"))
+        power = int(exponent or "1")
+        if power != 1 and ("e" in base.lower() or abs(power) * len(base) > 5 * MAX_DIGITS):
+            return None
+        value = whole + Fraction(Decimal(base)) ** power / Fraction(Decimal(denominator or "1"))
     except (ArithmeticError, ValueError):
         return None
     return -value if negative else value
