@@ -190,6 +190,8 @@ VERDICTS = [
     ("Verdict: mostly correct, but it fails for 0.", False),
     ("Verdict: does not pass", False),
     ("Verdict: unapproved", False),
+    ("Verdict: rejected\n- It is wrong for 0.\nFinal verdict: approved after fixes", False),
+    ("Verdict: approved if the bound is mended", False),
     ("Verdict: \\boxed{approved}", True),
     ("The verdict is **approved**, because each case holds.", True),
     ("Verdict: approved<|im_end|>", True),

@@ -41,7 +41,7 @@ def extract_code(text: str, entry_point: str = "") -> str:
     if not entry_point:
         found = _program(python)
         if found is None or not _does(found, python):
-            bare = sorted(find_bare(prose, parsing), key=lambda block: len(block.source))
+            bare = sorted(find_bare(prose, parsing), key=lambda block: len(block.source))[-MAX_PROGRAMS:]
             found = _last([block for block in bare if found is None or _does(block, bare)]) or found
             python = [*python, *bare]
         return join_needed(found, python) if found else text.strip("\n")

@@ -10,7 +10,8 @@ _APPROVES = r"approved?|accept(?:ed)?|correct|valid|pass(?:es|ed)?"
 _VERDICT = re.compile(
     r"(?:\bverdict\b(?:\sis\b)?|\u7ed3\u8bba)\W{0,9}(?:boxed\{)?"
     r"(?:(?:the|this|your)\s(?:(?:given|provided|proposed)\s)?(?:solution|code|answer)\sis\s)?"
-    rf"(not\s(?:approved?|accepted|correct|valid)|{_APPROVES}|rejected?|incorrect|invalid|wrong|fail(?:s|ed)?)\b[*_`.:;,\s}}-]*",
+    rf"(not\s(?:approved?|accepted|correct|valid)|{_APPROVES}|rejected?|incorrect|invalid|wrong|fail(?:s|ed)?)\b"
+    r"(?!\s(?:after\s(?:the\s|these\s)?(?:fix|change|correction|revision)|once|if|provided|pending|subject\sto)[\w\s])[*_`.:;,\s}-]*",
     re.IGNORECASE,
 )
 _FIRST_LINE = re.compile(
