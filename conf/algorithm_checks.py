@@ -22,6 +22,11 @@ def problems_of_algorithms(config: RunSettings) -> Iterator[str]:
             f"rollout.top_p={config.rollout.top_p:g} samples from a part of the policy's distribution, so that its log-probabilities would "
             "not be the learner's: set it to 1.0 to train."
         )
+    if grpo.policy_loss == "gpg" and config.trainer.max_staleness:
+        problems.append(
+            f"trainer.grpo.policy_loss=gpg takes every sample for one of the policy as it is, and with trainer.max_staleness="
+            f"{config.trainer.max_staleness} they are of an older one: set max_staleness to 0, or use policy_loss=vanilla."
+        )
     problems += problems_of_credit(config)
     yield from problems
     if not problems and names_of_own(grpo):
@@ -42,6 +47,11 @@ def problems_of_credit(config: RunSettings) -> Iterator[str]:
         yield (
             "trainer.grpo.credit=span runs workflows again without one of their calls, and with worker.cache_entries=0 the other calls "
             "would be paid for and answered anew: set worker.cache_entries to 1000 or more, or credit=episode."
+        )
+    if credit != "episode" and grpo.policy_loss == "geo_mean":
+        yield (
+            f"trainer.grpo.credit={credit} gives the tokens of one response different advantages, and trainer.grpo.policy_loss=geo_mean "
+            "takes their mean: use another policy_loss, or credit=episode."
         )
     if credit == "round" and grpo.advantage == "gdpo":
         yield (

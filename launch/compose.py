@@ -130,6 +130,9 @@ def with_overrides(text: str, overrides: Sequence[str], run_dir: str, *, trains:
     for section in {"worker", "distil"} & values.keys():  # saved before there were providers: without a URL the simulated worker answered
         values[section].setdefault("provider", "endpoint" if values[section].get("base_url") else "simulated")
     values.get("distil", {}).setdefault("rounds", 1)  # saved before a teacher had several
+    values.get("reward", {}).setdefault("require_worker", False)  # saved before answers had to come from a worker
+    for name, value in {"kl_kind": "k3", "flat_groups": "keep"}.items():  # what GRPO did before there was a choice
+        values.get("trainer", {}).get("grpo", {}).setdefault(name, value)
     ConfigStore.instance().store(name="saved", node={"defaults": ["settings", "_self_"], **values})
     return compose_settings([*overrides, f"trainer.run_dir={quote(run_dir)}"], config="saved", trains=trains)
 

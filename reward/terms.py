@@ -23,6 +23,7 @@ TERMS: Registry[Term] = Registry("reward.weights")
 PERFORMANCE = "performance"
 """The term that the floor stands for."""
 COMPLEXITY = "complexity"
+DIVERSITY = "diversity"
 RESERVED = ("mean", "std", "floored", "zero_variance_groups")
 """Names of ``reward/NAME`` that are metrics already."""
 
@@ -43,13 +44,14 @@ def complexity(repeat: Repeat) -> float:
     return min(max(beyond, 0.0), settings.complexity_max)
 
 
-@TERMS.register("diversity")
+@TERMS.register(DIVERSITY)
 def diversity(repeat: Repeat) -> float:
     """The attempt's share in the distinctness of its group, in (0, 1]; 0 without a workflow.
 
     An attempt that is one of ``n`` alike gets ``1 / n``, so that the mean over attempts with a workflow is the distinctness ratio,
     kinds of workflows over workflows. Alike are siblings whose workflows have one skeleton, and siblings that called the same operators
-    in the same order, however often one after the other: code that never runs, or that only handles texts, makes no workflow another one.
+    in the same order, however often one after the other: code that never runs, that only handles texts, or an operator that asked nobody
+    and tested nothing makes no workflow another one.
     """
     if repeat.attempt.workflow is None:
         return 0.0
@@ -72,10 +74,11 @@ def _kinds(siblings: Sequence[Attempt]) -> list[int]:
 
 
 def _ran(attempt: Attempt) -> tuple[tuple[str, ...], ...]:
-    """The operators that each run called, in order, repetitions folded; empty where a machine failed one."""
+    """The operators of each run that asked a worker or ran tests, in order, repetitions folded; empty where a machine failed one."""
     if any(run.outcome is Outcome.INFRA_ERROR for run in attempt.runs):
         return ()
-    return tuple(tuple(name for name, _ in groupby(call.operator for call in run.execution.trace)) for run in attempt.runs)
+    worked = [[call.operator for call in run.execution.trace if call.worker_calls or call.test_runs] for run in attempt.runs]
+    return tuple(tuple(name for name, _ in groupby(names)) for names in worked)
 
 
 @TERMS.register("calls")

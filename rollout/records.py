@@ -193,6 +193,8 @@ class Edit:
     """Those of them that the workflow itself had made with the same arguments, so that the worker's cache had the replies."""
     cost_dollars: float
     """Of all calls; replies from the cache are billed like the original."""
+    performance: float | None = None
+    """Performance of the workflow less that of the edited one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,9 @@ from workflow.worker.crew import DEFAULT_WORKER
 from workflow.worker.interface import Worker
 from workflow.worker.providers import close_worker, make_worker
 
+JUDGE = "the judge"
+"""Name of the judge among those that share a budget; no name in ``workers`` has a blank."""
+
 
 @ray.remote
 class SandboxActor:
@@ -33,7 +36,7 @@ class SandboxActor:
         """
         Args:
             workers: by name, the default one among them.
-            shared: the budgets of a minute of those that have one.
+            shared: the budgets of a minute of those that have one, the judge among them.
             judge: the LLM that judges where no test can; None: the default worker does.
         """
         self._imports = imports
@@ -47,11 +50,11 @@ class SandboxActor:
         """Brings the sandbox up, with what packages add to the product; returns its isolation level."""
         load_plugins(self._imports)
         self._workers: dict[str, Worker] = {name: make_worker(asked) for name, asked in self._asked.items()}
-        for name, budget in self._shared.items():
-            if share := getattr(self._workers[name], "share_budget", None):
-                share(budget)
         others = {name: NamedWorker(worker, self._rates[name]) for name, worker in self._workers.items() if name != DEFAULT_WORKER}
         self._judge = None if self._asked_to_judge is None else make_worker(self._asked_to_judge)
+        for name, budget in self._shared.items():
+            if share := getattr(self._judge if name == JUDGE else self._workers[name], "share_budget", None):
+                share(budget)
         self._sandbox = Sandbox(self._settings, self._workers[DEFAULT_WORKER], others=others, judge=self._judge)
         await self._sandbox.backend.start()
         return self._sandbox.backend.level

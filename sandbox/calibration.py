@@ -10,6 +10,7 @@ from sandbox.sandbox import Sandbox
 from workflow.outcome import Outcome
 from workflow.problem import Problem
 from workflow.verifiers import find_verifier
+from workflow.verifiers.judged import NO_VERDICT
 
 CRITERION = "The answer is correct: it does all that the task asks for, in every case."
 
@@ -25,7 +26,7 @@ class Calibration:
     """Wrong answers that it judged."""
     wrong_refused: int
     failed: int
-    """Judgements that failed; they are in no other figure."""
+    """Judgements that failed or were no verdict; they are in no other figure."""
 
     @property
     def agreement(self) -> float:
@@ -49,7 +50,7 @@ async def calibrate(sandbox: Sandbox, problems: Sequence[Problem], count: int) -
     judged = [
         (right, verdict.outcome is Outcome.PASSED)
         for (*_, right), verdict in zip(asked, verdicts, strict=True)
-        if verdict.outcome is not Outcome.INFRA_ERROR
+        if verdict.outcome is not Outcome.INFRA_ERROR and not any(failure.startswith(NO_VERDICT) for failure in verdict.failures)
     ]
     accepted = [passed for right, passed in judged if right]
     refused = [not passed for right, passed in judged if not right]

@@ -6,7 +6,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from sandbox.budget import Budget, Reserved
-from sandbox.run_clock import RunClock
+from sandbox.origin import Sent
+from sandbox.run_clock import RunClock, Wait
 from sandbox.settings import BudgetSettings
 from workflow.operators.context import TestReport
 from workflow.problem import Problem
@@ -47,6 +48,8 @@ class RunContext(Protocol):
     clock: RunClock
     said: list[str]
     """What the worker replied and what programs of its printed, in order."""
+    sent: list[Sent]
+    """What the worker was asked, in order."""
     asked: Counter[Hashable]
     """How often each request was made so far: equal requests of a run get different samples."""
     last_ended: int
@@ -76,11 +79,9 @@ class CallContext:
 
     async def ask(self, messages: Sequence[Message], *, temperature: float | None = None, max_tokens: int | None = None) -> str:
         with self._host.clock.waiting() as wait:
-            reply = await self._complete(messages, temperature, max_tokens)
-            wait.served_s = reply.latency_s
-        return reply.text
+            return (await self._complete(messages, temperature, max_tokens, wait)).text
 
-    async def _complete(self, messages: Sequence[Message], temperature: float | None, max_tokens: int | None) -> Reply:
+    async def _complete(self, messages: Sequence[Message], temperature: float | None, max_tokens: int | None, wait: Wait) -> Reply:
         host = self._host
         self.prompt = messages[-1]["content"] if messages else ""
         worker, rates = host.workers[self.worker]
@@ -88,6 +89,7 @@ class CallContext:
         key = (self.worker, *((message["role"], message["content"]) for message in messages), temperature, max_tokens)
         ordinal = host.asked[key]
         host.asked[key] += 1
+        host.sent.append(Sent("\n".join(message["content"] for message in messages), len(host.said)))
         try:
             reply = await worker.complete(messages, seed=host.seed, ordinal=ordinal, temperature=temperature, max_tokens=max_tokens)
         except asyncio.CancelledError:
@@ -100,6 +102,7 @@ class CallContext:
             else:
                 host.budget.settle(reserved, 0, 0.0)
             raise
+        wait.served_s = reply.latency_s
         self._bill(reserved, reply.prompt_tokens, reply.completion_tokens, reply.cost_dollars)
         self.truncated += reply.truncated
         if (reply.truncated or is_unfinished(reply.text)) and not cut_thoughts(reply.text).strip():

@@ -43,6 +43,11 @@ class Countdown:
             self._timer = None
             self._spend(min(self._step_s, self._took_s()))
 
+    def give_back(self, seconds: float) -> None:
+        """Takes so many spent seconds for unspent."""
+        self.left_s += seconds
+        self._clock_left_s += seconds
+
     def _took_s(self) -> float:
         return asyncio.get_running_loop().time() - self._began_s
 

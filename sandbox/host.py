@@ -19,6 +19,7 @@ from sandbox.budget import Budget
 from sandbox.call_context import Box, CallContext, NamedWorker
 from sandbox.channel import Channel
 from sandbox.guest.frames import FrameError
+from sandbox.origin import Sent
 from sandbox.process import BackendError
 from sandbox.records import OperatorCall
 from sandbox.run_clock import RunClock
@@ -70,6 +71,7 @@ class WorkflowHost:
         self.asked: Counter[Hashable] = Counter()
         self.trace: list[OperatorCall] = []
         self.said: list[str] = []
+        self.sent: list[Sent] = []
         self.infrastructure: str = ""
         """Why the run says nothing about the workflow: the worker endpoint or the sandbox failed in it."""
         self.clock = RunClock(limits, lambda: self._give_up(limits.worker_wait_s))
@@ -111,7 +113,7 @@ class WorkflowHost:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _give_up(self, waited_s: float) -> None:
-        self.infrastructure = f"the worker took longer than sandbox.limits.worker_wait_s={waited_s:g} for the requests of one run"
+        self.infrastructure = f"the requests of one run waited for the worker longer than sandbox.limits.worker_wait_s={waited_s:g}"
         if self._channel is not None:
             self._channel.abort()
 

@@ -4,30 +4,31 @@ Asked on the trusted side, which has every reply of the worker and every output 
 workflow's own where
 
 - nothing came from the worker: it was not asked, or no request got a reply;
-- it is code that a text in the workflow's source defines as it stands, even where the worker was made to repeat it;
+- the workflow returns a constant, in one place, whatever the worker says;
+- it is code of some length that stands whole in one text of the workflow's source, even where the worker was made to repeat it;
+- it stood whole in a prompt, and by the replies until then the workflow wrote it (the next two points): the worker repeated it;
 - texts of the source, taken together, hold most of it and more than the replies do: a solution in pieces, beside a call whose
   reply is ignored;
-- it is code of some length whose statements share no passage with any reply: a solution in disguise (numbers, a text backwards);
-- it is a number that is a literal of the source, or a word that is one in a workflow without branches, and no reply holds it.
+- it is code of some length whose statements share no passage with any reply: a solution in disguise (numbers, a text backwards).
 
-Everything else counts as derived, since what a workflow did with a reply cannot be seen: formatting, voting, joining, computing from
-several replies. So these are not caught: a disguised solution beside a worker's solution that resembles it, a short answer that some
-reply mentions, an answer that is computed from literals (``str(6 * 7)``), a word under a condition, a worker asked to undo the disguise.
+What the query shows is nobody's, and neither are imports and the heads of functions. Everything else counts as derived, since what a
+workflow did with a reply cannot be seen: formatting, voting, joining, choosing among short texts of its own, computing. So these are not
+caught: a disguised solution beside a worker's solution that resembles it, a short answer that is returned in several places or by way of
+variables, short code (a line or so) that the worker was made to repeat, a worker asked to undo a disguise or to change a detail.
 """
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
-from fractions import Fraction
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from workflow.language.parse import MAX_SOURCE_BYTES, parse_tree
-from workflow.number import as_number, read_number
 from workflow.problem import Problem
 from workflow.program import Refusal, Workflow
 from workflow.verifiers import find_verifier
 
 MAX_REPLIES = 200_000
-"""Characters of all replies together that are compared, the latest first."""
+"""Characters of all replies together that are compared, the latest first; of all prompts, too."""
 PASSAGE = 4
 """Tokens in a row that two texts share where one was taken from the other."""
 LONG = 12
@@ -35,66 +36,91 @@ LONG = 12
 IN_SOURCE = 0.5
 """Share of the answer's passages from which on it stands in the source."""
 SHORT_ANSWER = 200
-"""Characters up to which an answer that is no code is looked for as a whole."""
+"""Characters up to which an answer that is no code is looked for as whole words alone."""
+PURE = frozenset("str int float chr bytes repr round sum len abs min max pow range".split())  # noqa: SIM905
+"""Functions that make a constant of constants."""
 _TOKEN = re.compile(r"\w+|[^\w\s]")
-_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
 
 
-def is_own_answer(answer: str, workflow: Workflow, problem: Problem, replies: Sequence[str]) -> bool:
+Passage = tuple[str, ...]
+
+
+class Sent(NamedTuple):
+    """A request to the worker."""
+
+    prompt: str
+    replies_before: int
+    """How many replies had come when it was made."""
+
+
+def is_own_answer(answer: str, workflow: Workflow, problem: Problem, replies: Sequence[str], sent: Sequence[Sent] = ()) -> bool:
     """True where the workflow wrote the answer itself; where that cannot be told, False.
 
     Args:
         replies: what the worker said in the run, and what programs of its printed, in order.
+        sent: what it was asked, in order.
     """
     said = _latest(replies)
-    if not said:
+    if not said or _returns_constant(workflow.source):
         return True
+    literals = [*_literals(workflow.source), *_literals(workflow.prompts)]
+    long = [text for text in literals if len(text) > LONG]
+    asked = _latest([request.prompt for request in sent])
     try:
         verifier = find_verifier(problem.verifier)
         solution = verifier.read_solution(answer[-MAX_SOURCE_BYTES:], problem)
-        read = [verifier.read_solution(reply, problem) for reply in said]
+        if not verifier.is_code and len(solution) <= SHORT_ANSWER:
+            return False
+        read = {text: _statements(verifier.read_solution(text, problem)) for text in (*said, *asked, *long)}
     except Exception:  # somebody else's code; its fault is told where it judges
         return False
-    literals = [*_literals(workflow.source), *_literals(workflow.prompts)]
-    if verifier.is_code:
-        body = _tokens(_statements(solution))
-        if _is_defined(body, problem.entry_point, literals):
+    tokens = _tokens(_statements(solution)) if verifier.is_code else _tokens(solution)
+    passages, shown = _passages(tokens), _all_passages([problem.query, *problem.public_tests])
+
+    def holds_all(text: str) -> bool:
+        return passages <= _all_passages([text, read.get(text, "")])
+
+    def is_own_after(replies: Sequence[str]) -> bool:
+        heard = _all_passages([*replies, *map(_unescape, replies), *(read.get(reply, "") for reply in replies)])
+        return _is_own_text(passages, literals, heard, is_long_code=verifier.is_code and len(tokens) >= LONG)
+
+    if len(tokens) >= LONG and not passages <= shown:
+        if verifier.is_code and any(map(holds_all, long)):
             return True
-        if any(solution in reply for reply in said):
-            return False
-        return _is_own_text(body, literals, [*said, *map(_unescape, said), *map(_statements, read)], is_code=True)
-    if any(map(re.compile(rf"(?<!\w){re.escape(solution)}(?!\w)", re.IGNORECASE).search, said)):
-        return False
-    return _is_own_word(solution, workflow, literals, said) or (
-        len(solution) > SHORT_ANSWER and _is_own_text(_tokens(solution), literals, said, is_code=False)
-    )
-
-
-def _is_defined(body: Sequence[str], entry_point: str, literals: Sequence[str]) -> bool:
-    """True where a text that defines the entry point holds the statements ``body``."""
-    if len(body) < PASSAGE or not entry_point:
-        return False
-    head, wanted = re.compile(rf"\bdef\s+{re.escape(entry_point)}\b"), " ".join(body)
-    for text in literals:
-        if (found := head.search(text)) and any(wanted in " ".join(_tokens(each)) for each in (text, _statements(text[found.start() :]))):
+        kept = [request for request in sent if request.prompt in read]
+        if any(holds_all(request.prompt) and is_own_after(_latest(replies[: request.replies_before])) for request in kept):
             return True
-    return False
+    return not any(solution in reply for reply in said) and is_own_after(said)
 
 
-def _is_own_text(tokens: Sequence[str], literals: Sequence[str], replies: Sequence[str], *, is_code: bool) -> bool:
-    passages = _passages(tokens)
+def _returns_constant(source: str) -> bool:
+    """True where a workflow has one ``return``, of literals alone or of a name that is bound once, to some."""
+    tree = parse_tree(source)
+    if isinstance(tree, Refusal):
+        return False
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef) and node.name == "__call__"]
+    returns = [node.value for call in calls for node in ast.walk(call) if isinstance(node, ast.Return)]
+    if len(calls) != 1 or len(returns) != 1:
+        return False
+    value, bindings = returns[0], [name for node in ast.walk(tree) for name in _bound_in(node)]
+    if isinstance(value, ast.Name) and bindings.count(value.id) == 1:
+        assigned = [node for node in (*tree.body, *calls[0].body) if isinstance(node, ast.Assign)]
+        value = next((node.value for node in assigned if value.id in _bound_in(node.targets[0])), value)
+    return value is not None and all(node.id in PURE and node.id not in bindings for node in ast.walk(value) if isinstance(node, ast.Name))
+
+
+def _bound_in(node: ast.AST) -> set[str]:
+    """Names that a node itself may give a meaning; rather one too many."""
+    stored = {node.id} if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) else set()
+    return stored | {name for field in ("name", "rest", "arg", "asname") if isinstance(name := getattr(node, field, None), str)}
+
+
+def _is_own_text(passages: frozenset[Passage], literals: Sequence[str], heard: frozenset[Passage], *, is_long_code: bool) -> bool:
     if not passages:
         return False
     in_source = len(passages & _passages(_tokens("\n".join(literals)))) / len(passages)
-    in_replies = len(passages & frozenset().union(*(_passages(_tokens(reply)) for reply in replies))) / len(passages)
-    return in_source > max(in_replies, IN_SOURCE) or (is_code and not in_replies and len(tokens) >= LONG)
-
-
-def _is_own_word(solution: str, workflow: Workflow, literals: Sequence[str], replies: Sequence[str]) -> bool:
-    number = read_number(solution)
-    if number is not None:
-        return number in _numbers(literals) and number not in _numbers(replies)
-    return bool(solution) and not workflow.branches and solution in literals
+    in_replies = len(passages & heard) / len(passages)
+    return in_source > max(in_replies, IN_SOURCE) or (is_long_code and not in_replies)
 
 
 def _latest(replies: Sequence[str]) -> list[str]:
@@ -106,16 +132,16 @@ def _latest(replies: Sequence[str]) -> list[str]:
     return kept
 
 
-def _numbers(texts: Sequence[str]) -> set[Fraction | None]:
-    return {as_number(found) for text in texts for found in _NUMBER.findall(text)}
-
-
 def _tokens(text: str) -> list[str]:
     return _TOKEN.findall(text.replace('"', "'"))
 
 
-def _passages(tokens: Sequence[str]) -> frozenset[tuple[str, ...]]:
+def _passages(tokens: Sequence[str]) -> frozenset[Passage]:
     return frozenset(zip(*(tokens[start:] for start in range(PASSAGE)), strict=False))
+
+
+def _all_passages(texts: Iterable[str]) -> frozenset[Passage]:
+    return frozenset().union(*(_passages(_tokens(text)) for text in texts))
 
 
 def _unescape(reply: str) -> str:
@@ -124,7 +150,7 @@ def _unescape(reply: str) -> str:
 
 
 def _statements(code: str) -> str:
-    """Code without comments, docstrings and the heads of its functions, which the query dictates; what is no Python as it is."""
+    """Code without comments, docstrings, imports and the heads of its functions, which the query dictates; what is no Python as it is."""
     tree = parse_tree(code)
     if isinstance(tree, Refusal):
         return code
@@ -140,7 +166,9 @@ def _bodies(tree: ast.Module) -> Iterator[ast.stmt]:
         node = waiting.pop()
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             waiting += reversed(node.body)
-        elif not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+        elif not isinstance(node, ast.Import | ast.ImportFrom) and not (
+            isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        ):
             yield node
 
 

@@ -7,15 +7,16 @@ actor is full, the least loaded one takes over, and where all are full, callers 
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from ray.exceptions import RayError, RayTaskError
 
-from sandbox.actor import SandboxActor
+from sandbox.actor import JUDGE, SandboxActor
 from sandbox.backend import LEVELS
 from sandbox.deadline import longest_s
-from sandbox.judges.runner import CALL_SHARE
+from sandbox.judges import longest_judging_s
 from sandbox.records import Execution, Run, Verdict
 from sandbox.settings import SandboxSettings
 from sandbox.shared_budget import SharedBudget
@@ -24,8 +25,6 @@ from workflow.outcome import Outcome, RunFailedError
 from workflow.problem import Problem
 from workflow.program import Workflow
 from workflow.settings import WorkerSettings
-from workflow.verifiers import find_verifier
-from workflow.verifiers.judged import MOST_REQUESTS
 from workflow.worker.crew import DEFAULT_WORKER
 
 R = TypeVar("R")
@@ -102,7 +101,8 @@ class SandboxPool:
 
     async def start(self) -> None:
         """Starts all actors. Raises ValueError where a machine offers less than ``sandbox.min_level``."""
-        budgets = {name: SharedBudget.start(worker) for name, worker in self._workers.items()}
+        asked = self._workers if self._judge is None else {**self._workers, JUDGE: self._judge}
+        budgets = {name: SharedBudget.start(worker) for name, worker in asked.items()}
         self._shared = {name: budget for name, budget in budgets.items() if budget is not None}
         self._places = [self._new_place(index) for index in range(self.settings.actors)]
         try:
@@ -137,7 +137,7 @@ class SandboxPool:
             lambda run: run.outcome,
             fail,
             deadline_s,
-            longest_s(limits.worker_wait_s) + self._judging_s(problem),
+            math.inf,  # however long the worker serves it: sandbox.run_clock bounds the rest
         )
 
     async def judge(self, problem: Problem, answer: str) -> Verdict:
@@ -157,11 +157,7 @@ class SandboxPool:
         )
 
     def _judging_s(self, problem: Problem) -> float:
-        """Longest that judging one answer may take beyond ``sandbox.limits.wall_s``: an LLM's replies, a program's inputs in turn."""
-        judge = self._judge or self._workers[DEFAULT_WORKER]
-        asked_s = judge.timeout_s * (1 + judge.max_retries) * MOST_REQUESTS
-        each_s = {"judge": asked_s, "parent": longest_s(self.settings.limits.wall_s * CALL_SHARE)}
-        return each_s.get(find_verifier(problem.verifier).trust, 0.0) * len(problem.tests)
+        return longest_judging_s(problem, self.settings.limits, self._judge or self._workers[DEFAULT_WORKER])
 
     async def _with_retries(
         self,
@@ -170,7 +166,7 @@ class SandboxPool:
         outcome: Callable[[R], Outcome],
         fail: Callable[[str], R],
         deadline_s: float,
-        waits_s: float = 0.0,
+        waits_s: float,
     ) -> R:
         """
         Args:

@@ -2,7 +2,8 @@
 
 A workflow answers for its own time alone: what it computes, sleeps and has tested. While a request of its is with the worker (in line for
 a slot, under way, tried again), its deadline stands still, since how long that takes is up to whoever else asks. The worker's own
-timeouts bound a request; all waiting of a run together is bounded too, and a run beyond that says nothing: it is lost to the machine.
+timeouts bound a request. What a run waits without being served is bounded too, and a run beyond that says nothing: it is lost to the
+machine. Time in which it was served does not count there, else a workflow could have its failure masked by asking for many long replies.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ class RunClock:
     def __init__(self, limits: LimitSettings, give_up: Callable[[], object]) -> None:
         """
         Args:
-            give_up: called once the run has waited for the worker longer than any machine that is well lets it.
+            give_up: called once the run has waited for the worker, without being served, longer than any machine that is well lets it.
         """
         self.run_s = 0.0
         """Own time and, of each wait, the time in which the worker served: requests side by side count as the longest does."""
@@ -59,11 +60,14 @@ class RunClock:
             self._patience.start()
             self.run_s += asyncio.get_running_loop().time() - self._since_s
         self._waits += 1
-        wait, began_s = Wait(), self.run_s
+        loop = asyncio.get_running_loop()
+        wait, began_s, asked_at = Wait(), self.run_s, loop.time()
         try:
             yield wait
         finally:
-            self.run_s = max(self.run_s, began_s + wait.served_s)
+            served_s = max(began_s + wait.served_s - self.run_s, 0.0)
+            self.run_s += served_s
+            self._patience.give_back(min(served_s, loop.time() - asked_at))  # a reply that is kept was served to somebody else
             self._waits -= 1
             if self._is_running and not self._waits:
                 self._since_s = asyncio.get_running_loop().time()

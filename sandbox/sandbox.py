@@ -169,7 +169,7 @@ class Sandbox:
             error=(host.infrastructure or error)[:400],
             wall_s=host.clock.run_s,
             isolation=self.backend.level,
-            own_answer=answer is not None and is_own_answer(answer, workflow, host.problem, host.said),
+            own_answer=answer is not None and is_own_answer(answer, workflow, host.problem, host.said, host.sent),
         )
 
 

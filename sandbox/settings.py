@@ -16,8 +16,8 @@ class LimitSettings(Settings):
     workflow_wall_s: float = Field(default=120.0, gt=0)
     """Deadline of one workflow run in its own time: what it waits for the worker does not count."""
     worker_wait_s: float = Field(default=1800.0, gt=0)
-    """Seconds that one run may wait for the worker, all its requests together; a run beyond is lost to the machine, not scored.
-    Far more than ``sandbox.budget.calls`` long replies take, else a workflow could have its failures masked by asking for long ones."""
+    """Seconds that one run may wait for the worker without being served, all its requests together, and that one request may take;
+    a run beyond is lost to the machine, not scored."""
     cpu_s: int = Field(default=10, ge=1)
     memory_mib: int = Field(default=1024, ge=64)
     open_files: int = Field(default=64, ge=16)

@@ -84,6 +84,7 @@ space['__builtins__'].exec(TEXT, space)
 found = space['go']"""
 ANNOTATION = "import typing\nSPACE = {}\ndef holder(x: 'exec(TEXT, SPACE)'):\n    pass"
 LATE = "answer = await self.generate(problem)\nlate = asyncio.create_task(self.generate(problem))\n"
+SLOW_CALLS = "for n in range(10):\n    answer = await self.generate(problem, f'slow {n}')\n"
 ONCE_TESTED = "answer = await self.generate(problem)\nreport = await self.test(problem, answer)\nreturn answer"
 
 
@@ -127,6 +128,15 @@ CONTESTS: dict[str, Contest] = {
     "an ensemble of one's own": Contest(alone(flow(f"return await self.ensemble(problem, [{GOOD!r}] * 2)")), alone(SINGLE)),
     "tests instead of calls": Contest(alone(flow(OWN_DRAFTS)), alone(SINGLE)),
     "a table of the public tests": Contest(alone(flow(TABLE)), alone(SINGLE)),
+    "a worker that repeats what was put together": Contest(
+        alone(flow(f"text = {GOOD.replace('f(', 'g(')!r}\nreturn await self.custom(text.replace('g(', 'f('), 'Repeat it.')")),
+        alone(SINGLE),
+        HARD,
+    ),
+    # being masked
+    "ask for long replies until patience ends": Contest(
+        alone(flow(SLOW_CALLS + "return answer")), alone(flow("answer = await self.generate(problem)\nreturn answer")), HARD
+    ),
     # hiding what a workflow is
     "hide it behind typing.sys": Contest(
         alone(hidden("import typing", "space = {}\ntyping.sys.modules['builtins'].exec(TEXT, space)\nfound = space['go']")), IN_CLEAR
@@ -172,6 +182,14 @@ CONTESTS: dict[str, Contest] = {
             flow("c = await self.generate(problem)\nreturn c + '\\n'"),
         ),
         siblings(*[SINGLE] * 4),
+    ),
+    "an operator that asks nobody": Contest(
+        siblings(
+            SINGLE,
+            flow("return await self.ensemble(problem, [await self.generate(problem)])"),
+            flow("answer = await self.generate(problem)\nreturn await self.ensemble(problem, [answer, answer])"),
+        ),
+        siblings(*[SINGLE] * 3),
     ),
     "code that never runs": Contest(
         siblings(

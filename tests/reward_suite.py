@@ -34,7 +34,7 @@ PRESETS = {
 }
 PRESETS["latency"] = RewardSettings(weights=RewardWeights(latency=-0.05))
 SANDBOX = SandboxSettings(
-    limits=LimitSettings(workflow_wall_s=6.0),
+    limits=LimitSettings(workflow_wall_s=6.0, worker_wait_s=2.0),
     budget=BudgetSettings(calls=12, reserved_completion_tokens=100, completion_dollars_per_million=10.0),
 )
 TOLERANCE = 0.01
@@ -42,7 +42,8 @@ TOLERANCE = 0.01
 
 
 class SuiteWorker:
-    """Solves the problem, or gets it wrong where the query says that it is hard; serves a reply in a second, the first at once."""
+    """Solves the problem, or gets it wrong where the query says that it is hard, and repeats what it is told to. It serves a reply in a
+    second where it is crowded, the first at once; slowly where the hint says so."""
 
     async def complete(
         self, messages: Sequence[Message], *, seed: int, ordinal: int = 0, temperature: float | None = None, max_tokens: int | None = None
@@ -50,8 +51,12 @@ class SuiteWorker:
         asked = messages[-1]["content"]
         if "crowded" in asked and ordinal:
             await asyncio.sleep(1.0)
+        if asked.startswith("<input>\ndef f"):  # told to repeat it
+            return Reply(f"```python\n{GOOD}\n```", 100, 100, 0.001, 0.0)
+        served_s = 0.3 if "slow" in asked else 0.0
+        await asyncio.sleep(served_s)
         code = WRONG if "hard" in asked else GOOD
-        return Reply(f"```python\n{code}\n```", 100, 100, 0.001, 0.0)
+        return Reply(f"```python\n{code}\n```", 100, 100, 0.001, served_s)
 
 
 class Writer:
@@ -90,7 +95,7 @@ async def worth(sandbox: Sandbox, contest: Contest, name: str, texts: Sequence[S
         preset: fmean(score.total for score in each if score is not None) if all(score is not None for score in each) else None
         for preset, each in scores.items()
     }
-    return Worth(totals, fmean(score.terms["performance"] for score in scores["calls"] if score is not None))
+    return Worth(totals, fmean([score.terms["performance"] for score in scores["calls"] if score is not None] or [0.0]))
 
 
 async def results() -> dict[str, tuple[Worth, Worth]]:

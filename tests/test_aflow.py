@@ -145,6 +145,20 @@ async def test_a_program_that_fails_is_written_anew_and_then_given_up():
     assert execution.answer == "''" and execution.worker_calls == 3
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def solve():\n    return 42\n\nprint(solve())",
+        "def solve():\n    print('Step 1: 6')\n    return 42\n\nif __name__ == '__main__':\n    print(f'Answer: {solve()}')",
+        "def solve():\n    print(42)",
+    ],
+)
+async def test_what_a_program_prints_itself_is_not_its_answer_unless_there_is_no_other(code: str):
+    worker = ScriptedWorker(f"```python\n{code}\n```")
+    execution = await executed(calling("Programmer", "problem", "got['output']"), worker)
+    assert execution.answer == "42"
+
+
 async def test_budgets_hold_as_in_our_own_language():
     loop = "        self.custom = operator.Custom(self.llm)\n    async def __call__(self, problem, entry_point):\n"
     loop += "        while True: await self.custom(input=problem, instruction='')\n"

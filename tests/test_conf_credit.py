@@ -16,6 +16,8 @@ def problems(changes) -> list[str]:
     [
         ({"trainer": {"grpo": {"credit": "round"}}}, "set rollout.rounds to 2 or more"),
         ({"trainer": {"grpo": {"credit": "span"}}, "worker": {"cache_entries": 0}}, "set worker.cache_entries to 1000 or more"),
+        ({"trainer": {"grpo": {"credit": "span", "policy_loss": "geo_mean"}}}, "use another policy_loss"),
+        ({"trainer": {"grpo": {"credit": "round", "advantage": "gdpo"}}, "rollout": {"rounds": 2}}, "use advantage=grpo"),
     ],
 )
 def test_credit_that_cannot_be_given_is_refused(changes, needed: str):

@@ -55,6 +55,22 @@ async def test_who_is_clearly_behind_gets_no_further_runs():
     assert scripted.asked["wasteful"] == 240 < scripted.asked["plain"] <= 1200
 
 
+async def test_on_few_problems_the_race_begins_early():
+    scripted = Scripted()
+    await race(list(WORTH), scripted, PROBLEMS[:145], CELLS, 10**6)
+    assert scripted.asked["wasteful"] < 145 == max(scripted.asked.values())
+
+
+async def test_two_that_share_no_problem_that_could_be_judged_are_still_chosen_between():
+    async def lossy(name: str, problems: Sequence[Problem]) -> Trials:
+        even = name == "plain"
+        known = tuple(trial(one, 0.5) for index, one in enumerate(problems) if (index % 2 == 0) == even)
+        return Trials(known, ("no room",) * (len(problems) - len(known)))
+
+    going = await race(["plain", "loop"], lossy, PROBLEMS[:40], CELLS, 10**6)
+    assert going.best([None], 200).names[None] in ("plain", "loop")
+
+
 async def test_a_race_takes_no_more_evaluations_than_it_may_and_still_chooses():
     scripted = Scripted()
     going = await raced(scripted, max_trials=300)

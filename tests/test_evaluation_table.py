@@ -134,10 +134,11 @@ def test_the_sampled_row_has_its_temperature_and_pass_at_k(tmp_path: Path, table
 
 def test_self_consistency_gets_as_many_samples_as_cost_what_the_policy_costs(tmp_path: Path, table: dict[str, Row]):
     row = table["self-consistency at equal cost"]
-    assert row["of"] == "1 sample, for the dollars of GRPO policy" and row["cost"] == pytest.approx(table["GRPO policy"]["cost"])
+    spent = f"{row['cost']:.3g} against {table['GRPO policy']['cost']:.3g}"
+    assert row["of"] == f"1 sample, for the dollars of GRPO policy ({spent})" and row["cost"] == pytest.approx(table["GRPO policy"]["cost"])
     spends = f"```python\n{self_consistency(7).source}\n```"
     rows, _ = table_of(demo(sampled_completions=0), tmp_path, texts=[spends])
-    assert rows["self-consistency at equal cost"]["of"] == "7 samples, for the dollars of GRPO policy"
+    assert rows["self-consistency at equal cost"]["of"].startswith("7 samples, for the dollars of GRPO policy (")
     assert rows["self-consistency at equal cost"]["cost"] == pytest.approx(rows["GRPO policy"]["cost"])
     without, _ = table_of(demo(sampled_completions=0, equal_cost=False), tmp_path, texts=[spends])
     assert "self-consistency at equal cost" not in without

@@ -70,7 +70,30 @@ def test_getattr_with_a_known_name_is_an_attribute_and_shows_operators() -> None
 
 
 @pytest.mark.parametrize(
-    "call", ["getattr(self, '_x')", "getattr(problem, '__class__')", "getattr(self, problem.query)", "getattr(self, 'x', 1)"]
+    "body",
+    [
+        "a = await self.generate(problem)\nreturn getattr(a, 'code', a)",
+        "a = await self.review(problem, '')\nreturn str(getattr(a, 'feedback', None))",
+        "problem = problem.query\nreturn getattr(problem, 'query', problem)",
+        "return await self.ask(problem.query)\n    async def ask(self, problem):\n        return getattr(problem, 'query', problem)",
+        "return getattr(problem, 'query', await self.generate(problem))",
+    ],
+)
+def test_a_default_that_may_be_needed_is_not_taken_away(body: str) -> None:
+    lines = "\n".join(line if line.startswith(" ") else " " * 8 + line for line in body.splitlines())
+    parsed = parse_source(f"class Workflow:\n    async def __call__(self, problem):\n{lines}\n")
+    assert isinstance(parsed, Refusal) and "getattr" in parsed.message
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "getattr(self, '_x')",
+        "getattr(problem, '__class__')",
+        "getattr(self, problem.query)",
+        "getattr(self, 'x', 1)",
+        "getattr(problem, 'class')",
+    ],
 )
 def test_getattr_beyond_that_is_refused(call: str) -> None:
     assert isinstance(parse_source(f"class Workflow:\n    async def __call__(self, problem):\n        return {call}\n"), Refusal)

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -47,6 +48,15 @@ def complexity(units: int) -> float:
 def diversity(fingerprints: list[str | None]) -> list[float]:
     group = [attempt(*([run_with(1, 0, operator=name)] if name else []), fingerprint=name) for name in fingerprints]
     return [value("diversity", one, *(other for other in group if other is not one)) for one in group]
+
+
+def test_an_operator_that_asked_nobody_and_tested_nothing_makes_no_workflow_another_one():
+    run = run_with(1, 0, operator="generate")
+    free = OperatorCall(1, "ensemble", "", "", "", 0, 0, 0, 0, 0.0, 0.0, 0.0)
+    padded = Run(replace(run.execution, trace=(*run.execution.trace, free)), run.verdict)
+    assert value("diversity", attempt(run, fingerprint="a"), attempt(padded, fingerprint="b")) == 0.5
+    paid = Run(replace(run.execution, trace=(*run.execution.trace, replace(free, test_runs=1))), run.verdict)
+    assert value("diversity", attempt(run, fingerprint="a"), attempt(paid, fingerprint="b")) == 1.0
 
 
 def test_performance_is_the_share_of_hidden_tests_passed():

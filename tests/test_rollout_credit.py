@@ -132,6 +132,19 @@ async def test_distinctness_is_that_of_what_the_policy_wrote():
     assert {edit.operator: edit.difference for edit in group.edits}["revise"] == 0.75
 
 
+async def test_leaving_a_call_out_makes_a_workflow_no_more_distinct_from_its_siblings():
+    """The edited run of the first workflow calls what no sibling calls; that is nothing that the call did."""
+
+    def idle(workflow, one, seed) -> Run:
+        made = [name for name in ("generate", "revise", "review") if f"self.{name}" in workflow.source]
+        return calls(run(Outcome.PASSED, passed=4), *made)
+
+    reward = RewardSettings(weights=RewardWeights(complexity=0, calls=0, diversity=0.1))
+    group = await edited(collector([REVISED, REVISED, REVISED], idle, reward, share_runs=False))
+    assert {edit.difference for edit in group.edits if edit.operator == "revise"} == {0.0}
+    assert {edit.performance for edit in group.edits if edit.operator == "revise"} == {0.0}
+
+
 async def test_a_machine_that_fails_in_a_counterfactual_run_gives_no_credit_and_is_counted():
     def rule(workflow, one, seed) -> Run:
         return by_source(workflow, one, seed) if "self.revise" in workflow.source else run(Outcome.INFRA_ERROR)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -385,3 +386,12 @@ def test_a_weight_of_a_users_own_cannot_come_go_or_change_with_a_resume():
         ({"performance": 1.0, "my:words": -0.1, "cost": 0.0}, {}),
     ):
         assert changes(before, {"reward": {"weights": weights}}) == changed
+
+
+def test_a_mapping_that_gains_or_loses_a_name_has_changed():
+    def of(args: dict[str, float]) -> dict[str, Any]:
+        return {"trainer": {"grpo": {"loss_args": args}}}
+
+    assert changes(of({}), of({"clip_ratio_c": 10.0})) == {"trainer.grpo.loss_args": ({}, {"clip_ratio_c": 10.0})}
+    assert changes(of({"tau_pos": 1.0}), of({"tau_neg": 1.0})) and not changes(of({"tau_pos": 1.0}), of({"tau_pos": 1.0}))
+    assert not changes({}, of({"tau_pos": 1.0})), "of an earlier version, which had no such setting"

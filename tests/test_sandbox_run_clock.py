@@ -1,6 +1,8 @@
 """Whose time a run takes: the workflow answers for its own, the worker and the machine for what it waits."""
 
 import asyncio
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -9,6 +11,7 @@ from sandbox.settings import LimitSettings, SandboxSettings
 from tests.sandbox_parts import PROBLEM, ScriptedWorker, box, raw
 from tests.virtual_time import VirtualTimeLoop
 from workflow.outcome import Outcome
+from workflow.worker.interface import Reply
 
 
 def run_virtually(coroutine):
@@ -51,16 +54,60 @@ def test_a_workflow_that_takes_its_own_time_ends_at_its_deadline_whenever_it_ask
     assert run_virtually(go()) == pytest.approx(110.0, abs=0.5)
 
 
-def test_all_waiting_of_a_run_together_is_bounded():
+@pytest.mark.parametrize(
+    ("served_s", "given_up"), [(0.0, [253.0]), (20.0, [293.0]), (100.0, [])], ids=["in line", "in line, then served", "served"]
+)
+def test_waiting_without_being_served_is_bounded_and_being_served_is_not(served_s: float, given_up: list[float]):
     async def go() -> list[float]:
-        given_up: list[float] = []
-        async with (one := clock(wait_s=250.0, given_up=given_up)):
-            for _ in range(3):
+        found: list[float] = []
+        async with (one := clock(wait_s=250.0, given_up=found)):
+            for _ in range(4):
                 await asyncio.sleep(1)
-                await ask(one, 100.0)
+                await ask(one, 100.0, served_s)
+        return found
+
+    assert run_virtually(go())[:1] == [pytest.approx(at_s, abs=0.6) for at_s in given_up]
+
+
+def test_chains_of_requests_side_by_side_are_served_as_long_as_the_longest_and_kept_replies_give_no_time_to_wait():
+    async def go(served_s: float, takes_s: float) -> list[float]:
+        given_up: list[float] = []
+
+        async def chain(first_s: float) -> None:
+            await asyncio.sleep(first_s)
+            for _ in range(6):
+                await ask(one, takes_s, served_s)
+
+        async with (one := clock(wait_s=250.0, given_up=given_up)):
+            await asyncio.gather(*(chain(start_s) for start_s in (0.0, 3.0, 5.0)))
+            await ask(one, 400.0, 0.0)
         return given_up
 
-    assert run_virtually(go()) == [pytest.approx(253.0, abs=0.5)]
+    assert len(run_virtually(go(100.0, 100.0))) == 1, "the wait at the end"
+    assert run_virtually(go(100.0, 0.0)) == [pytest.approx(5.0 + 250.0, abs=0.6)]
+
+
+STALL = """for n in range(30):
+    try:
+        await self.custom(str(n), 'Write 4000 random words.')
+    except OperatorError:
+        pass
+return 'def f(xs): return 0'"""
+
+
+class LongWinded(ScriptedWorker):
+    """Replies that take their time to be written."""
+
+    async def complete(self, *args: Any, **kwargs: Any) -> Reply:
+        return replace(await super().complete(*args, **kwargs), latency_s=self.latency_s)
+
+
+@pytest.mark.parametrize(("text", "finish_reason"), [("bla", "stop"), ("<think>bla", "length")], ids=["replies", "thoughts alone"])
+async def test_a_workflow_cannot_have_itself_masked_by_asking_for_many_long_replies(text: str, finish_reason: str):
+    settings = SandboxSettings(limits=LimitSettings(workflow_wall_s=5.0, worker_wait_s=0.5))
+    async with box("landlock", settings, LongWinded(text, latency_s=0.05, finish_reason=finish_reason)) as sandbox:
+        run = await sandbox.run(raw(STALL), PROBLEM, 1)
+    assert run.outcome is Outcome.WRONG_ANSWER and run.execution.wall_s > 1.5, run
 
 
 @pytest.mark.parametrize(

@@ -88,9 +88,9 @@ def shown(row: SFTRow, tokenizer: PreTrainedTokenizerFast) -> str:
 
 
 def turns(reasoning: bool, opens: bool, end: str, between: str) -> str:
-    """The golden row: two turns, loss on both, none on the feedback between them."""
+    """The golden row: two turns, loss on the one that passed, none on the one that failed and on the feedback between them."""
     tags = ("" if opens else "<think>\n", "\n</think>\n\n") if reasoning or opens else ("", "\n")
-    return f"⟦{tags[0]}One call.{tags[1]}{SINGLE_CALL}{end}⟧{between}⟦{tags[0]}A test failed: use the tests.{tags[1]}{TEST_LOOP}{end}⟧"
+    return f"{tags[0]}One call.{tags[1]}{SINGLE_CALL}{end}{between}⟦{tags[0]}A test failed: use the tests.{tags[1]}{TEST_LOOP}{end}⟧"
 
 
 R1_END, QWEN_END = "<｜end▁of▁sentence｜>", "<|im_end|>"
@@ -151,18 +151,20 @@ async def test_a_row_has_exactly_the_tokens_that_an_episode_of_the_policy_with_t
     async with teacher(*two_rounds("deepseek")) as server:
         traces = await ask(server, asked)
     (row,) = rows_of(traces, tokenizer, asked)
-    written = [list(ids) for ids in _runs_of_loss(row)]
+    prompt = MetaPrompt(tokenizer, asked.model, asked.rollout.max_feedback_tokens)
+    parts = [sft_row(row.prompt_ids, turns_of(traces[0].lesson[:most], most, 2), prompt, asked.model) for most in (1, 2)]
+    written = [_runs_of_loss(part)[0] for part in parts if isinstance(part, SFTRow)]
 
     class Replay:
         async def sample(self, prompt_ids, n, *, temperature, seed, sticky=None):
             ids = tuple(written.pop(0))
             return [Completion(str(tokenizer.decode(list(ids), skip_special_tokens=True)), ids, (0.0,) * len(ids), 0, "stop")]
 
-    prompt = MetaPrompt(tokenizer, asked.model, asked.rollout.max_feedback_tokens)
     collector = Collector(Replay(), ScriptedRunner(rule), prompt, asked.rollout, RewardSettings(), seed=1)
     (group,) = await collector.collect([problem()], tag="t", n=1)
     (episode,) = group.episodes
-    assert (group.prompt_ids, episode.response_ids, episode.response_mask) == (row.prompt_ids, row.response_ids, row.loss_mask)
+    assert (group.prompt_ids, episode.response_ids) == (row.prompt_ids, row.response_ids)
+    assert row.loss_mask == (0,) * (len(row.loss_mask) - sum(row.loss_mask)) + episode.response_mask[-sum(row.loss_mask) :]
 
 
 def _runs_of_loss(row: SFTRow) -> list[list[int]]:

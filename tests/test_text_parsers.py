@@ -32,6 +32,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "choice": lambda text: read_choice(text, 5),
     "answer": read_answer,
     "code": lambda text: extract_code(text, "f"),
+    "program": extract_code,
     "number": read_number,
     "assert": lambda text: find_assert(text, "f"),
     "assert in code": lambda text: find_assert(extract_code(text), "f"),
@@ -76,6 +77,7 @@ REPEATED += [
 ]
 REPEATED += ["verdict is the solution is ", "is A ", ": ", "so A ", "\\frac{1}{2}", "#### 1 111", "<|", "|>", "\u200b", "\ufeff"]
 REPEATED += ["def f(\n", "assert f(1) == 1\n", "assert f(1)==g\n", "assert (\n", "</think>", " \n", "x = \n"]
+REPEATED += ["```\ndef a(): return b\n```\n", "&lt;", "[DONE]\n", "**1", "1 1/", "1^", "answer\n", "A. ", "because "]
 BEFORE = ("", "```python\n")
 
 

@@ -6,7 +6,7 @@ from io import StringIO
 import pytest
 
 from reward.score import Score
-from reward.settings import RewardSettings
+from reward.settings import RewardSettings, RewardWeights
 from rollout.records import Episode, Group, Round
 from sandbox.records import Verdict
 from tests.scripted_parts import SINGLE_CALL, TEST_LOOP, ScriptedRunner, completion, problem, run
@@ -165,3 +165,22 @@ def test_no_two_groups_have_the_same_name_where_a_step_crosses_an_epoch():
     problems = [problem(number) for number in range(4)]
     names = [(tag_at(position, problems, 3), problem_at(position, problems, seed=2).id) for position in range(24)]
     assert len(set(names)) == 24
+
+
+def test_a_completion_without_a_workflow_is_one_more_try_in_every_repeat():
+    """pass@1 of a problem that is always solved and of one that is never: a half, whatever the runs."""
+    solved = replace(trial(0, 1.0), samples=((True, True), (True, True)))
+    refused = Round(completion("nothing"), None, Refusal(Outcome.NO_WORKFLOW, "none"), ())
+    wrong = Round(completion(SINGLE_CALL), workflow(SINGLE_CALL), None, (run(Outcome.WRONG_ANSWER, passed=0),) * 2)
+    episodes = tuple(Episode("e", (one,), 0, Score(0, {}, True)) for one in (refused, wrong))
+    (never,) = trials_of_groups([Group(problem(1), (1,), episodes)], RewardSettings()).known
+    assert never.samples == ((False, False), (False, False))
+    row = result_row("p", "policy", Trials((solved, never)), SETTINGS)
+    assert row["pass_at_k"] == {"1": 0.5, "2": 0.5}
+
+
+def test_sampled_completions_are_each_worth_what_a_fixed_workflow_would_be():
+    reward = RewardSettings(weights=RewardWeights(diversity=0.1))
+    same = Round(completion(SINGLE_CALL), workflow(SINGLE_CALL), None, (run(Outcome.PASSED, passed=4),))
+    four, one = (Group(problem(0), (1,), (Episode("e", (same,), 0, Score(0, {}, False)),) * n) for n in (4, 1))
+    assert [trials_of_groups([group], reward).known[0].reward for group in (four, one)] == [pytest.approx(1.1)] * 2

@@ -11,8 +11,8 @@ from sandbox.settings import SandboxSettings
 from workflow.outcome import Outcome
 from workflow.problem import Problem
 from workflow.verifiers import find_verifier
-from workflow.verifiers.judged import MAX_CHARACTERS, enclose
-from workflow.worker.interface import Message, Reply, WorkerError
+from workflow.verifiers.judged import MAX_CHARACTERS, NO_VERDICT, enclose
+from workflow.worker.interface import Message, PromptRefused, Reply, WorkerError
 
 
 class ScriptedJudge:
@@ -64,12 +64,22 @@ async def test_a_judge_that_favours_a_place_gives_half_and_passes_nothing() -> N
     assert (verdict.outcome, verdict.performance, verdict.passed) == (Outcome.WRONG_ANSWER, 0.5, (False, False))
 
 
-async def test_a_reply_that_is_no_judgement_is_asked_for_again_and_then_masked() -> None:
+async def test_a_reply_that_is_no_judgement_is_asked_for_again_and_then_the_answer_has_not_passed() -> None:
     patient = ScriptedJudge(lambda prompt, ordinal: by_criterion(prompt, ordinal) if ordinal else "It is a fine poem!")
     assert (await judged(patient, open_ended("It is about rain."))).outcome is Outcome.PASSED
     hopeless = ScriptedJudge(lambda prompt, ordinal: "It is a fine poem!")
-    verdict = await judged(hopeless, open_ended("It is about rain."))
-    assert verdict.outcome is Outcome.INFRA_ERROR and "without a YES or NO" in verdict.failures[0]
+    for problem in (open_ended("It is about rain."), open_ended("Rain on the tin roof", verifier="pairwise")):
+        verdict = await judged(hopeless, problem)
+        assert (verdict.outcome, verdict.performance) == (Outcome.WRONG_ANSWER, 0.0) and verdict.failures[0].startswith(NO_VERDICT)
+
+
+async def test_an_answer_that_the_judges_endpoint_does_not_take_has_not_passed_and_is_billed() -> None:
+    def refuse(prompt: str, ordinal: int) -> str:
+        raise PromptRefused("filtered", 100, 5, 0.5)
+
+    for problem in (open_ended("It is about rain."), open_ended("Rain on the tin roof", verifier="pairwise")):
+        verdict = await judged(ScriptedJudge(refuse), problem)
+        assert (verdict.outcome, verdict.performance) == (Outcome.WRONG_ANSWER, 0.0) and verdict.cost_dollars > 0
 
 
 async def test_a_judge_that_fails_masks_and_a_sandbox_without_one_says_so() -> None:

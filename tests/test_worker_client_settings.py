@@ -31,11 +31,12 @@ async def test_further_headers_reach_the_endpoint_with_the_environments_values(m
     assert head.count("authorization:") == 1 and "authorization: key hidden" in head
 
 
-async def test_a_key_that_an_error_repeats_is_not_shown(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("header", ["$GATEWAY_KEY", "Bearer $GATEWAY_KEY"])
+async def test_a_key_that_an_error_repeats_is_not_shown(monkeypatch: pytest.MonkeyPatch, header: str):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-live-0123456789")
     monkeypatch.setenv("GATEWAY_KEY", "gate-0123456789")
     said = error(400, "Invalid: sk-live-0123456789, gate-0123456789")
-    async with endpoint(said) as server, client_of(server, headers={"api-key": "$GATEWAY_KEY"}) as client:
+    async with endpoint(said) as server, client_of(server, headers={"api-key": header}) as client:
         with pytest.raises(WorkerError, match=r"Invalid: \*\*\*, \*\*\*"):
             await client.complete(ASK, seed=1)
 

@@ -158,7 +158,7 @@ async def grpo(system: System, learner: Learner, settings: RunSettings, run: Run
     run.stage(
         "grpo",
         f"steps {first_step + 1} to {grpo_settings.steps}: {grpo_settings.problems_per_step} problems x "
-        f"{settings.rollout.group_size} completions x {settings.rollout.runs_per_workflow} runs",
+        f"{settings.rollout.group_size} completions x {settings.rollout.runs_per_workflow} runs{describe_more(settings)}",
     )
     await train_grpo(
         collector,
@@ -178,6 +178,15 @@ async def grpo(system: System, learner: Learner, settings: RunSettings, run: Run
     run.mark_done("grpo", steps=len(run.rows("grpo")))
 
 
+def describe_more(settings: RunSettings) -> str:
+    """What a step may run beyond its groups; empty where nothing."""
+    grpo, rollout = settings.trainer.grpo, settings.rollout
+    more = [f"up to {rollout.rounds} rounds"] if rollout.rounds > 1 else []
+    more += [f"up to {grpo.refill} groups more where some are flat"] if grpo.refill else []
+    more += [f"{grpo.span_edits} calls of each group edited"] if grpo.credit == "span" else []
+    return f", {', '.join(more)}" if more else ""
+
+
 def refuse_if_all_masked(run: RunFolder) -> None:
     """Raises RunFailedError, with the reason, where no episode of the whole stage could be judged: the policy is what it was before."""
     rows = run.rows("grpo")
@@ -189,9 +198,21 @@ def refuse_if_all_masked(run: RunFolder) -> None:
         )
 
 
+def describe_evaluation(system: System, settings: RunSettings) -> str:
+    """How many workflows the final table runs, before they are paid for."""
+    ask, problems, fixed = settings.trainer.evaluation, len(system.tasks.test), len(load_reference_workflows())
+    table = problems * ask.runs
+    choosing = min(ask.choice_max_runs or fixed * table, fixed * len(system.tasks.validation) * ask.choice_runs)
+    policies = 2 * table * (1 + ask.sampled_completions) * settings.rollout.rounds
+    return (
+        f"{problems} held-out problems x {ask.runs} runs: {fixed * table:,} workflow runs of fixed workflows, up to {choosing:,} to choose "
+        f"among them, and up to {policies:,} of the policies"
+    )
+
+
 async def evaluate(system: System, settings: RunSettings, run: RunFolder) -> None:
     """Stage 4: every policy and every reference workflow on the held-out problems; writes ``results.json``."""
-    run.stage("evaluate", f"{len(system.tasks.test)} held-out problems x {settings.trainer.evaluation.runs} runs")
+    run.stage("evaluate", describe_evaluation(system, settings))
     policies = {name: folder for name, folder in (("SFT policy", run.sft_policy), ("GRPO policy", run.policy)) if folder.exists()}
     references = load_reference_workflows()
     run.begin_held_out()

@@ -22,6 +22,8 @@ _LABEL = re.compile(r"\s*\{?\s*\.?([A-Za-z+#]+)[\d.]*")
 _QUOTE = re.compile(r"\s*> ?")
 _CODE_START = re.compile(r"[^\S\n]*(?:@|(?:async[^\S\n]+def|def|class|import|from)\b|[A-Za-z_]\w*[^\S\n]*(?::[^=\n]*)?=)")
 _PYTHON = ("python", "py")
+_ESCAPES = {"lt": "<", "gt": ">", "amp": "&", "quot": '"', "#39": "'"}
+_ESCAPE = re.compile(r"&(lt|gt|amp|quot|#39);")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +67,9 @@ class Parsing:
             return None, 0
 
     def block(self, source: str, language: str) -> Block:
-        """The source as a block; where only its invisible characters are no Python, without them."""
+        """The source as a block; where only its invisible characters or HTML's escapes are no Python, without them."""
         tree = self.tree(source)
-        shown = show_blanks(source) if tree is None else source
+        shown = _ESCAPE.sub(lambda found: _ESCAPES[found[1]], show_blanks(source)) if tree is None else source
         return Block(shown, language, self.tree(shown)) if shown != source else Block(source, language, tree)
 
 

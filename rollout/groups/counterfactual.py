@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from reward.group import score_group
+from reward.terms import DIVERSITY, PERFORMANCE
 from rollout.groups.collect import Collector, SharedRuns, cancel_all, stable_seed
 from rollout.groups.token_spans import WrittenTokens
 from rollout.records import Edit, Group, Span
@@ -90,11 +91,13 @@ async def _measure(group: Group, tag: str, collector: Collector, planned: _Plann
     finally:
         await cancel_all(shared.tasks.values())
     lost = any(run.outcome is Outcome.INFRA_ERROR for run in runs)
+    worth = None if lost else _worth(group, first, edit, runs, collector)
     found = [spans.find(place, planned.call) for place in written.places]
     return Edit(
         operator=edit.operator,
         kind=edit.kind,
-        difference=None if lost else _difference(group, first, edit, runs, collector),
+        difference=None if worth is None else worth[0],
+        performance=None if worth is None else worth[1],
         spans=tuple(span for span in found if span is not None),
         unplaced=found.count(None),
         worker_calls=sum(run.execution.worker_calls for run in runs),
@@ -103,17 +106,20 @@ async def _measure(group: Group, tag: str, collector: Collector, planned: _Plann
     )
 
 
-def _difference(group: Group, place: int, edit: CallEdit, runs: Sequence[Run], collector: Collector) -> float | None:
-    """The reward of the episode at ``place`` less what it would be with the edited workflow.
+def _worth(group: Group, place: int, edit: CallEdit, runs: Sequence[Run], collector: Collector) -> tuple[float, float] | None:
+    """Reward and performance of the episode at ``place`` less what they would be with the edited workflow.
 
-    All that compares siblings goes by the original program, which the policy wrote; only its size is the edited one's.
+    Without what compares it with its siblings (diversity): they do not become more or less alike by what a run of ours leaves out.
     """
-    attempts = [episode.attempt for episode in group.episodes]
-    original = attempts[place]
+    original = group.episodes[place].attempt
     assert original.workflow is not None
-    attempts[place] = replace(original, workflow=replace(original.workflow, units=edit.workflow.units), runs=tuple(runs))
-    before, after = group.episodes[place].score, score_group(attempts, group.problem, collector.reward)[place]
-    return before.total - after.total if before is not None and after is not None else None
+    edited = replace(original, workflow=replace(original.workflow, units=edit.workflow.units), runs=tuple(runs))
+    weights = collector.reward.weights.model_copy(update={DIVERSITY: 0.0})
+    alone = collector.reward.model_copy(update={"weights": weights})
+    (before,), (after,) = (score_group([attempt], group.problem, alone) for attempt in (original, edited))
+    if before is None or after is None:
+        return None
+    return before.total - after.total, before.terms[PERFORMANCE] - after.terms[PERFORMANCE]
 
 
 def _repeated(original: Run, edited: Run) -> int:

@@ -29,7 +29,8 @@ def is_flat(group: Group, by: str = "reward", tolerance: float = FLAT_SPREAD) ->
     scored = [episode for episode in group.episodes if episode.score is not None]
     most = max((len(episode.rounds) for episode in scored), default=0)
     rounds = ([episode.rounds[number].score for episode in scored if number < len(episode.rounds)] for number in range(most))
-    told = any(edit.spans and edit.difference is not None and abs(edit.difference) > tolerance for edit in group.edits)
+    worth = [edit.difference if by == "reward" else edit.performance for edit in group.edits if edit.spans]
+    told = any(one is not None and abs(one) > tolerance for one in worth)
     return not (told or lie_apart(episode.score for episode in scored) or any(map(lie_apart, rounds)))
 
 

@@ -10,7 +10,7 @@ from sandbox.settings import LimitSettings
 from workflow.code import read_preamble
 from workflow.problem import Problem
 from workflow.verifiers.runner import Examined, JudgeError, ProgramResult
-from workflow.worker.interface import Worker, WorkerError
+from workflow.worker.interface import PromptRefused, Worker, WorkerError
 
 CALL_SHARE = 0.5
 """Share of ``sandbox.limits.wall_s`` that one program may take on one input. Each has a deadline of its own: how many tests a problem has
@@ -64,6 +64,9 @@ class BoxRunner:
             reply = await self._judge.complete(
                 [{"role": "system", "content": system}, {"role": "user", "content": prompt}], seed=0, ordinal=ordinal, temperature=0.0
             )
+        except PromptRefused as error:  # too long or filtered, for what the answer says
+            self.cost_dollars += error.cost_dollars
+            return ""
         except WorkerError as error:
             raise JudgeError(f"the judge: {error}") from None
         self.cost_dollars += reply.cost_dollars

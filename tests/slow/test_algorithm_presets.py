@@ -11,14 +11,14 @@ from trainer.settings import GRPOSettings
 
 IN_FORCE = {
     # (loss, low, high, c, aggregation, constant, KL in the loss, its kind)
-    "grpo": ("vanilla", 0.2, 0.2, 3.0, "seq-mean-token-mean", None, 0.04, "k3"),
-    "dr_grpo": ("vanilla", 0.2, 0.2, 3.0, "seq-mean-token-sum-norm", 640, None, "k3+"),
-    "dapo": ("vanilla", 0.2, 0.28, 3.0, "token-mean", None, None, "k3+"),
+    "grpo": ("vanilla", 0.2, 0.2, 1e6, "seq-mean-token-mean", None, 0.04, "k3"),
+    "dr_grpo": ("vanilla", 0.2, 0.2, 1e6, "seq-mean-token-sum-norm", 640, None, "k3+"),
+    "dapo": ("vanilla", 0.2, 0.28, 10.0, "token-mean", None, None, "k3+"),
     "gspo": ("gspo", 3e-4, 4e-4, 3.0, "seq-mean-token-mean", None, None, "k3+"),
     "cispo": ("cispo", 1.0, 0.2, 3.0, "token-mean", None, None, "k3+"),
     "dppo": ("dppo_tv", 0.15, 0.15, 20.0, "seq-mean-token-sum-norm", 640, None, "k3+"),
-    "rloo": ("gpg", 0.2, 0.28, 3.0, "seq-mean-token-sum", None, None, "k1"),
-    "gdpo": ("vanilla", 0.2, 0.2, 3.0, "token-mean", None, None, "k3+"),
+    "rloo": ("vanilla", 0.2, 0.28, 3.0, "seq-mean-token-sum", None, None, "k1"),
+    "gdpo": ("vanilla", 0.2, 0.2, 1e6, "token-mean", None, None, "k3+"),
 }
 ESTIMATORS = {"rloo": ("rloo", False), "gdpo": ("gdpo", False), "dr_grpo": ("grpo", False), "dppo": ("grpo", False)}
 """Advantage, and whether a group's deviation is divided by, where it is not plain GRPO."""

@@ -105,3 +105,12 @@ def test_in_a_batch_of_flat_groups_the_calls_alone_teach():
 
 def test_edits_teach_nothing_where_credit_is_not_by_span():
     assert advantages(BY_SPAN.model_copy(update={"credit": "episode"}), replace(PAIR, edits=(REVISE,))).tolist() == [[-0.5] * 2, [0.5] * 2]
+
+
+def test_a_call_is_worth_no_more_than_the_largest_advantage_where_groups_differ_by_next_to_nothing():
+    """GRPO divides by a group's own deviation, so that there a unit of reward is worth hundreds of advantages."""
+    by_group = GRPOSettings(credit="span", advantage="grpo", norm_by_std=True)
+    tiny = [siblings(talk(1.0, 1.0), talk(0.993, 0.993)) for _ in range(30)]
+    told = replace(tiny[0], edits=(replace(REVISE, difference=1.0),))
+    found = advantages(by_group, told, *tiny[1:])
+    assert float(found.abs().max()) <= 2 * float(advantages(by_group, *tiny).abs().max()) + 1e-6

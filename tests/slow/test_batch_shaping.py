@@ -10,7 +10,7 @@ from rollout.records import Completion, Episode, Group, Round
 from tests.scripted_parts import problem
 from trainer.algorithm.batch import BatchRules, policy_batch, scored_episodes, token_rows
 from trainer.algorithm.losses import actor_config
-from trainer.algorithm.rewards import episode_kl, shaped_reward
+from trainer.algorithm.rewards import episode_kl, shaped_reward, terms_of
 from trainer.settings import GRPOSettings
 
 LIMIT = 10
@@ -119,3 +119,30 @@ def test_dr_grpo_divides_by_what_an_episode_may_have_and_not_by_what_one_has():
     for longest in (4, 9):
         batch = policy_batch([group(episode(1.0), episode(0.0, tokens=longest))], asked, BatchRules(max_response_tokens=LIMIT, rounds=3))
         assert batch is not None and actor_config(asked, batch.most_tokens).loss_scale_factor == 30
+
+
+def test_what_length_or_the_kl_takes_off_teaches_where_plain_rewards_are_equal():
+    equal = group(episode(1.0, tokens=LIMIT, cut_off=True), episode(1.0, tokens=2))
+    shaped = settings(overlong="shape", overlong_buffer=0.5, flat_groups="keep")
+    batch = policy_batch([equal], shaped, BatchRules(max_response_tokens=LIMIT))
+    assert batch is not None and batch.advantages_BT[0, 0] < 0 < batch.advantages_BT[1, 0]
+    in_reward = settings(kl_coef=1.0, kl_in="reward", kl_kind="k1", flat_groups="keep")
+    with_kl = policy_batch([equal], in_reward, BatchRules(), torch.tensor([0.0, 1.5]))
+    assert with_kl is not None and with_kl.advantages_BT[1, 0] < 0 < with_kl.advantages_BT[0, 0]
+    by_performance = settings(overlong="shape", overlong_buffer=0.5, flat_groups="keep", flat_by="performance")
+    flat = policy_batch([equal], by_performance, BatchRules(max_response_tokens=LIMIT))
+    assert flat is not None and not flat.advantages_BT.any()
+
+
+def test_gpg_divides_by_the_share_of_all_groups_that_are_kept():
+    kept = policy_batch([FLAT, FLAT, FLAT, DIFFERENT], settings(advantage="gpg", flat_groups="keep"))
+    alone = policy_batch([DIFFERENT], settings(advantage="gpg"))
+    assert kept is not None and alone is not None
+    assert kept.advantages_BT[-2:, 0].tolist() == pytest.approx((4 * alone.advantages_BT[:, 0]).tolist())
+
+
+def test_a_term_of_ones_own_is_known_to_gdpo_by_the_name_under_which_it_is_logged():
+    episodes = [episode(2.0, performance=1.0, own=2.0), episode(0.0, performance=0.0, own=0.0)]
+    terms = terms_of(episodes, torch.tensor([2.0, 0.0]), {"performance": 1.0, "my.module:own": 0.5})
+    assert terms is not None
+    assert {name: value.tolist() for name, value in terms.values.items()} == {"my.module:own": [2.0, 0.0], "performance": [1.0, 0.0]}

@@ -90,6 +90,26 @@ async def test_all_actors_share_one_budget_of_a_minute():
             await one.close()
 
 
+async def test_all_actors_share_the_judges_budget_of_a_minute():
+    problem = Problem("j", "Write a haiku.", "", (), ("It rhymes.",), verifier="rubric")
+    async with endpoint(completion("1: YES")) as scripted:
+        worker = WorkerSettings(model="m", base_url=scripted.base_url)
+        one = SandboxPool(SandboxSettings(actors=2), worker, judge=worker.model_copy(update={"requests_per_minute": 4}))
+        try:
+            await one.start()
+            running = [asyncio.ensure_future(one.judge(replace(problem, id=f"j/{n}"), f"Poem {n}")) for n in range(8)]
+            async with asyncio.timeout(30):
+                while len(scripted.requests) < 4:
+                    await asyncio.sleep(0.05)
+            await asyncio.sleep(1.0)
+            assert len(scripted.requests) == 4
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+        finally:
+            await one.close()
+
+
 async def test_operators_and_verifiers_of_a_package_are_known_in_every_actor():
     problem = Problem("t/0", "Which?", "", (), ("Lima",), verifier="exact")
     workflow = raw("return await self.vote(problem, ['Lima', 'Paris', 'Lima'])")

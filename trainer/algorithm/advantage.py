@@ -32,7 +32,12 @@ class Terms:
 
 
 def advantages(
-    rewards_B: torch.Tensor, group_of_row: Sequence[int], loss_mask_BT: torch.Tensor, settings: GRPOSettings, terms: Terms | None = None
+    rewards_B: torch.Tensor,
+    group_of_row: Sequence[int],
+    loss_mask_BT: torch.Tensor,
+    settings: GRPOSettings,
+    terms: Terms | None = None,
+    of_rows: int = 0,
 ) -> torch.Tensor:
     """Advantages of every sampled token: the one place where rewards become advantages.
 
@@ -45,6 +50,7 @@ def advantages(
         loss_mask_BT: 1 on the sampled tokens that the reward is given to, shape (B, T).
         settings: names the estimator.
         terms: what the rewards are made of; left out: one term, the reward itself.
+        of_rows: rows that the loss is over, where there are others whose groups are flat; 0: these.
 
     Returns:
         advantages_BT: shape (B, T), 0 where the mask is 0.
@@ -63,7 +69,7 @@ def advantages(
     if settings.advantage == DEFAULT_ESTIMATOR:
         advantages_BT[differs_B] = _over_deviation(centred_B[differs_B], mask_BT[differs_B], settings.min_deviation)
     else:
-        share = float(differs_B.float().mean())
+        share = int(differs_B.sum()) / max(of_rows, len(rewards_B))
         left = Terms(terms.weights, {name: values_B[differs_B] for name, values_B in terms.values.items()})
         advantages_BT[differs_B] = _by_name(rewards_B[differs_B], group_B[differs_B], mask_BT[differs_B], share, settings, left)
     return advantages_BT * mask_BT

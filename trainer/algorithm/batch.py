@@ -95,19 +95,20 @@ def policy_batch(
     if not scored:
         return None
     rows = token_rows(scored)
-    flat = flat_rule(settings)
-    flat_B = torch.tensor([flat(group) for _, group, _ in scored])
+    rewards_B = torch.tensor([shaped_reward(episode, settings, rules.max_response_tokens) for _, _, episode in scored])
+    if kl_B is not None:
+        rewards_B -= settings.kl_coef * kl_B
+    flat_B = _flat_rows(scored, rewards_B, settings)
     cut_off_B = torch.tensor([settings.overlong == "mask" and is_cut_off(episode) for _, _, episode in scored])
     learnt_B = ~cut_off_B & ~flat_B if settings.flat_groups == "drop" else ~cut_off_B
     if not learnt_B.any():
         return None
-    rewards_B = torch.tensor([shaped_reward(episode, settings, rules.max_response_tokens) for _, _, episode in scored])
-    if kl_B is not None:
-        rewards_B -= settings.kl_coef * kl_B
     advantages_BT = torch.zeros(rows.loss_mask_BT.shape)
     if not flat_B.all():
         teaching = [one for one, is_flat in zip(scored, flat_B.tolist(), strict=True) if not is_flat]
-        advantages_BT[~flat_B] = episode_advantages(teaching, rewards_B[~flat_B], rows.select(~flat_B), settings, rules)
+        advantages_BT[~flat_B] = episode_advantages(
+            teaching, rewards_B[~flat_B], rows.select(~flat_B), settings, rules, of_rows=int(learnt_B.sum())
+        )
     group_B = torch.tensor([number for number, _, _ in scored])
     return PolicyBatch(
         rows=rows.select(learnt_B),
@@ -125,9 +126,31 @@ def policy_batch(
     )
 
 
+def _flat_rows(scored: Sequence[tuple[int, Group, Episode]], rewards_B: torch.Tensor, settings: GRPOSettings) -> torch.Tensor:
+    """True (B,) for the episodes of flat groups; where rewards count, they must be flat with what length and KL took off them, too."""
+    flat = flat_rule(settings)
+    flat_B = torch.tensor([flat(group) for _, group, _ in scored])
+    if settings.flat_by == "reward":
+        number_B = torch.tensor([number for number, _, _ in scored])
+        for number in number_B[flat_B].unique():
+            own_B = number_B == number
+            flat_B[own_B] = bool(rewards_B[own_B].max() - rewards_B[own_B].min() <= settings.flat_tolerance)
+    return flat_B
+
+
 def episode_advantages(
-    scored: Sequence[tuple[int, Group, Episode]], rewards_B: torch.Tensor, rows: TokenRows, settings: GRPOSettings, rules: BatchRules
+    scored: Sequence[tuple[int, Group, Episode]],
+    rewards_B: torch.Tensor,
+    rows: TokenRows,
+    settings: GRPOSettings,
+    rules: BatchRules,
+    *,
+    of_rows: int,
 ) -> torch.Tensor:
-    """Advantages (B, T) of episodes whose groups are not flat, as ``trainer.grpo.credit`` gives them to tokens."""
+    """Advantages (B, T) of episodes whose groups are not flat, as ``trainer.grpo.credit`` gives them to tokens.
+
+    Args:
+        of_rows: episodes that the loss is over, those of flat groups among them.
+    """
     terms = terms_of([episode for _, _, episode in scored], rewards_B, rules.weights)
-    return credited_advantages(scored, rewards_B, rows.loss_mask_BT, settings, terms)
+    return credited_advantages(scored, rewards_B, rows.loss_mask_BT, settings, terms, of_rows=of_rows)

@@ -5,7 +5,8 @@
   ``rollout.groups.credit``. To the estimator each (episode, round) is a row, each (group, round) a group. A round that no sibling
   has too is compared with nothing: its advantage is 0.
 - ``span``: as ``episode``, and on the tokens of an operator call that was edited away (``rollout.groups.counterfactual``) in addition
-  what the reward loses without it, in the unit of the advantages: as much for a reward as the estimator gives in this batch.
+  what the reward loses without it, in the unit of the advantages (as much for a reward as the estimator gives in this batch), and no
+  more than the largest of them.
 """
 
 from collections import Counter
@@ -23,7 +24,12 @@ Scored = Sequence[tuple[int, Group, Episode]]
 
 
 def credited_advantages(
-    scored: Scored, rewards_B: torch.Tensor, loss_mask_BT: torch.Tensor, settings: GRPOSettings, terms: Terms | None = None
+    scored: Scored,
+    rewards_B: torch.Tensor,
+    loss_mask_BT: torch.Tensor,
+    settings: GRPOSettings,
+    terms: Terms | None = None,
+    of_rows: int = 0,
 ) -> torch.Tensor:
     """Advantages of every sampled token.
 
@@ -33,6 +39,7 @@ def credited_advantages(
         loss_mask_BT: 1 on sampled tokens, shape (B, T).
         settings: name the credit and the estimator.
         terms: what the rewards are made of; those of rounds are not known by term.
+        of_rows: episodes that the loss is over, where there are others whose groups are flat; 0: these.
 
     Returns:
         advantages_BT: shape (B, T), 0 where the mask is 0.
@@ -40,11 +47,13 @@ def credited_advantages(
     if settings.credit == "round":
         return _by_round(scored, rewards_B, loss_mask_BT, settings)
     groups = [number for number, _, _ in scored]
-    advantages_BT = advantages(rewards_B, groups, loss_mask_BT, settings, terms)
+    advantages_BT = advantages(rewards_B, groups, loss_mask_BT, settings, terms, of_rows)
     if settings.credit == "span":
         worth_BT = _worth(scored, loss_mask_BT)
         if worth_BT.any():
-            advantages_BT += worth_BT * _per_reward(advantages_BT, rewards_B, groups, loss_mask_BT)
+            most = float(advantages_BT.abs().max()) or 1.0
+            scale = _per_reward(advantages_BT, rewards_B, groups, settings.min_deviation)
+            advantages_BT += (worth_BT * scale).clamp(-most, most)
     return advantages_BT
 
 
@@ -79,9 +88,17 @@ def _worth(scored: Scored, mask_BT: torch.Tensor) -> torch.Tensor:
     return worth_BT * mask_BT
 
 
-def _per_reward(advantages_BT: torch.Tensor, rewards_B: torch.Tensor, groups: Sequence[int], mask_BT: torch.Tensor) -> float:
-    """Advantage for one unit of reward above the group's mean, over the batch; 1 where no rewards differ."""
+def _per_reward(advantages_BT: torch.Tensor, rewards_B: torch.Tensor, groups: Sequence[int], least: float) -> float:
+    """Advantage for one unit of reward above the group's mean, over the episodes that have one; 1 where none has.
+
+    Args:
+        least: deviation of the rewards that is divided by at least: an estimator that divides by a group's own deviation makes as much of
+            an AST unit as of a solved problem, and a call must not be worth that many units.
+    """
+    taught_B = advantages_BT.abs().amax(dim=1) > 0
+    if not taught_B.any():
+        return 1.0
     group_B = torch.tensor(groups)
     means_G = torch.zeros(int(group_B.max()) + 1).scatter_reduce(0, group_B, rewards_B, "mean", include_self=False)
-    above_BT = (rewards_B - means_G[group_B])[:, None] * mask_BT * (advantages_BT != 0)
-    return float(advantages_BT.norm() / above_BT.norm()) if advantages_BT.any() else 1.0
+    above = float((rewards_B - means_G[group_B])[taught_B].square().mean().sqrt())
+    return float(advantages_BT.abs().amax(dim=1)[taught_B].square().mean().sqrt()) / max(above, least, 1e-6)

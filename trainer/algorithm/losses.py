@@ -6,15 +6,19 @@ from typing import Any
 
 import torch
 from tensordict import TensorDict
-from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY, compute_policy_loss_geo_mean, register_policy_loss
-from verl.utils import tensordict_utils as tu
-from verl.utils.metric import AggregationType, Metric
-from verl.workers.config import ActorConfig, PolicyLossConfig
-from verl.workers.utils.losses import ppo_loss
-from verl.workers.utils.padding import no_padding_2_padding
 
 from trainer.algorithm.names import POLICY_LOSSES
+from trainer.engines.platform import select_platform
 from trainer.settings import GRPOSettings, OptimizerSettings
+
+select_platform()
+
+from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY, compute_policy_loss_geo_mean, register_policy_loss  # noqa: E402
+from verl.utils import tensordict_utils as tu  # noqa: E402
+from verl.utils.metric import AggregationType, Metric  # noqa: E402
+from verl.workers.config import ActorConfig, PolicyLossConfig  # noqa: E402
+from verl.workers.utils.losses import ppo_loss  # noqa: E402
+from verl.workers.utils.padding import no_padding_2_padding  # noqa: E402
 
 
 def actor_config(settings: GRPOSettings, most_tokens: int, engine: str = "fsdp2") -> ActorConfig:

@@ -9,6 +9,7 @@ from rollout.records import Episode
 from trainer.algorithm.advantage import Terms
 from trainer.engines.platform import select_platform
 from trainer.settings import GRPOSettings
+from workflow.registry import short_name
 
 select_platform()
 
@@ -41,7 +42,8 @@ def terms_of(episodes: Sequence[Episode], rewards_B: torch.Tensor, weights: Mapp
     rest_B = rewards_B
     for name, weight in weights.items():
         if weight and name != PERFORMANCE:
-            values[name] = torch.tensor([episode.score.terms.get(name, 0.0) if episode.score else 0.0 for episode in episodes])
+            logged = short_name(name)
+            values[name] = torch.tensor([episode.score.terms.get(logged, 0.0) if episode.score else 0.0 for episode in episodes])
             rest_B = rest_B - weight * values[name]
     values[PERFORMANCE] = rest_B / weights[PERFORMANCE]
     return Terms({name: weights[name] for name in values}, values)

@@ -26,7 +26,7 @@ class SFTRow:
     response_ids: tuple[int, ...]
     """The policy's turns, each with the end-of-text token after it, and the feedback between them."""
     loss_mask: tuple[int, ...]
-    """1 on the policy's turns, 0 on feedback."""
+    """1 on the last of the policy's turns, 0 on feedback and on the turns before, whose workflows failed."""
 
 
 class LeftOut(NamedTuple):
@@ -98,12 +98,12 @@ def sft_row(prompt_ids: Sequence[int], turns: Sequence[Turn], prompt: MetaPrompt
         if find_source(target) != find_source(turn.text):
             return LeftOut("a workflow that its reasoning hides", "ask another teacher (distil.model)")
         ids += [*written, tokenizer.eos_token_id]  # pyright: ignore[reportGeneralTypeIssues]
-        mask += [1] * (len(written) + 1)  # pyright: ignore[reportArgumentType]
+        mask += [int(number == len(turns) - 1)] * (len(written) + 1)  # pyright: ignore[reportArgumentType]
     return SFTRow(tuple(ids[: len(prompt_ids)]), tuple(ids[len(prompt_ids) :]), tuple(mask))
 
 
 def sft_batch(rows: Sequence[SFTRow]) -> TokenRows:
-    """Rows of one SFT step; the loss counts every token that the policy writes.
+    """Rows of one SFT step; the loss counts the turn that was kept.
 
     Raises:
         ValueError: no rows, or an empty prompt or response.

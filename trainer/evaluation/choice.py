@@ -15,7 +15,7 @@ from trainer.evaluation.trials import Cell, Trial, Trials
 from workflow.problem import Problem
 
 BLOCK = 240
-"""Problems that all who are still in the race meet before the next are left behind."""
+"""Problems that all who are still in the race meet before the next are left behind, at most; a fifth of all where that is less."""
 LEAST = 10
 """Problems of a kind below which nobody is left behind."""
 BEHIND = 2.0
@@ -89,6 +89,9 @@ class Race:
             where = cell if self._left(cell) and self.values(cell, self._left(cell)).size else None
             left = self._left(where)
             values_WP = self.values(where, left)
+            if not values_WP.size:  # they share no problem that could be judged: whoever has met most of them
+                left = [max(left, key=lambda name: len(self.rewards[name]))]
+                values_WP = self.values(where, left)
             means = values_WP.mean(axis=1)
             names[cell] = left[int(means.argmax())]
             parts.append((values_WP.shape[1], float(means.max()), choice_noise(values_WP, resamples)))
@@ -108,8 +111,9 @@ async def race(names: Sequence[str], evaluate: Evaluate, problems: Sequence[Prob
         max_trials: evaluations of one workflow on one problem that it may take; every workflow meets the first problem.
     """
     going, left, todo = Race(names, cells), max_trials, list(problems)
+    size = max(min(BLOCK, len(problems) // 5), LEAST)
     while todo and not going.is_decided:
-        prices = [sum(going.meets(name, problem) for name in names) for problem in todo[:BLOCK]]
+        prices = [sum(going.meets(name, problem) for name in names) for problem in todo[:size]]
         count = int((np.cumsum(prices) <= left).sum()) or int(len(todo) == len(problems))
         if not count:
             break

@@ -70,9 +70,9 @@ def _pass_at_k(trials: Sequence[Trial]) -> dict[str, float]:
     out: dict[str, float] = {}
     for k in ks if completions > 1 else []:
         chances = [
-            pass_at_k(len(column), sum(column), k) for trial in trials for column in zip(*trial.samples, strict=False) if len(column) >= k
+            [pass_at_k(len(column), sum(column), k) for column in zip(*trial.samples, strict=False) if len(column) >= k] for trial in trials
         ]
-        out[str(k)] = round(float(np.mean(chances)), 4)
+        out[str(k)] = round(float(np.mean([np.mean(own) for own in chances if own])), 4)
     return out
 
 

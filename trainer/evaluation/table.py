@@ -79,7 +79,9 @@ async def final_table(
     spender = list(policies)[-1] if policies else BEST_FIXED
     if evaluation.equal_cost and spender in table.trials and (target := table.trials[spender].known):
         samples, unit, trials = await self_consistency_at(target, run, test, max_calls=settings.sandbox.budget.calls)
-        about = f"{samples} sample{'s' if samples > 1 else ''}, for the {unit} of {spender}"
+        name = "cost" if unit == "dollars" else unit
+        spent, aim = (fmean([getattr(one, name) for one in of] or [0.0]) for of in (trials.known, target))
+        about = f"{samples} sample{'s' if samples > 1 else ''}, for the {unit} of {spender} ({spent:.3g} against {aim:.3g})"
         table.add(EQUAL_COST, "workflow", trials, of=about)
     compare_rows(table.rows, table.trials, evaluation)
     return table.rows

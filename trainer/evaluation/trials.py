@@ -77,7 +77,7 @@ class Trials:
 
 def _trial(problem: Problem, attempts: Sequence[Attempt], reward: RewardSettings) -> Trial | str:
     """The mean over attempts; where infrastructure failed in all of them, why."""
-    scores = score_group(attempts, problem, reward)
+    scores = [score for attempt in attempts for score in score_group([attempt], problem, reward)]  # alone, as a fixed workflow is
     scored = [(attempt, score) for attempt, score in zip(attempts, scores, strict=True) if score is not None]
     if not scored:
         runs = (run for attempt in attempts for part in (attempt.runs, *attempt.others) for run in part)
@@ -90,7 +90,8 @@ def _trial(problem: Problem, attempts: Sequence[Attempt], reward: RewardSettings
 
     known = [[run for run in attempt.runs if _is_known((run,))] for attempt, _ in scored]
     passed = [[run.outcome is Outcome.PASSED for run in runs] or [False] for runs in known]
-    solved = [tuple(is_solved(run) for run in runs) or (False,) for runs in known]
+    repeats = max((len(attempt.runs) for attempt, _ in scored), default=1) or 1
+    solved = [tuple(is_solved(run) for run in runs) or (False,) * repeats for runs in known]
 
     return Trial(
         problem,

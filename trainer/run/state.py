@@ -1,13 +1,15 @@
 """What a run folder remembers between sessions, and which settings a resumed run may change."""
 
+import functools
 import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import yaml
+from pydantic import BaseModel
 
 from trainer.settings import RunSettings
 from workflow.atomic import replace_file
@@ -70,11 +72,27 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Dotted names of settings that differ, with both values. One that ``before`` lacks is no change, but a weight of a term is then 0."""
     old, new = flat(before), flat(now)
+    for name in _mappings(RunSettings):  # compared as a whole: names that one of them lacks make a difference, too
+        for values, settings in ((old, before), (new, now)):
+            whole: Any = functools.reduce(lambda part, key: (part or {}).get(key), name.split("."), settings)
+            for inner in [key for key in values if key.startswith(f"{name}.")]:
+                del values[inner]
+            if whole is not None:
+                values[name] = whole
     weights = {name: 0.0 for name in (*old, *new) if name.startswith("reward.weights.")}
     old, new = weights | old, weights | new
     for values, settings in ((old, before), (new, now)):
         values["workers"] = sorted(settings.get("workers") or {})
     return {name: (old[name], new[name]) for name in old if name in new and old[name] != new[name]}
+
+
+def _mappings(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Settings that are mappings of plain values by names of the user's."""
+    for name, known in kind.model_fields.items():
+        if get_origin(known.annotation) is dict and not issubclass(get_args(known.annotation)[1], BaseModel):
+            yield f"{prefix}{name}"
+        elif isinstance(known.annotation, type) and issubclass(known.annotation, BaseModel):
+            yield from _mappings(known.annotation, f"{prefix}{name}.")
 
 
 def may_change(name: str) -> bool:

@@ -5,11 +5,12 @@ A policy learns nothing by being refused for ``super().__init__()``; what is run
 
 import ast
 from collections.abc import Callable, Iterator
+from keyword import iskeyword
 
 from workflow.code import bound_names
 
-KNOWN_ATTRIBUTES = frozenset({"query", "entry_point", "public_tests", "passed", "feedback", "approved", "code", "output"})
-"""Of problems and reports: they are there, so a default for them is never needed."""
+PROBLEM_ATTRIBUTES = frozenset({"query", "entry_point", "public_tests"})
+"""They are there, so a default for them is never needed. Of reports that cannot be said: the same name may hold a text."""
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -71,9 +72,9 @@ def _is_super_init(node: ast.stmt) -> bool:
     return isinstance(made, ast.Call) and isinstance(made.func, ast.Name) and made.func.id == "super" and _is_idle(call)
 
 
-def _is_idle(call: ast.Call) -> bool:
-    """True where evaluating the arguments asks no operator and binds nothing."""
-    return not any(isinstance(node, ast.Await | ast.NamedExpr | ast.Yield | ast.YieldFrom) for node in ast.walk(call))
+def _is_idle(value: ast.expr) -> bool:
+    """True where evaluating it asks no operator and binds nothing."""
+    return not any(isinstance(node, ast.Await | ast.NamedExpr | ast.Yield | ast.YieldFrom) for node in ast.walk(value))
 
 
 def _drop_logging(tree: ast.Module) -> bool:
@@ -160,6 +161,8 @@ class _Getattr(ast.NodeTransformer):
     """``getattr(problem, "public_tests", None)`` as ``problem.public_tests``."""
 
     found = False
+    holds_problem = False
+    """True inside of a ``__call__`` whose ``problem`` is what it was given, and nothing else."""
 
     def replace(self, tree: ast.Module) -> bool:
         """True where there was one."""
@@ -167,11 +170,25 @@ class _Getattr(ast.NodeTransformer):
             self.visit(tree)
         return self.found
 
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        for index, part in enumerate(node.body):
+            given = part.args.args[1:2] if isinstance(part, _FUNCTIONS) and part.name == "__call__" else []
+            bound = {name for inner in getattr(part, "body", []) for name in bound_names(inner)}
+            self.holds_problem = any(each.arg == "problem" for each in given) and "problem" not in bound
+            node.body[index] = self.visit(part)
+        self.holds_problem = False
+        return node
+
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
         match node:
             case ast.Call(func=ast.Name(id="getattr"), args=[value, ast.Constant(value=str(name)), *default], keywords=[]):
-                if name.isidentifier() and name[0] != "_" and (not default or name in KNOWN_ATTRIBUTES):
+                if name.isidentifier() and not iskeyword(name) and name[0] != "_" and (not default or self._has(value, name, default)):
                     self.found = True
                     return ast.copy_location(ast.Attribute(value, name, ast.Load()), node)
         return node
+
+    def _has(self, value: ast.expr, name: str, default: list[ast.expr]) -> bool:
+        """True where the value has that attribute for certain, and the default would do nothing."""
+        is_problem = isinstance(value, ast.Name) and value.id == "problem" and self.holds_problem
+        return is_problem and name in PROBLEM_ATTRIBUTES and len(default) == 1 and _is_idle(default[0])

@@ -11,14 +11,28 @@ from workflow.text import cut_thoughts
 
 LETTERS = string.ascii_uppercase
 
-_LETTER = r"[\s:\uff1a*(`\"'{]{0,6}([A-Z])(?![\w'])"
+_LETTER = r"[\s:\uff1a*(\[`\"'{]{0,6}([A-Z])(?![\w'])"
+_SAYS = r"(?:answer|choice|choose|pick|select|prefer|letter|winner|verdict|decision|selection|selected|chosen)"
+_LED = re.compile(
+    r"[\s*_#>(\[`\"']{0,6}(?:(?i:candidate|option|solution)\s)?([A-Z])[)\]*_`\"']{0,4}"
+    r"(?:[.):,]?[*_]{0,2}$|[*_]{0,2}\s?(?:[.):\u2014\u2013]|-\s))"
+)
+"""A line that begins with a letter and something that ends it."""
+_IN_LIST = re.compile(r"\b([A-Z])[:)]")
+_BECAUSE = re.compile(r"[\s*_(`\"']{0,6}([A-Z])[)*_`\"']{0,4},?\s(?:because|since|as|for|due)\b")
+_STATED = re.compile(
+    rf"(?i:<answer>|\\boxed\{{|\b{_SAYS}\b[*_`\"']{{0,3}}\s?(?:is\b|[:=\uff1a]))[*_`\"']{{0,3}}\s?"
+    rf"(?i:\\text[a-z]{{0,2}}\{{|(?:the\s)?(?:candidate|option|solution)\b)?{_LETTER}"
+)
+"""The answer after its name."""
 _CHOSEN = re.compile(
-    r"(?:\b(?i:answer|choice|choose|pick|select|prefer|letter)\b(?:\s(?i:is|the|candidate|option|solution)\b){0,3}"
-    rf"|\b(?i:is)\b|[:\uff1a\u662f\u4e3a\u62e9\u9009]){_LETTER}"
+    rf"(?:\b(?i:{_SAYS})\b(?:\s(?i:is|the|candidate|option|solution)\b){{0,3}}"
+    rf"|\b(?i:is)\b(?:\s(?i:candidate|option|solution)\b)?|[\u662f\u4e3a\u62e9\u9009]){_LETTER}"
     r"|(?<!\w)([A-Z])\s(?i:is|seems|looks)\s(?i:the\s)?(?i:right|correct|best|better|answer|winner|choice|most\sconsistent)\b"
 )
 """Words that choose; \u9009\u62e9 is Chinese for it."""
 _CONCLUDED = re.compile(rf"\b(?i:so|hence|thus|therefore|but|overall)\b,?{_LETTER}")
+_COLON = re.compile(rf"[:\uff1a]{_LETTER}")
 _NAMED = re.compile(rf"\b(?i:candidate|option|solution)\b{_LETTER}")
 _SMALL = re.compile(r"\b(?:answer|choice)\b(?:\sis)?[\s:*(`\"']{0,6}([a-z])[*)`\"'.]{0,6}$", re.IGNORECASE | re.MULTILINE)
 MAX_CHARACTERS = 20_000
@@ -64,19 +78,34 @@ what the problem asks. Answer with its letter alone."""
 def read_choice(reply: str, candidates: int) -> int | None:
     """Position of the candidate that a reply names; None where it names none.
 
-    Understood are a letter alone, "Answer: B", "B is best" or the like (the last one counts), a conclusion ("so B"), the candidate named
-    last, and running text with just one of the letters. Thoughts are not read.
+    Understood are a letter alone on the last line, "Answer: B" (the last one), a letter that begins the first line and no other, "B is
+    best" or the like (the last one counts), a conclusion ("so B"), the candidate named last, and running text with just one of the
+    letters. Thoughts are not read.
     """
-    reply = cut_thoughts(reply)[-MAX_CHARACTERS:]
+    reply = cut_thoughts(reply)[-MAX_CHARACTERS:].strip()
     valid = set(LETTERS[:candidates])
-    bare = re.sub(r"[^A-Za-z]", "", reply).upper()
-    lines = [re.sub(r"[^A-Za-z]", "", line).upper() for line in reply.strip().splitlines()[-1:]]
-    for text in (bare, *lines):
-        if text in valid:
-            return LETTERS.index(text)
-    for pattern in (_CHOSEN, _SMALL, _CONCLUDED, _NAMED):
+    lines = reply.splitlines()
+    for text in (reply, *lines[-1:]):
+        if (bare := re.sub(r"[^A-Za-z]", "", text).upper()) in valid:
+            return LETTERS.index(bare)
+    if stated := [found[1] for found in _STATED.finditer(reply) if found[1] in valid]:
+        return LETTERS.index(stated[-1])
+    if (letter := _leading(lines)) in valid:
+        return LETTERS.index(letter)
+    for pattern in (_CHOSEN, _SMALL, _CONCLUDED, _COLON, _NAMED):
         named = [letter for found in pattern.finditer(reply) for letter in found.groups("") if letter.upper() in valid]
         if named:
             return LETTERS.index(named[-1].upper())
     alone = set(_ALONE.findall(reply)) & valid
     return LETTERS.index(alone.pop()) if len(alone) == 1 else None
+
+
+def _leading(lines: Sequence[str]) -> str:
+    """The letter that the first line begins with; empty where the reply goes through several candidates in that way."""
+    if not lines:
+        return ""
+    if because := _BECAUSE.match(lines[0]):
+        return because[1]
+    led = [match[1] if match else "" for match in map(_LED.match, lines)]
+    several = len({*led, *_IN_LIST.findall(lines[0])} - {""}) > 1
+    return "" if several else led[0]

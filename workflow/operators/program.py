@@ -6,7 +6,9 @@ from workflow.code import extract_code
 from workflow.operators.operator import CostClass, Operator, section
 
 TRIES = 3
-RUN = "\n\nprint(solve())\n"
+_MARK = "\x1e"
+RUN = f"\n\n_answer = solve()\nif _answer is not None:\n    print({_MARK!r}, _answer, sep='')\n"
+"""What the program prints itself, often the same answer, stands before the mark; it counts where ``solve()`` returns nothing."""
 
 
 class ProgramReport(TypedDict):
@@ -19,7 +21,7 @@ class ProgramReport(TypedDict):
 class Program(Operator):
     """Writes a program that computes the answer, runs it and returns its output; up to 3 tries where it fails.
 
-    ``output`` is what ``solve()`` returned, as text; empty where no try ran to its end.
+    ``output`` is what ``solve()`` returned, as text, or printed where it returned nothing; empty where no try ran to its end.
     """
 
     name = "program"
@@ -39,6 +41,6 @@ library alone. Answer with it in one ```python code block."""
             code = extract_code(reply, "solve")
             done = await self.context.run_program(code + RUN)
             if done.ok:
-                return {"code": code, "output": done.output.strip()}
+                return {"code": code, "output": done.output.rpartition(_MARK)[2].strip()}
             failure = section("failed_program", code) + section("error", done.output)
         return {"code": code, "output": ""}

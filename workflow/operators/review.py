@@ -6,12 +6,17 @@ from typing import TypedDict
 from workflow.operators.operator import Operator, section
 from workflow.text import cut_thoughts
 
+_APPROVES = r"approved?|accept(?:ed)?|correct|valid|pass(?:es|ed)?"
 _VERDICT = re.compile(
-    r"(?:\bverdict\b(?:\sis\b)?|\u7ed3\u8bba)\W{0,9}(?:the\s(?:solution|code|answer)\sis\s)?"
-    r"(not\s(?:approved?|correct)|approved?|correct|rejected?|incorrect|wrong)\b[*_`.:;,\s-]*",
+    r"(?:\bverdict\b(?:\sis\b)?|\u7ed3\u8bba)\W{0,9}(?:boxed\{)?"
+    r"(?:(?:the|this|your)\s(?:(?:given|provided|proposed)\s)?(?:solution|code|answer)\sis\s)?"
+    rf"(not\s(?:approved?|accepted|correct|valid)|{_APPROVES}|rejected?|incorrect|invalid|wrong|fail(?:s|ed)?)\b"
+    r"(?!\s(?:after\s(?:the\s|these\s)?(?:fix|change|correction|revision)|once|if|provided|pending|subject\sto)[\w\s])[*_`.:;,\s}-]*",
     re.IGNORECASE,
 )
-_FIRST_LINE = re.compile(r"\A[\s*_`#>]{0,20}(approved|rejected)\b[*_`.:;,\s-]*$", re.IGNORECASE | re.MULTILINE)
+_FIRST_LINE = re.compile(
+    r"\A[\s*_`#>]{0,20}(approved|rejected)\b[*_`]{0,3}(?:[.:;!,]|\s?[\u2014\u2013]|\s-\s|\s{0,9}$)[*_`\s]*", re.IGNORECASE | re.MULTILINE
+)
 _LEADS = re.compile(r"(?:(?:my|the|final|overall)\s?){0,2}", re.IGNORECASE)
 _DECORATION = re.compile(r"[*_#`>\s]*")
 
@@ -53,7 +58,7 @@ def read_review(reply: str) -> ReviewReport:
     pattern = _VERDICT if _VERDICT.search(reply) else _FIRST_LINE
     verdicts = list(pattern.finditer(reply))
     leading = [verdict for verdict in verdicts if _leads(reply, verdict.start())] or verdicts
-    approved = bool(leading) and leading[-1][1].lower() in ("approve", "approved", "correct")
+    approved = bool(leading) and re.fullmatch(_APPROVES, leading[-1][1], re.IGNORECASE) is not None
     *before, rest = pattern.split(reply)[::2]  # its one group is every second part
     return {"approved": approved, "feedback": "\n".join([*map(_strip_marks, before), rest]).strip()}
 

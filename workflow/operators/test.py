@@ -5,6 +5,7 @@ from typing import TypedDict
 
 from workflow.code import extract_code
 from workflow.operators.operator import CostClass, Operator, section
+from workflow.text import cut_thoughts
 
 MAX_TEST_CHARACTERS = 2000
 MAX_TEST_LINES = 200
@@ -56,7 +57,7 @@ Answer with that line in one ```python code block."""
         if not self.verifier.assert_as_test:
             return {"passed": False, "feedback": NO_TEST}
         reply = await self._ask(problem=problem, entry_point=section("entry_point", entry_point), call=entry_point)
-        test = find_assert(extract_code(reply), entry_point)
+        test = find_assert(extract_code(reply), entry_point) or find_assert(cut_thoughts(reply), entry_point)
         if test is None:
             return {"passed": False, "feedback": NO_TEST}
         report = await self.context.run_tests(code, (self.verifier.assert_as_test.format(test=test),))

@@ -53,7 +53,7 @@ def split_as_aflow(problems: Sequence[Problem], *, train_size: int, validation_s
     for problem in problems:
         name, part = _set_and_part(problem)
         sets.setdefault(name, {"test": [], "validation": [], "rest": []})[part].append(problem)
-    if set(sets) == {OTHERS}:
+    if set(sets) <= {OTHERS}:
         return split_file_set(problems, train_size=train_size, validation_size=validation_size, test_size=test_size, seed=seed)
     published = sum(len(parts["test"]) for parts in sets.values())
     train: list[Problem] = []

@@ -27,7 +27,7 @@ class ProgramResult:
 
 
 class JudgeError(Exception):
-    """The LLM that judges failed, or its reply is no judgement: a fault of the machine."""
+    """The LLM that judges failed: a fault of the machine."""
 
 
 class Runner(Protocol):
@@ -51,5 +51,6 @@ class Runner(Protocol):
         ...
 
     async def ask(self, system: str, prompt: str, ordinal: int = 0) -> str:
-        """The judge's reply, of ``settings.judge``; the same for the same request with the same ``ordinal``."""
+        """The judge's reply, of ``settings.judge``; the same for the same request with the same ``ordinal``. Empty where its endpoint
+        does not take the request, which is the answer's doing."""
         ...

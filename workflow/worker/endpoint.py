@@ -20,7 +20,7 @@ from workflow.worker.error_body import ErrorBody, error_body
 from workflow.worker.redact import redact_url
 
 _MIN_SECRET = 8
-"""Length from which a key or a header's value is taken out of errors."""
+"""Length from which a key, a header's value or a word of one is taken out of errors."""
 _MOST_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _KEEP_BODY = (307, 308)
@@ -109,7 +109,8 @@ class Endpoint:
         """
         self.api_key = api_key
         self._headers = headers or {}
-        self._secrets = [value for value in (api_key, *self._headers.values()) if len(value) >= _MIN_SECRET]
+        words = {word for value in (api_key, *self._headers.values()) for word in (value, *value.split())}  # as in "Bearer KEY"
+        self._secrets = sorted((word for word in words if len(word) >= _MIN_SECRET), key=len, reverse=True)
         base = urlsplit(base_url.strip())
         self._base = base._replace(path=base.path.rstrip("/").removesuffix("/chat/completions"))
         self.shown = redact_url(base_url)
