@@ -16,6 +16,7 @@ from ray.exceptions import RayError, RayTaskError
 from sandbox.actor import JUDGE, SandboxActor
 from sandbox.backend import LEVELS
 from sandbox.deadline import longest_s
+from sandbox.judges import longest_judging_s
 from sandbox.records import Execution, Run, Verdict
 from sandbox.settings import SandboxSettings
 from sandbox.shared_budget import SharedBudget
@@ -24,8 +25,6 @@ from workflow.outcome import Outcome, RunFailedError
 from workflow.problem import Problem
 from workflow.program import Workflow
 from workflow.settings import WorkerSettings
-from workflow.verifiers import VERIFIERS, find_verifier
-from workflow.verifiers.judged import MOST_REQUESTS
 from workflow.worker.crew import DEFAULT_WORKER
 
 R = TypeVar("R")
@@ -158,10 +157,7 @@ class SandboxPool:
         )
 
     def _judging_s(self, problem: Problem) -> float:
-        """Longest that an LLM may judge one answer; 0 where tests do."""
-        judge = self._judge or self._workers[DEFAULT_WORKER]
-        judged = not VERIFIERS.problem(problem.verifier) and find_verifier(problem.verifier).trust == "judge"
-        return judge.timeout_s * (1 + judge.max_retries) * MOST_REQUESTS * len(problem.hidden_tests) if judged else 0.0
+        return longest_judging_s(problem, self.settings.limits, self._judge or self._workers[DEFAULT_WORKER])
 
     async def _with_retries(
         self,

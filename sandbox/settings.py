@@ -12,7 +12,7 @@ class LimitSettings(Settings):
     """Limits of one process in the box."""
 
     wall_s: float = Field(default=10.0, gt=0)
-    """Deadline of one judgement (all tests of one answer)."""
+    """Deadline of one judgement (all tests of one answer); a program that reads standard input has half of it for each input."""
     workflow_wall_s: float = Field(default=120.0, gt=0)
     """Deadline of one workflow run in its own time: what it waits for the worker does not count."""
     worker_wait_s: float = Field(default=1800.0, gt=0)
@@ -22,7 +22,7 @@ class LimitSettings(Settings):
     memory_mib: int = Field(default=1024, ge=64)
     open_files: int = Field(default=64, ge=16)
     output_kib: int = Field(default=64, ge=1)
-    """Bytes of stdout and stderr kept."""
+    """KiB of stdout and of stderr kept; of a judged program twice what its tests expect, where that is more."""
 
 
 class BudgetSettings(Settings):

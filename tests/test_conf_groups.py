@@ -29,6 +29,11 @@ def test_every_option_of_every_group_composes(group: str, option: str):
         compose_settings(overrides)
 
 
+def test_a_set_may_bring_the_limits_of_its_own_harness():
+    assert compose_settings(["tasks=livecodebench"]).sandbox.limits.wall_s == 12
+    assert compose_settings(["tasks=livecodebench", "sandbox.limits.wall_s=3"]).sandbox.limits.wall_s == 3
+
+
 def test_the_default_is_the_embedded_one():
     config = compose_settings()
     assert (config.model.path, config.worker.provider, config.distil.provider, config.tasks.name) == (

@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 
+from sandbox.sandbox import Sandbox
+from sandbox.settings import SandboxSettings
+from workflow.outcome import Outcome
 from workflow.problem import Problem
 from workflow.settings import TaskSettings
 from workflow.tasks import load_source
 from workflow.tasks.answers import read_boxed
 from workflow.tasks.livecodebench import read_signature
 from workflow.tasks.task_set import Loaded
+from workflow.verifiers.drop import DropVerifier
 
 MATH = {"problem": "What is $1/4+1/4$?", "level": "Level 2", "type": "Algebra", "solution": "It is $\\frac24 = \\boxed{\\frac{1}{2}}$."}
 MATH_500 = {"problem": "?", "solution": "...", "answer": "12", "subject": "Algebra", "level": 3, "unique_id": "test/algebra/1.json"}
@@ -95,6 +99,8 @@ def test_hotpotqa_asks_with_its_paragraphs_in_the_file_s_form_and_in_the_hub_s(t
 def test_drop_accepts_each_validated_answer_and_keeps_several_spans_together(tmp_path: Path) -> None:
     found = only(tmp_path, "drop", DROP)
     assert (found.verifier, json.loads(found.hidden_tests[0])) == ("drop", [["3"], ["three", "yards"]])
+    several = only(tmp_path, "drop", DROP | {"answer": {"spans": ["Tom Brady", "Washington, D.C."]}})
+    assert DropVerifier().compare(several.reference or "", several.hidden_tests[0]) is None
     date = DROP | {"answer": {"number": "", "date": {"day": "2", "month": "May", "year": "1990"}, "spans": []}, "validated_answers": []}
     assert json.loads(only(tmp_path, "drop", date).hidden_tests[0]) == [["2 May 1990"]]
 
@@ -115,9 +121,37 @@ def test_contest_problems_are_programs_or_functions_and_their_private_tests_are_
     assert (program.verifier, program.public_tests, program.hidden_tests, program.level) == ("stdio", (case,), (case,), 1)
     assert (function.verifier, function.entry_point, function.level) == ("function", "has", 3)
     assert function.hidden_tests == ("assert candidate([1, 2], 3) == True",)
-    assert "def has(nums: List[int], k: int) -> bool:\n```" in function.query
+    assert "def has(nums: List[int], k: int) -> bool:\n    ...\n```" in function.query
     with pytest.raises(ValueError, match="does not define"):
         read_signature("class Solution:\n    def other(self):\n        ", "has")
+
+
+TWICE = LEETCODE | {
+    "starter_code": "class Solution:\n    def twice(self, nums: List[int]) -> List[int]:\n        ",
+    "metadata": '{"func_name": "twice"}',
+    "private_test_cases": pack([{"input": "[1, 2]", "output": "[1, 2, 1, 2]", "testtype": "functional"}]),
+}
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [
+        ("class Solution:\n    def twice(self, nums: List[int]) -> List[int]:\n        return nums * 2", True),
+        ("def twice(nums: Optional[List[int]]) -> List[int]:\n    return list(chain(nums, nums))", True),
+        ("@cache\ndef heap(n):\n    return heapq.nlargest(1, [n, gcd(n, -inf if n < 0 else n)])[0]\ndef twice(nums):\n"
+         "    return [heap(n) for n in deque(nums)] * pow(2, 1)", True),
+        ("def twice(nums):\n    return tuple(nums * 2)", True),
+        ("def twice(nums):\n    return [tuple(nums * 2)]", False),
+        ("def twice(nums):\n    return nums", False),
+    ],
+)  # fmt: skip
+async def test_answers_to_contests_are_judged_as_their_own_harness_does(answer: str, right: bool, tmp_path: Path) -> None:
+    """With its imports in force, in a query that shows them, and a tuple as good as a list."""
+    (function,) = load(tmp_path, "livecodebench", TWICE).problems
+    assert "from collections import *" in function.query
+    async with Sandbox(SandboxSettings(verdict_cache_entries=0)) as sandbox:
+        verdict = await sandbox.judge(function, answer)
+    assert verdict.outcome is (Outcome.PASSED if right else Outcome.WRONG_ANSWER), verdict
 
 
 def test_contests_outside_of_the_dates_are_left_out(tmp_path: Path) -> None:

@@ -134,6 +134,19 @@ def test_unittest_classes_are_parted_by_their_methods() -> None:
     assert all("setUp" in test and test.count("def test_") == 1 for test in problem.tests)
 
 
+@pytest.mark.parametrize(
+    ("verifier", "test"),
+    [
+        ("stdio", '{"stdin": "the candidate true\\n%d", "stdout": "null"}'),
+        ("unittest", "class T(unittest.TestCase):  # each candidate\n    def test_%d(self):\n        candidate = f(1)\n"),
+    ],
+)
+def test_tests_that_call_no_candidate_become_public_as_they_are(verifier: str, test: str) -> None:
+    tests = tuple(test % number for number in range(4))
+    problem = split_tests(Problem("x/1", "", "f", (), tests, verifier=verifier), SHARE)
+    assert problem.public_tests and set(problem.tests) == set(tests)
+
+
 def test_aflows_public_tests_stand_beside_the_examples() -> None:
     asserts = ("assert candidate([1, 2, 4, 10], 100) == True", "assert candidate([1, 20, 4, 10], 5) == False")
     plain = to_problem(row("Below a threshold.", *asserts, "assert candidate([8], 7) == False", name="HumanEval/52"))

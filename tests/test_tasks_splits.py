@@ -115,6 +115,51 @@ def test_problems_that_differ_in_a_sign_are_not_the_same() -> None:
     assert id_key("nano/train/3") != id_key("nano/test/3") and text_key("f(a, b)") != text_key("f(b, a)")
 
 
+FUNCTION = problem(
+    "HumanEval/0",
+    'from typing import List\n\n\ndef f(x: List[int]) -> int:\n    """ The sum of even numbers,\n    but no odd one.\n    >>> f([1, 2])\n'
+    '    \'2\\n\'\n    """\n',
+)
+WORDS = "Write a python function to find the first repeated character in a given string."
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (FUNCTION, problem("a/1", f"Complete the function.\n```python\n{FUNCTION.query}```\nThink first.")),
+        (
+            problem("MBPP/2", f"{WORDS}\n\ndef f(x):"),
+            problem(
+                "a/1",
+                f"You are an expert Python programmer, and here is your task: {WORDS} Your code should pass these tests:\n\nf()",
+            ),
+        ),
+        (problem("MBPP/2", f"{WORDS}\n\ndef f(x):"), problem("a/1", f"{WORDS} It ends with a letter.")),
+    ],
+)
+def test_a_problem_within_a_prompt_is_the_same_problem(one: Problem, other: Problem) -> None:
+    """Whichever of both is held out."""
+    assert find_shared([one], [problem("b/1"), other]) == [(one, other)]
+    assert find_shared([problem("b/1"), other], [one]) == [(other, one)]
+
+
+def test_problems_that_share_a_beginning_or_few_words_are_not_the_same() -> None:
+    others = [
+        problem("a/2", WORDS.replace(" in a given string", "")),
+        problem("a/3", f"{WORDS[:-1]} or list."),
+        problem("a/4", "Add two numbers."),
+    ]
+    assert not find_shared(
+        [problem("a/1", WORDS), problem("a/5", "Add two numbers. Then double them and give back what they are.")], others
+    )
+
+
+def test_signs_of_an_id_count_but_for_the_plus_of_a_known_set() -> None:
+    names = ["C/1", "C++/1", "C#/1"]
+    assert len({id_key(name) for name in names}) == 3
+    assert id_key("HumanEval+/1") == id_key("humaneval_plus/1") == id_key("HumanEval/1") and id_key("mbpp+/1") == id_key("MBPP/1")
+
+
 @pytest.mark.parametrize("parts", [(0, 1), (0, 2), (1, 2)])
 def test_no_two_parts_may_share_a_problem(parts: tuple[int, int]) -> None:
     three = [[problem(f"{name}/{n}") for n in range(3)] for name in ("a", "b", "c")]

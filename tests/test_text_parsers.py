@@ -22,7 +22,7 @@ from workflow.operators.answer import read_answer
 from workflow.operators.ensemble import read_choice
 from workflow.operators.review import read_review
 from workflow.operators.test import find_assert
-from workflow.verifiers.code import UnittestVerifier, split_lines
+from workflow.verifiers.code import UnittestVerifier, is_same_output
 
 CHARACTERS = 100_000
 CPU_S = 1.0
@@ -37,7 +37,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "assert": lambda text: find_assert(text, "f"),
     "assert in code": lambda text: find_assert(extract_code(text), "f"),
     "workflow": parse_workflow,
-    "output": split_lines,
+    "output": lambda text: is_same_output(text, text + "0"),
     "request": lambda text: read_job([{"role": "user", "content": text}], {}),
 }
 REPEATED = [

@@ -20,6 +20,7 @@ from tests.sandbox_parts import box
 from workflow.number import read_number
 from workflow.outcome import Outcome
 from workflow.problem import Problem
+from workflow.verifiers.code import is_same_output
 from workflow.verifiers.number import NumberVerifier
 
 
@@ -45,6 +46,43 @@ ADD = (json.dumps({"stdin": "1 2\n", "stdout": "3\n"}), json.dumps({"stdin": "5 
 async def test_a_program_passes_however_it_reads_and_writes(program: str):
     result = await verdict("stdio", program, ADD)
     assert (result.outcome, result.trust) == (Outcome.PASSED, "parent"), result
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "same"),
+    [
+        ("0.50\n", "0.5", True),
+        ("  3\n4  \n", "3\n4", True),
+        ("\n\n3\n", "3", True),
+        ("1  2", "1 2", True),
+        ("1e3 -0", "1000 0", True),
+        ("a  b", "a b", False),
+        ("3\n\n4", "3\n4", False),
+        ("0.51", "0.5", False),
+        ("yes", "no", False),
+        ("nan", "NaN", False),
+        ("sNaN 1", "2 1", False),
+        ("1", "1 1", False),
+    ],
+)
+def test_outputs_are_compared_as_livecodebench_does(found: str, expected: str, same: bool):
+    assert is_same_output(found, expected) is same
+
+
+async def test_an_output_is_kept_as_long_as_its_test_expects():
+    case = json.dumps({"stdin": "30000", "stdout": "12345\n" * 30_000})
+    assert (await verdict("stdio", "print('12345\\n' * int(input()))", (case,))).outcome is Outcome.PASSED
+
+
+SLEEPS = tuple(json.dumps({"stdin": str(n), "stdout": str(n)}) for n in range(6))
+
+
+async def test_each_input_has_a_deadline_of_its_own_until_too_many_pass():
+    slow = await verdict("stdio", "import time\ntime.sleep(0.7)\nprint(input())", SLEEPS, wall_s=4)
+    assert slow.outcome is Outcome.PASSED and slow.wall_s > 4, slow
+    hanging = await verdict("stdio", "import time\ntime.sleep(60)", SLEEPS, wall_s=0.5)
+    assert hanging.passed == (False,) * 6 and hanging.late
+    assert [failure.split(",")[0] for failure in hanging.failures[3:]] == ["the program failed: not run"] * 3
 
 
 async def test_each_input_counts_for_itself():

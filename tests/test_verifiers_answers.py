@@ -11,7 +11,8 @@ from sandbox.settings import SandboxSettings
 from workflow.outcome import Outcome
 from workflow.problem import Problem
 from workflow.verifiers import VERIFIERS, find_libraries, find_verifier
-from workflow.verifiers.answer_text import normalize_answer, read_final_answer, read_letter
+from workflow.verifiers.answer_text import normalize_answer, read_final_answer
+from workflow.verifiers.choice import read_letter
 from workflow.verifiers.runner import Examined, ProgramResult
 
 NO_RUNNER: BoxRunner = None  # pyright: ignore[reportAssignmentType]  # these verifiers run nothing
@@ -41,6 +42,27 @@ async def grades(verifier: str, test: str, answers: Sequence[str]) -> list[float
         ("Because of this:\n\n(D)", "D"),
         ("<answer>B</answer>", "B"),
         ("#### C", "C"),
+        ("Answer: B because of gravity", "B"),
+        ("The answer is B since x", "B"),
+        ("**Answer: B is correct**", "B"),
+        ("The answer is therefore B.", "B"),
+        ("The correct answer to the question is option B.", "B"),
+        ("answer: b", "B"),
+        ("The answer is (a).", "A"),
+        ("Answer: A is right, since x", "A"),
+        ("**Final Answer**\nD", "D"),
+        ("B. Gravity", "B"),
+        ("It falls.\nB) Gravity", "B"),
+        ("<answer>B. Gravity</answer>", "B"),
+        ("Answer: C\n\nOption A: wrong.\nOption D: not right.", "C"),
+        ("The correct answer is B.\n\nA is wrong; option C, too.", "B"),
+        ("\\boxed{C}, since option A fails.", "C"),
+        ("I choose option C", "C"),
+        ("<think>Maybe Answer: C", None),
+        ("<|channel|>analysis<|message|>Answer: A", None),
+        ("<|channel|>analysis<|message|>Answer: A<|channel|>final<|message|>Answer: B<|return|>", "B"),
+        ("A. one\nB. two\nC. three\nD. four", None),
+        ("The answer is not B", None),
         ("The answer is a bit unclear.", None),
         ("The answer is A bit unclear", None),
         ("A B C D", None),
@@ -62,6 +84,15 @@ def test_the_letter_that_an_answer_chooses(reply: str, letter: str | None) -> No
         ("work\n#### 42", "42"),
         ("Lyon", "Lyon"),
         ("<answer>Lyon", "Lyon"),
+        ("Paris is the answer.", "Paris is the answer."),
+        ("Paris\n\nThis answer follows from the text.", "Paris\n\nThis answer follows from the text."),
+        ("The answer to the question is Paris.", "Paris."),
+        ("**Final Answer**\nParis", "Paris"),
+        ("**Final Answer**\n\nThe answer is: Paris", "Paris"),
+        ("The answer is\nParis", "Paris"),
+        ("Answer: Paris\nThe final answer is **", "Paris"),
+        ("Paris <answer> </answer>", "Paris <answer> </answer>"),
+        ("<think>The answer is Rome", ""),
     ],
 )
 def test_where_the_final_answer_of_a_reply_stands(reply: str, answer: str) -> None:
@@ -80,11 +111,45 @@ async def test_f1_is_the_share_of_words_in_common_and_yes_or_no_is_all_or_nothin
     assert await grades("f1", "yes", ["Yes.", "no", "yes it is"]) == [1, 0, 0]
 
 
+async def passes(verifier: str, test: str, answer: str) -> bool:
+    return (await find_verifier(verifier).examine(NO_RUNNER, problem(verifier, test), answer, (test,))).results == [None]
+
+
+async def test_the_same_words_in_another_order_are_graded_and_do_not_pass() -> None:
+    for verifier in ("f1", "drop"):
+        assert await grades(verifier, "John Smith", ["Smith John"]) == [1]
+        assert not await passes(verifier, "John Smith", "Smith John") and await passes(verifier, "John Smith", "the john smith.")
+
+
 async def test_drop_wants_the_number_right_and_each_of_several_spans() -> None:
     assert await grades("drop", "12", ["12", "12 yards", "13 yards", "12.0"]) == [1, 0.667, 0, 1]
     spans = json.dumps([["Tom Brady", "Joe Montana"]])
     assert await grades("drop", spans, ["Tom Brady", "nobody"]) == [0.5, 0]
     assert await grades("drop", json.dumps([["second-half"], ["the second half"]]), ["second half"]) == [1]
+
+
+@pytest.mark.parametrize(
+    ("spans", "answer", "grade"),
+    [
+        (["Tom Brady", "Joe Montana"], "Tom Brady, Joe Montana", 1),
+        (["Tom Brady", "Joe Montana"], "<answer>Joe Montana and Tom Brady</answer>", 1),
+        (["Tom Brady", "Joe Montana"], "<answer>- Joe Montana\n- Tom Brady</answer>", 1),
+        (["a man", "b", "c"], "a man, b, and c", 1),
+        (["Johnson and Johnson", "2,000 men"], "2,000 men, Johnson and Johnson", 1),
+        (["Tom Brady", "Joe Montana"], "Tom Brady, Joe Montana, Bart Starr", 0.667),
+        (["Tom Brady", "Joe Montana"], "Tom Brady, Joe", 0.833),
+        (["5 yards", "7 yards"], "7 yards, 6 yards", 0.5),
+    ],
+)
+async def test_several_spans_are_aligned_with_what_an_answer_lists(spans: list[str], answer: str, grade: float) -> None:
+    test = json.dumps([spans])
+    assert await grades("drop", test, [answer]) == [grade]
+    assert await passes("drop", test, answer) == (grade == 1)
+
+
+async def test_many_spans_are_aligned_in_little_time() -> None:
+    spans = [f"word {letter}" for letter in "bcdefghijklmnopqrstu"]
+    assert await grades("drop", json.dumps([spans]), [", ".join(spans[::-1]), "word, " * 3000]) == [1, 0.033]
 
 
 @pytest.mark.parametrize("name", ["choice", "exact_match", "f1", "drop"])
@@ -97,7 +162,19 @@ async def test_no_answer_that_knows_nothing_passes(name: str) -> None:
 
 
 def test_readers_take_time_in_proportion_to_the_answer() -> None:
-    for piece in ("answer ", "#### ", "<answer>", "\\boxed{", "(A", "*", " \t", "the "):
+    for piece in (
+        "answer ",
+        "answer\n",
+        "answer is most likely ",
+        "answer a b c d e f g",
+        "#### ",
+        "<answer>",
+        "\\boxed{",
+        "(A",
+        "*",
+        " \t",
+        "the ",
+    ):
         text = piece * (1_000_000 // len(piece))
         read_final_answer(text)  # else the test's own limit ends it
         assert read_letter(text) in ("A", None)
@@ -113,6 +190,11 @@ MATH = [
     ("12", "\\boxed{13}", False),
     ("12", "I do not know.", False),
     ("2", "\\boxed{9^{9^{9^{9^{9}}}}}", False),
+    ("0.\\overline{3}", "\\boxed{0}", False),
+    ("0.\\overline{3}", "\\boxed{\\frac{1}{3}}", True),
+    ("0.\\overline{3}", "\\boxed{0.\\bar{3}}", True),
+    ("-\\frac{7}{6}", "\\boxed{-1.1\\overline{6}}", True),
+    ("12", "<|channel|>analysis<|message|>\\boxed{12}", False),
 ]
 
 
@@ -141,7 +223,7 @@ async def test_a_graded_verdict_is_worth_its_grades_and_passes_only_as_a_whole()
 class BrokenRunner:
     """A box in which a package is missing."""
 
-    async def run_programs(self, source: str, inputs: Sequence[str]) -> tuple[list[ProgramResult], bool]:
+    async def run_programs(self, source: str, inputs: Sequence[str], output_bytes: int = 0) -> tuple[list[ProgramResult], bool]:
         return [ProgramResult(False, "ModuleNotFoundError: No module named 'math_verify'")], False
 
     async def test_apart(self, source: str, tests: Sequence[str]) -> Examined:

@@ -5,15 +5,18 @@ import time
 from collections.abc import Sequence
 from functools import lru_cache
 
+from sandbox.deadline import longest_s
 from sandbox.guest.frames import FrameError
 from sandbox.judges.bench import Bench
-from sandbox.judges.runner import BoxRunner
+from sandbox.judges.runner import CALL_SHARE, BoxRunner
 from sandbox.process import BackendError
 from sandbox.records import Verdict
 from sandbox.settings import LimitSettings
 from workflow.outcome import Outcome
 from workflow.problem import Problem
-from workflow.verifiers import find_verifier
+from workflow.settings import WorkerSettings
+from workflow.verifiers import VERIFIERS, find_verifier
+from workflow.verifiers.judged import MOST_REQUESTS
 from workflow.verifiers.runner import JudgeError
 from workflow.worker.interface import Worker
 
@@ -49,6 +52,14 @@ async def judge(
     outcome = Outcome.PASSED if passed and all(passed) else Outcome.WRONG_ANSWER
     wall_s, graded = time.monotonic() - started, tuple(grades or ())
     return Verdict(outcome, passed, failures, wall_s, level, verifier.trust, late, graded, runner.cost_dollars)
+
+
+def longest_judging_s(problem: Problem, limits: LimitSettings, llm: WorkerSettings) -> float:
+    """The most that judging one answer may take beyond ``limits.wall_s``: an LLM's replies, or a program's inputs in turn."""
+    asked_s = llm.timeout_s * (1 + llm.max_retries) * MOST_REQUESTS
+    each_s = {"judge": asked_s, "parent": longest_s(limits.wall_s * CALL_SHARE)}
+    trust = "" if VERIFIERS.problem(problem.verifier) else find_verifier(problem.verifier).trust  # one that only the sandbox knows
+    return each_s.get(trust, 0.0) * len(problem.tests)
 
 
 @lru_cache(maxsize=256)

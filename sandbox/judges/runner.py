@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from sandbox.judges.bench import Bench
-from sandbox.judges.function import examine_apart
+from sandbox.judges.function import SPARES, examine_apart
 from sandbox.judges.suite import examine_beside
 from sandbox.program import run_program
 from sandbox.settings import LimitSettings
@@ -13,7 +13,8 @@ from workflow.verifiers.runner import Examined, JudgeError, ProgramResult
 from workflow.worker.interface import PromptRefused, Worker, WorkerError
 
 CALL_SHARE = 0.5
-"""Share of the judgement's deadline that one program may take."""
+"""Share of ``sandbox.limits.wall_s`` that one program may take on one input. Each has a deadline of its own: how many tests a problem has
+says nothing of how slow an answer is."""
 
 
 class BoxRunner:
@@ -42,20 +43,19 @@ class BoxRunner:
         preamble = read_preamble(problem.query, problem.entry_point)
         return await examine_beside(self._bench.backend, self._limits, source, tests, problem.test_setup, preamble)
 
-    async def run_programs(self, source: str, inputs: Sequence[str]) -> tuple[list[ProgramResult], bool]:
-        limits, left_s = self._limits, self._limits.wall_s
+    async def run_programs(self, source: str, inputs: Sequence[str], output_bytes: int = 0) -> tuple[list[ProgramResult], bool]:
+        each_s, kept_kib = self._limits.wall_s * CALL_SHARE, max(self._limits.output_kib, -(-output_bytes // 1024))
+        limits = self._limits.model_copy(update={"wall_s": each_s, "output_kib": kept_kib})
         results: list[ProgramResult] = []
-        late = False
+        late = 0
         for stdin in inputs:
-            if left_s <= 0:
-                results.append(ProgramResult(False, f"no answer within {limits.wall_s:g} s"))
+            if late > SPARES:
+                results.append(ProgramResult(False, f"not run, since {late} runs before did not end within {each_s:g} s"))
                 continue
-            deadline_s = min(left_s, limits.wall_s * CALL_SHARE)
-            done = await run_program(self._bench.backend, limits.model_copy(update={"wall_s": deadline_s}), source, stdin)
-            left_s -= done.wall_s
-            late = late or done.late
+            done = await run_program(self._bench.backend, limits, source, stdin)
+            late += done.late
             results.append(done.result())
-        return results, late
+        return results, late > 0
 
     async def ask(self, system: str, prompt: str, ordinal: int = 0) -> str:
         if self._judge is None:

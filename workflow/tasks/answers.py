@@ -80,14 +80,13 @@ def _distinct(accepted: Iterable[list[str]]) -> Iterable[list[str]]:
 
 
 def _question(name: str, text: str, question: str, accepted: Sequence[Any], verifier: str, source: str) -> Problem:
-    first = accepted[0] if isinstance(accepted[0], str) else accepted[0][0]
     return Problem(
         id=name,
         query=f"{text}\n\nQuestion: {question}",
         entry_point="",
         public_tests=(),
         hidden_tests=(json.dumps(accepted, ensure_ascii=False),),
-        reference=first if len(accepted[0]) == 1 or isinstance(accepted[0], str) else " ".join(accepted[0]),
+        reference=accepted[0] if isinstance(accepted[0], str) else "\n".join(accepted[0]),
         verifier=verifier,
         source=source,
     )

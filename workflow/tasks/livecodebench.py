@@ -15,6 +15,13 @@ from typing import Any
 from workflow.problem import Problem
 from workflow.tasks.left_out import LeftOut
 
+_OPENED = "string re datetime collections heapq bisect copy math random statistics itertools functools operator builtins typing".split()  # noqa: SIM905
+IMPORTS = (
+    "; ".join(f"from {name} import *" for name in _OPENED) + f"\nimport {', '.join(name for name in _OPENED if name != 'builtins')}, sys"
+)
+"""What LiveCodeBench's own harness puts before every answer; its query shows them, so that they hold for solutions here, too."""
+LISTED = "def listed(value):\n    return list(value) if isinstance(value, tuple) else value"
+"""Its harness takes a tuple for a list."""
 LEVELS = {"easy": 1, "medium": 2, "hard": 3}
 
 
@@ -28,14 +35,16 @@ def to_problem(row: Mapping[str, Any]) -> Problem:
         raise LeftOut("it has no private test")
     name = json.loads(row["metadata"] or "{}").get("func_name", "")
     is_function = private[0]["testtype"] == "functional"
-    signature = f"\n\nWrite this function:\n```python\n{read_signature(row['starter_code'], name)}\n```\n" if is_function else ""
+    signature = (
+        f"\n\nWrite this function:\n```python\n{IMPORTS}\n\n{read_signature(row['starter_code'], name)}\n```\n" if is_function else ""
+    )
     return Problem(
         id=f"LiveCodeBench/{row['question_id']}",
         query=row["question_content"].rstrip() + signature,
         entry_point=name if is_function else "",
         public_tests=tuple(_tests(public)),
         hidden_tests=tuple(_tests(private)),
-        test_setup="from typing import *" if is_function else "",
+        test_setup=LISTED if is_function else "",
         level=LEVELS.get(row["difficulty"]),
         verifier="function" if is_function else "stdio",
         source="livecodebench",
@@ -59,11 +68,11 @@ class _TextUnpickler(pickle.Unpickler):
 
 
 def read_signature(starter: str, name: str) -> str:
-    """``class Solution`` with a method that is to be written, as the head of a plain function."""
-    for node in ast.walk(ast.parse(starter.rstrip() + " pass")):
+    """``class Solution`` with a method that is to be written, as a plain function without a body."""
+    for node in ast.walk(ast.parse(starter.rstrip() + " ...")):
         if isinstance(node, ast.FunctionDef) and node.name == name:
             node.args.args = [argument for argument in node.args.args if argument.arg != "self"]
-            return ast.unparse(node).removesuffix("pass").rstrip()
+            return ast.unparse(node)
     raise ValueError(f"its starter code does not define {name}")
 
 
@@ -71,6 +80,7 @@ def _tests(cases: Iterable[Mapping[str, str]]) -> Iterable[str]:
     for case in cases:
         if case["testtype"] == "functional":
             values = ", ".join(repr(json.loads(line)) for line in case["input"].splitlines() if line.strip())
-            yield f"assert candidate({values}) == {json.loads(case['output'])!r}"
+            expected, call = json.loads(case["output"]), f"candidate({values})"
+            yield f"assert {f'listed({call})' if isinstance(expected, list) else call} == {expected!r}"
         else:
             yield json.dumps({"stdin": case["input"], "stdout": case["output"]})

@@ -56,7 +56,7 @@ def _read_aflows() -> dict[str, list[str]]:
 
 
 def _aflows_tests(problem: Problem) -> tuple[str, ...]:
-    return tuple(_call_by_name(test, problem.entry_point) for test in _read_aflows().get(id_key(problem.id), ()))
+    return tuple(_call_by_name(test, problem) for test in _read_aflows().get(id_key(problem.id), ()))
 
 
 def _publish_share(problem: Problem, share: float, seed: int) -> Tests:
@@ -66,7 +66,7 @@ def _publish_share(problem: Problem, share: float, seed: int) -> Tests:
     wanted = max(1, round(share * len(problem.tests))) - len(public)
     count = max(0, min(wanted, len(hidden) - 1, len(free)))
     drawn = set(random.Random(f"{seed}/{problem.id}").sample(free, count))
-    moved = (_call_by_name(test, problem.entry_point) for test in hidden if test in drawn)
+    moved = (_call_by_name(test, problem) for test in hidden if test in drawn)
     return (*public, *moved), tuple(test for test in hidden if test not in drawn)
 
 
@@ -98,9 +98,11 @@ def _names_of(setup: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def _call_by_name(test: str, entry_point: str) -> str:
-    """A hidden test as workflows read it, with the function under its own name."""
-    return ast.unparse(Rename("candidate", entry_point).visit(ast.parse(test))) if "candidate" in test else test
+def _call_by_name(test: str, problem: Problem) -> str:
+    """A hidden test as workflows read it, where it calls the function with the function under its own name."""
+    if problem.verifier != "function" or "candidate" not in test:
+        return test
+    return ast.unparse(Rename("candidate", problem.entry_point).visit(ast.parse(test)))
 
 
 def hide_both_answers(problem: Problem) -> Problem:
@@ -116,7 +118,7 @@ def hide_both_answers(problem: Problem) -> Problem:
     hidden = (*problem.hidden_tests, others[-1])
     shown = next((test for test in problem.hidden_tests if _stands_alone(test, problem)), None)
     if not public and len(hidden) > 2 and shown is not None:
-        public = (_call_by_name(shown, problem.entry_point),)
+        public = (_call_by_name(shown, problem),)
         hidden = tuple(test for test in hidden if test != shown)
     return replace(problem, public_tests=public, hidden_tests=hidden)
 

@@ -5,8 +5,10 @@ from functools import cache
 
 from workflow.problem import Problem
 from workflow.registry import Registry
-from workflow.verifiers.answer_text import ChoiceVerifier, DropVerifier, ExactMatchVerifier, F1Verifier
+from workflow.verifiers.answer_text import ExactMatchVerifier, F1Verifier
+from workflow.verifiers.choice import ChoiceVerifier
 from workflow.verifiers.code import FunctionVerifier, StdioVerifier, UnittestVerifier
+from workflow.verifiers.drop import DropVerifier
 from workflow.verifiers.judged import PairwiseVerifier, RubricVerifier
 from workflow.verifiers.maths import MathVerifier
 from workflow.verifiers.number import NumberVerifier

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
 
 from workflow.code import extract_code
 from workflow.problem import Problem
@@ -62,7 +63,7 @@ class UnittestVerifier(FunctionVerifier):
 class StdioVerifier(FunctionVerifier):
     """Tests are JSON objects with the texts ``stdin`` and ``stdout``; the output is compared in the trusted process.
 
-    Lines are compared without trailing blanks, and blank lines at the end do not count.
+    Compared as LiveCodeBench's harness does: lines without blanks around them, numbers by their values.
     """
 
     form = "Answer with a complete program that reads standard input and writes standard output, in one ```python code block."
@@ -72,12 +73,14 @@ class StdioVerifier(FunctionVerifier):
 
     async def examine(self, runner: Runner, problem: Problem, answer: str, tests: Sequence[str]) -> Examined:
         cases = [json.loads(test) for test in tests]
-        runs, late = await runner.run_programs(self.read_solution(answer, problem), [case["stdin"] for case in cases])
+        longest = max((len(case["stdout"].encode("utf-8", "replace")) for case in cases), default=0)
+        source, inputs = self.read_solution(answer, problem), [case["stdin"] for case in cases]
+        runs, late = await runner.run_programs(source, inputs, output_bytes=2 * longest)
         results: list[str | None] = []
         for case, run in zip(cases, runs, strict=True):
             if not run.ok:
                 results.append(f"the program failed: {run.output[:SHOWN_CHARACTERS]}")
-            elif split_lines(run.output) != split_lines(case["stdout"]):
+            elif not is_same_output(run.output, case["stdout"]):
                 shown = f"for the input {case['stdin'][:SHOWN_CHARACTERS]!r} it wrote {run.output[:SHOWN_CHARACTERS]!r}"
                 results.append(shown)
             else:
@@ -88,6 +91,24 @@ class StdioVerifier(FunctionVerifier):
         return {"a program that writes nothing": "pass", "the constant 0": "print(0)"}
 
 
+def is_same_output(found: str, expected: str) -> bool:
+    """True where the lines are equal but for blanks around them, or hold the same numbers (``0.50`` and ``0.5``)."""
+    lines, others = split_lines(found), split_lines(expected)
+    if len(lines) != len(others):
+        return False
+    differing = [(_numbers(line), _numbers(other)) for line, other in zip(lines, others, strict=True) if line != other]
+    return all(numbers is not None and numbers == others for numbers, others in differing)
+
+
 def split_lines(text: str) -> list[str]:
-    """The lines that are compared: no blanks at their ends, no blank ones at the end."""
-    return [line.rstrip() for line in text.rstrip().splitlines()]
+    """The lines that are compared: no blanks around them, no blank ones at either end."""
+    return [line.strip() for line in text.strip().splitlines()]
+
+
+def _numbers(line: str) -> list[Decimal] | None:
+    """The numbers that a line consists of; None where it holds anything else."""
+    try:
+        numbers = [Decimal(word) for word in line.split()]
+    except InvalidOperation:
+        return None
+    return numbers if all(number.is_finite() for number in numbers) else None

@@ -41,8 +41,13 @@ class Runner(Protocol):
         """unittest cases in the process of the solution, each also with wrong expectations, which must fail."""
         ...
 
-    async def run_programs(self, source: str, inputs: Sequence[str]) -> tuple[list[ProgramResult], bool]:
-        """The program once for each standard input, in fresh processes; True beside the results where a deadline ended one."""
+    async def run_programs(self, source: str, inputs: Sequence[str], output_bytes: int = 0) -> tuple[list[ProgramResult], bool]:
+        """The program once for each standard input, in fresh processes, each with its own deadline; True beside the results where one
+        of them passed.
+
+        Args:
+            output_bytes: kept of each output, where that is more than ``sandbox.limits.output_kib``.
+        """
         ...
 
     async def ask(self, system: str, prompt: str, ordinal: int = 0) -> str:
