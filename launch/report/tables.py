@@ -24,7 +24,6 @@ class FinalRow:
     reward_share: float
     """Length of the bar: reward as a share of the highest, in [0, 1]."""
     pass_rate: str
-    pass_ci: str
     solved: str
     """By all tests of a problem, the public ones too."""
     calls: str
@@ -92,7 +91,6 @@ def final_rows(rows: Sequence[Row]) -> list[FinalRow]:
             reward_ci=_interval(row.get("reward_ci"), "{:.3f}"),
             reward_share=max(0.0, min(1.0, row["reward"] / highest)),
             pass_rate=f"{row['pass_rate']:.1%}",
-            pass_ci=_interval(row.get("pass_rate_ci"), "{:.1%}"),
             solved=f"{row['solved']:.1%}" if "solved" in row else "-",
             calls=f"{row['calls']:.2f}",
             cost=f"{row['cost'] * 1000:.3f}",
