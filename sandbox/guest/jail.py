@@ -57,6 +57,10 @@ def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> No
     _check(libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), data.encode()), f"mount {target}")
 
 
+KEPT = "/.kept"
+"""Where folders under /tmp stay in reach, below what is mounted over it."""
+
+
 def prctl(option: int, value: int) -> None:
     """prctl(2) with one argument. Raises OSError."""
     _check(libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), f"prctl {option}")
@@ -120,6 +124,9 @@ def _close_the_view(visible: list[str]) -> None:
             open(root + path, "w").close()
         mount(path, root + path, "", MS_BIND | MS_REC)
         _make_read_only(root + path, 0 if path.startswith("/dev/") else MS_NODEV)
+    for path in filter(is_under_tmp, visible):
+        os.makedirs(root + KEPT + path)
+        mount(root + path, root + KEPT + path, "", MS_BIND | MS_REC)
     for name in ("tmp", "old"):
         os.makedirs(f"{root}/{name}", exist_ok=True)
     os.chdir(root)
@@ -146,10 +153,18 @@ def _make_read_only(path: str, no_devices: int) -> None:
     mount("none", path, "", MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | no_devices | kept)
 
 
-def private_tmp(size_mib: int) -> None:
-    """A fresh, empty /tmp for this process alone, with a cap on bytes and files."""
+def is_under_tmp(path: str) -> bool:
+    """True for a folder that a private /tmp would hide: packages of an environment that was made there are loaded bit by bit."""
+    return path.startswith("/tmp/") and os.path.isdir(path)
+
+
+def private_tmp(size_mib: int, shown: list[str]) -> None:
+    """A fresh /tmp for this process alone, with a cap on bytes and files; empty but for folders in ``shown``."""
     unshare(CLONE_NEWNS)
     mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, f"size={size_mib}m,nr_inodes=1024,mode=777")
+    for path in shown:
+        os.makedirs(path)
+        mount(KEPT + path, path, "", MS_BIND | MS_REC)
     os.chdir("/tmp")
 
 

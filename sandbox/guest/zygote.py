@@ -49,6 +49,7 @@ def main(control_fd: int, level: str, libraries: list[str], site: str) -> None:
     os.environ.clear()
     rehearse()
     sys.path[:] = [path for path in sys.path if path.startswith(sys.base_prefix) or (libraries and path == site)]
+    under_tmp = [path for path in shown if jail.is_under_tmp(path)]
     pid_namespace = -1
     first_run = (os.getpid() & 0xFFFF) << 12  # another zygote's runs have other user ids, as far as they go
     try:
@@ -64,7 +65,7 @@ def main(control_fd: int, level: str, libraries: list[str], site: str) -> None:
     control.send(json.dumps({"ready": level}).encode())
     gc.collect()
     gc.freeze()
-    Zygote(control, pid_namespace, calls, first_run).serve()
+    Zygote(control, pid_namespace, calls, first_run, under_tmp).serve()
 
 
 def visible_paths() -> list[str]:
@@ -103,8 +104,9 @@ ROLES: dict[str, Callable[..., None]] = {
 class Zygote:
     """Forks on request and reports who ended."""
 
-    def __init__(self, control: socket.socket, pid_namespace: int, calls: SystemCallFilter, first_run: int) -> None:
+    def __init__(self, control: socket.socket, pid_namespace: int, calls: SystemCallFilter, first_run: int, under_tmp: list[str]) -> None:
         self.control = control
+        self.under_tmp = under_tmp
         self.calls = calls
         self.first_run = first_run
         self.pid_namespace = pid_namespace
@@ -177,7 +179,7 @@ class Zygote:
             keep = [os.dup2(fd, 3 + index, inheritable=False) for index, fd in enumerate(high)]
             os.closerange(3 + len(keep), 1 << 20)
             if self.pid_namespace >= 0 and "judge" not in request["role"]:  # tests write no files
-                jail.private_tmp(16)
+                jail.private_tmp(16, self.under_tmp)
             os.setsid()
             threads = jail.drop_privileges(self.first_run + request["id"] % 4096, lasting=request["role"] == "standing judge")
             jail.set_limits(request["limits"], threads, judges="judge" in request["role"])
