@@ -1,14 +1,13 @@
 """What travels from the policy to the learner."""
 
-from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 from reward.attempt import Attempt
 from reward.score import Score
 from sandbox.records import Run
 from workflow.outcome import Outcome
+from workflow.pickled import restore
 from workflow.problem import Problem
 from workflow.program import Refusal, Workflow
 
@@ -39,14 +38,6 @@ class Completion:
         assert min(version for version, _ in self.spans) == self.weights_version, f"{self.spans} with version {self.weights_version}"
 
 
-def fill_in(record: Any, state: Sequence[Any]) -> None:
-    """Unpickles a record of a checkpoint that an earlier version wrote: fields that have come since get their defaults."""
-    for number, field in enumerate(fields(record)):
-        value = state[number] if number < len(state) else field.default
-        assert value is not MISSING, f"{type(record).__name__}.{field.name} has no default"
-        object.__setattr__(record, field.name, value)
-
-
 @dataclass(frozen=True, slots=True)
 class Round:
     """One turn of the policy: the feedback that it read last, the completion, and what became of its workflow."""
@@ -64,8 +55,7 @@ class Round:
     score: Score | None = None
     """What the round is worth by itself, where ``trainer.grpo.credit=round`` asks for it (``rollout.groups.credit``)."""
 
-    def __setstate__(self, state: Sequence[Any]) -> None:
-        fill_in(self, state)
+    __setstate__ = restore
 
     @property
     def performance(self) -> float | None:
@@ -208,5 +198,4 @@ class Group:
     edits: tuple[Edit, ...] = ()
     """Counterfactual runs, where ``trainer.grpo.credit=span`` asks for them. They count in what was spent and never in a reward."""
 
-    def __setstate__(self, state: Sequence[Any]) -> None:
-        fill_in(self, state)
+    __setstate__ = restore

@@ -1,8 +1,6 @@
 """What a run in the sandbox leaves behind. Written by the trusted side only."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from workflow.outcome import Outcome
 from workflow.pickled import restore
@@ -45,8 +43,7 @@ class OperatorCall:
     refused: int = 0
     """Requests that the worker's endpoint did not take or whose reply it filtered."""
 
-    def __setstate__(self, state: Sequence[Any]) -> None:
-        restore(self, state)
+    __setstate__ = restore
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +64,7 @@ class Execution:
     own_answer: bool = False
     """True where the workflow wrote the answer itself: it does not derive from anything that the worker said (``sandbox.origin``)."""
 
-    def __setstate__(self, state: Sequence[Any]) -> None:
-        restore(self, state)
+    __setstate__ = restore
 
     @property
     def worker_calls(self) -> int:
@@ -105,6 +101,8 @@ class Verdict:
     """How much of each test is reached, where the verifier grades; else empty."""
     cost_dollars: float = 0.0
     """What an LLM that judged has cost; no part of what the workflow spent."""
+
+    __setstate__ = restore
 
     @property
     def performance(self) -> float:

@@ -14,12 +14,13 @@ from rollout.groups.credit import round_reward, with_round_scores
 from rollout.groups.stream import is_flat
 from rollout.records import Completion, Edit, Episode, Group, Round, Span
 from rollout.settings import RolloutSettings
-from sandbox.records import OperatorCall, Run
+from sandbox.records import OperatorCall, Run, Verdict
 from tests.scripted_parts import SINGLE_CALL, ScriptedRenderer, ScriptedRunner, ScriptedSampler, problem, run
 from trainer.metrics.step import group_metrics
 from trainer.run.episodes import episode_rows
 from workflow.language.parse import parse_workflow
 from workflow.outcome import Outcome
+from workflow.problem import Problem
 from workflow.program import Refusal, Workflow
 
 REVISED = """Überlegung.
@@ -239,3 +240,11 @@ def test_groups_of_earlier_checkpoints_have_no_edits_and_no_scores_of_rounds():
     edit = Edit("revise", "input", None, (Span(0, 0, 1),), 0, 1, 0, 0.001)
     new = replace(with_round_scores(group, ONLY_PERFORMANCE), edits=(edit,))
     assert pickle.loads(pickle.dumps(new)) == new
+
+
+def test_problems_and_verdicts_of_earlier_checkpoints_lack_nothing():
+    verdict, asked = Verdict.__new__(Verdict), Problem.__new__(Problem)
+    verdict.__setstate__([Outcome.PASSED, (True, False), (), 0.1, "landlock", "split", False])
+    asked.__setstate__(["p", "?", "f", (), ("assert f()",), "", None, None, "function", "humaneval"])
+    assert verdict == Verdict(Outcome.PASSED, (True, False), (), 0.1, "landlock") and verdict.performance == 0.5
+    assert asked.public_view() == Problem("p", "?", "f", (), (), source="humaneval") and asked.weight == 1.0

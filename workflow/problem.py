@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from workflow.pickled import restore
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -29,6 +31,8 @@ class Problem:
     """Name of the benchmark, for example ``humaneval``; where the set gives none, the name of its file or of the set."""
     weight: float = 1.0
     """How often it is drawn in training, against one of weight 1."""
+
+    __setstate__ = restore
 
     @property
     def tests(self) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ MAX_DEPTH = 80
 MAX_INTEGER_BITS = 256
 """Longer numbers cannot even be printed (CPython's limit is 4300 digits)."""
 
-_CLASS = re.compile(r"(?:^|(?<=</think>))[^\S\n]*class[^\S\n]+Workflow\b", re.MULTILINE)
+WORKFLOW_CLASS = re.compile(r"(?:^|(?<=</think>))[^\S\n]*class[^\S\n]+Workflow\b", re.MULTILINE)
 _CODE_LINE = re.compile(r"\s|$|class\b|def\b|async\b|@|import\s|from\s|#|[)\]}]|[A-Za-z_]\w*\s*(?::.*)?=")
 
 
@@ -82,9 +82,9 @@ def parse_source(source: str, workers: tuple[str, ...] = ()) -> Workflow | Refus
 
 def find_source(text: str) -> str | None:
     """The Python text of the workflow in a completion; None where there is no ``class Workflow``."""
-    text = read_answer_text(text, _CLASS)
+    text = read_answer_text(text, WORKFLOW_CLASS)
     shown = show_blanks(text)
-    if not _CLASS.search(shown):
+    if not WORKFLOW_CLASS.search(shown):
         return None
     if isinstance(parse_tree(text), ast.Module):
         return text.strip("\n")
@@ -96,7 +96,7 @@ def find_source(text: str) -> str | None:
 
 def _last_workflow(blocks: Sequence[Block]) -> Block | None:
     """The last block with a ``class Workflow``, Python or not: a later one means that no earlier one was meant. Stubs come last."""
-    found = [block for block in blocks if _CLASS.search(block.source)]
+    found = [block for block in blocks if WORKFLOW_CLASS.search(block.source)]
     return next((block for block in reversed(found) if not _is_stub(block)), found[-1] if found else None)
 
 
@@ -107,7 +107,7 @@ def _is_stub(block: Block) -> bool:
 
 def _bare_class(text: str) -> str:
     """From the last ``class Workflow`` to the last line that looks like code."""
-    match = list(_CLASS.finditer(text))[-1]
+    match = list(WORKFLOW_CLASS.finditer(text))[-1]
     lines = textwrap.dedent(text[match.start() :]).splitlines()
     end = next((number for number, line in enumerate(lines) if not _CODE_LINE.match(line)), len(lines))
     return "\n".join(lines[:end]).strip("\n")

@@ -2,12 +2,11 @@
 
 import re
 
-from workflow.language.parse import find_source
+from workflow.language.parse import WORKFLOW_CLASS, find_source
 from workflow.text import split_thoughts
 
 _TAG = re.compile(r"</?think>")
 _BLANK_START = re.compile(r"\A(?:[^\S\n]*\n)+")
-_CLASS = re.compile(r"(?:^|(?<=</think>))[^\S\n]*class[^\S\n]+Workflow\b", re.MULTILINE)
 _FENCE = re.compile(r"^[^\S\n]*```", re.MULTILINE)
 
 
@@ -16,7 +15,7 @@ def split_reasoning(text: str) -> tuple[str, str]:
 
     The last closing tag before the workflow ends the reasoning, so one that the reasoning itself mentions does not.
     """
-    last_class = max((match.start() for match in _CLASS.finditer(text)), default=None)
+    last_class = max((match.start() for match in WORKFLOW_CLASS.finditer(text)), default=None)
     thoughts, answer = split_thoughts(text, last_class)
     return _clean(thoughts), _BLANK_START.sub("", answer) if thoughts else answer
 
@@ -61,7 +60,7 @@ def _clean(reasoning: str) -> str:
 
 def _prose_and_code(answer: str) -> tuple[str, str]:
     """What stands before the workflow's block, and the rest; no prose where they cannot be told apart."""
-    classes = list(_CLASS.finditer(answer))
+    classes = list(WORKFLOW_CLASS.finditer(answer))
     if not classes:
         return "", answer
     start = classes[-1].start()
